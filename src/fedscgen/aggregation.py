@@ -1,0 +1,143 @@
+"""Weighted means over named arrays, and the one place where BatchNorm is decided.
+
+Floating-point arrays alone take part: integer buffers (``num_batches_tracked``) never leave a site.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from fedscgen._types import ClientUpdate, NamedArrays
+
+Strategy = Literal["fedavg", "weighted_fedavg"]
+BatchNormPolicy = Literal["pooled", "local"]
+
+_MEAN, _VAR = ".running_mean", ".running_var"
+
+
+def aggregate(updates: Sequence[ClientUpdate], strategy: Strategy = "weighted_fedavg") -> NamedArrays:
+    """Average the sites' weights in the clear.
+
+    Parameters
+    ----------
+    updates
+        One a site, all with the same names and shapes.
+    strategy
+        ``"fedavg"`` weighs every site alike, ``"weighted_fedavg"`` by its cells
+        (McMahan et al. 2017, algorithm 1).
+
+    Raises
+    ------
+    ValueError
+        No update, unknown strategy, or an update that :func:`check_update` refuses.
+    """
+    if not updates:
+        raise ValueError("there is no update to aggregate: pass at least one ClientUpdate")
+    for position, update in enumerate(updates):
+        check_update(update.weights, updates[0].weights, who=f"update {position}")
+    shares = [site_weight(update.n_cells, strategy) for update in updates]
+    summed = weighted_sum((to_summable(update.weights) for update in updates), shares)
+    return from_sums(summed, sum(shares), like=updates[0].weights)
+
+
+def site_weight(n_cells: int, strategy: Strategy) -> float:
+    """How much a site of ``n_cells`` counts in the average."""
+    check_choice(strategy, Strategy, "strategy")
+    return float(n_cells) if strategy == "weighted_fedavg" else 1.0
+
+
+def weighted_sum(terms: Iterable[Mapping[str, np.ndarray]], shares: Sequence[float]) -> NamedArrays:
+    """Sum named arrays in float64, each times its share."""
+    total: NamedArrays = {}
+    for term, share in zip(terms, shares, strict=True):
+        for name, array in term.items():
+            scaled = np.multiply(array, share, dtype=np.float64)
+            total[name] = np.add(total[name], scaled, out=total[name]) if name in total else scaled
+    return total
+
+
+def to_summable(weights: Mapping[str, np.ndarray]) -> NamedArrays:
+    """Replace each running variance by the second moment, the form in which sites can be summed.
+
+    In float64, so that going back for a single site gives the variance it began with.
+    """
+    return {
+        name: _second_moment(array, weights[_mean_of(name)]) if name.endswith(_VAR) else array
+        for name, array in weights.items()
+    }
+
+
+def from_sums(
+    sums: Mapping[str, np.ndarray], total: float, *, like: Mapping[str, np.ndarray] | None = None
+) -> NamedArrays:
+    """Turn weighted sums of :func:`to_summable` arrays into the pooled weights, in float32.
+
+    BatchNorm variances follow from the law of total variance: the mean of the sites' variances plus the variance of
+    the sites' means. ``like`` gives the order of names.
+    """
+    means = {name: array / total for name, array in sums.items()}
+    for name in means:
+        if name.endswith(_VAR):
+            # fixed-point sums may land a rounding error below zero
+            means[name] = np.maximum(means[name] - means[_mean_of(name)] ** 2, 0.0)
+    return {name: means[name].astype(np.float32) for name in (like if like is not None else means)}
+
+
+def weights_for_site(
+    weights: Mapping[str, np.ndarray], own: Mapping[str, np.ndarray], policy: BatchNormPolicy
+) -> NamedArrays:
+    """What a site loads when the server's ``weights`` arrive.
+
+    ``"pooled"`` takes all of them; ``"local"`` keeps the site's ``own`` BatchNorm statistics and takes the parameters
+    (SiloBN: Andreux et al. 2020).
+    """
+    check_choice(policy, BatchNormPolicy, "BatchNorm policy")
+    if policy == "pooled":
+        return dict(weights)
+    return {name: own[name] if name.endswith((_MEAN, _VAR)) else array for name, array in weights.items()}
+
+
+def check_update(weights: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], *, who: str) -> None:
+    """Refuse weights that don't fit ``expected`` by name and shape, or hold NaN or inf.
+
+    Raises
+    ------
+    ValueError
+        It names ``who`` sent it, the array and the remedy.
+    """
+    if weights.keys() != expected.keys():
+        differing = sorted(weights.keys() ^ expected.keys())
+        raise ValueError(
+            f"{who} does not fit the model: {', '.join(differing[:5])} on one side only; "
+            "train every site from the same settings and genes"
+        )
+    for name, array in weights.items():
+        if array.shape != expected[name].shape:
+            raise ValueError(
+                f"{who}: {name} has shape {array.shape}, expected {expected[name].shape}; "
+                "train every site from the same settings and genes"
+            )
+        if not np.isfinite(array).all():
+            raise ValueError(
+                f"{who}: {name} holds NaN or inf: training diverged there; lower the learning rate or check its data"
+            )
+
+
+def check_choice(value: str, choices: object, what: str) -> None:
+    """Raise a ``ValueError`` that lists the choices if ``value`` is none of them."""
+    allowed = get_args(choices)
+    if value not in allowed:
+        raise ValueError(f"unknown {what} {value!r}: choose one of {', '.join(map(repr, allowed))}")
+
+
+def _mean_of(variance_name: str) -> str:
+    return variance_name.removesuffix(_VAR) + _MEAN
+
+
+def _second_moment(variance: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    return variance.astype(np.float64) + mean.astype(np.float64) ** 2

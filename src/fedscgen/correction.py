@@ -1,0 +1,150 @@
+"""From latent vectors to shifts: label statistics, references, application. Pure numpy, vectorised."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from scipy import sparse
+
+from fedscgen._types import LabelStats, LatentShifts, References
+from fedscgen.aggregation import check_choice
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ReferenceKind = Literal["dominant", "mean"]
+
+
+class NoSharedLabelError(ValueError):
+    """No cell type is held by two batches or sites: there is nothing to align."""
+
+
+def label_stats(
+    latent: np.ndarray,
+    batch_codes: np.ndarray,
+    label_codes: np.ndarray,
+    batches: Sequence[str],
+    labels: Sequence[str],
+) -> LabelStats:
+    """Count cells and average latent vectors by batch and cell type.
+
+    Parameters
+    ----------
+    latent
+        Shape ``(n_cells, n_latent)``.
+    batch_codes, label_codes
+        Positions in ``batches`` and ``labels``, shape ``(n_cells,)``.
+    """
+    n_groups = len(batches) * len(labels)
+    groups = batch_codes * len(labels) + label_codes
+    counts = np.bincount(groups, minlength=n_groups)
+    membership = sparse.csr_matrix(
+        (np.ones(len(groups)), (groups, np.arange(len(groups)))), shape=(n_groups, len(groups))
+    )
+    means = (membership @ latent.astype(np.float64)) / np.maximum(counts, 1)[:, None]
+    shape = (len(batches), len(labels))
+    return LabelStats(tuple(batches), tuple(labels), counts.reshape(shape), means.reshape(*shape, -1))
+
+
+def choose_references(stats: LabelStats, *, kind: ReferenceKind = "dominant", min_cells: int = 1) -> References:
+    """Choose a reference for every cell type that at least two batches hold.
+
+    Parameters
+    ----------
+    stats
+        All batches that take part.
+    kind
+        ``"dominant"``: the mean of the batch with most cells, the first of equals (Bakhtiari et al. 2025; scGen).
+        ``"mean"``: the cell-weighted mean over the batches.
+    min_cells
+        A batch with fewer cells of a type neither serves as its reference nor counts as holding it.
+
+    Raises
+    ------
+    NoSharedLabelError
+        No type is held by two batches.
+    """
+    check_choice(kind, ReferenceKind, "kind of reference")
+    counts = np.where(stats.counts >= min_cells, stats.counts, 0)  # (B, L)
+    shared = np.flatnonzero((counts > 0).sum(axis=0) >= 2)
+    labels = tuple(stats.labels[i] for i in shared)
+    if not labels:
+        raise NoSharedLabelError(
+            f"no cell type has {min_cells} or more cells in two batches (batches: {', '.join(stats.batches)}): "
+            "check that the labels are spelled alike everywhere, or lower min_cells"
+        )
+    if kind == "mean":
+        n_cells = counts[:, shared].sum(axis=0)
+        means = np.einsum("bl,bld->ld", counts[:, shared], stats.means[:, shared]) / n_cells[:, None]
+    else:
+        dominant = counts[:, shared].argmax(axis=0)
+        n_cells, means = counts[dominant, shared], stats.means[dominant, shared]
+    return References(labels, means, n_cells, kind)
+
+
+def include_batches(references: References, stats: LabelStats, *, min_cells: int = 1) -> References:
+    """Recompute published references as if the batches of a newcomer had taken part.
+
+    Types that the references don't hold stay out: whether two batches share them can't be known from here.
+
+    Raises
+    ------
+    ValueError
+        The references were opened without counts, so that a newcomer can't be weighed against them.
+    """
+    if references.n_cells is None:
+        raise ValueError(
+            "these references were opened without cell counts, so a newcomer can't be weighed against them; use them "
+            "as they are, or let the sites agree on new references together with the newcomer"
+        )
+    own = _align_labels(stats, references.labels)
+    known = LabelStats(("references",), references.labels, references.n_cells[None], references.means[None])
+    counts = np.where(own.counts >= min_cells, own.counts, 0)
+    together = LabelStats(
+        batches=known.batches + own.batches,
+        labels=references.labels,
+        counts=np.concatenate([known.counts, counts]),
+        means=np.concatenate([known.means, own.means]),
+    )
+    if references.kind == "mean":
+        n_cells = together.counts.sum(axis=0)
+        means = np.einsum("bl,bld->ld", together.counts, together.means) / n_cells[:, None]
+    else:
+        dominant, columns = together.counts.argmax(axis=0), np.arange(len(references.labels))
+        n_cells, means = together.counts[dominant, columns], together.means[dominant, columns]
+    return References(references.labels, means, n_cells, references.kind)
+
+
+def latent_shifts(stats: LabelStats, references: References) -> LatentShifts:
+    """Reference mean minus own mean, for each batch and cell type; zero where there is no reference or no cell."""
+    position = {label: i for i, label in enumerate(references.labels)}
+    rows = np.array([position.get(label, -1) for label in stats.labels], dtype=int)
+    movable = (rows >= 0)[None, :] & (stats.counts > 0)  # (B, L)
+    targets = references.means[rows] if len(references.labels) else np.zeros_like(stats.means[0])
+    shifts = np.where(movable[..., None], targets[None] - stats.means, 0.0)
+    return LatentShifts(stats.batches, stats.labels, shifts)
+
+
+def apply_shifts(
+    latent: np.ndarray, batch_codes: np.ndarray, label_codes: np.ndarray, shifts: LatentShifts
+) -> np.ndarray:
+    """Add to each cell's latent vector the shift of its batch and type; shape ``(n_cells, n_latent)``, float32.
+
+    Codes are positions in ``shifts.batches`` and ``shifts.labels``; a negative code moves nothing.
+    """
+    known = (batch_codes >= 0) & (label_codes >= 0)
+    moves = np.where(known[:, None], shifts.shifts[batch_codes, label_codes], 0.0)
+    return (latent + moves).astype(np.float32)
+
+
+def _align_labels(stats: LabelStats, labels: Sequence[str]) -> LabelStats:
+    """Statistics over ``labels`` in that order; zero for those that ``stats`` lacks."""
+    position = {label: i for i, label in enumerate(stats.labels)}
+    counts = np.zeros((len(stats.batches), len(labels)), dtype=np.int64)
+    means = np.zeros((len(stats.batches), len(labels), stats.means.shape[-1]))
+    for column, label in enumerate(labels):
+        if label in position:
+            counts[:, column] = stats.counts[:, position[label]]
+            means[:, column] = stats.means[:, position[label]]
+    return LabelStats(stats.batches, tuple(labels), counts, means)

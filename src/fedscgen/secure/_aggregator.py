@@ -1,0 +1,79 @@
+"""The one verb behind which plain, crypten and masked stand: sum what the sites hold, open only the sum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from fedscgen._types import Message, NamedArrays
+
+Ask = Callable[[Mapping[str, Message]], dict[str, Message]]
+"""Send a message to each named site and return the answers of those that answered."""
+
+
+class AggregationError(RuntimeError):
+    """A sum could not be opened; nothing was."""
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """One site's term of the sum.
+
+    Parameters
+    ----------
+    arrays
+        Finite floating-point arrays by name; every site contributes the same names and shapes.
+    weight
+        What the arrays are multiplied by, and itself summed.
+    """
+
+    arrays: Mapping[str, np.ndarray]
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Sums:
+    """An opened sum: ``arrays`` of weight times array over the sites, ``weight`` of the weights alone."""
+
+    arrays: NamedArrays
+    weight: float
+    n_sites: int
+
+
+class Contributor(Protocol):
+    """The half of an aggregator that lives at a site."""
+
+    def contribute(self, contribution: Contribution, task: Message) -> Message:
+        """Turn the site's term into what may leave it, in answer to ``task``."""
+        ...
+
+    def answer(self, message: Message) -> Message:
+        """Answer one of the protocol's own stages, such as a key exchange."""
+        ...
+
+
+class Aggregator(Protocol):
+    """The half that lives at the coordinator. Use it as a context manager: it may hold processes."""
+
+    name: str
+
+    def __enter__(self) -> Aggregator: ...
+
+    def __exit__(self, *exception: object) -> None: ...
+
+    def contributor(self, site: str) -> Contributor:
+        """The site's half, for a site in the same process."""
+        ...
+
+    def sum(self, ask: Ask, sites: Sequence[str], task: Message) -> Sums:
+        """Have every site perform ``task`` and open the sum of what they contribute.
+
+        Raises
+        ------
+        AggregationError
+            Too few sites contributed, or what they sent doesn't fit together.
+        """
+        ...
