@@ -74,13 +74,7 @@ def choose_references(stats: LabelStats, *, kind: ReferenceKind = "dominant", mi
             f"no cell type has {min_cells} or more cells in two batches (batches: {', '.join(stats.batches)}): "
             "check that the labels are spelled alike everywhere, or lower min_cells"
         )
-    if kind == "mean":
-        n_cells = counts[:, shared].sum(axis=0)
-        means = np.einsum("bl,bld->ld", counts[:, shared], stats.means[:, shared]) / n_cells[:, None]
-    else:
-        dominant = counts[:, shared].argmax(axis=0)
-        n_cells, means = counts[dominant, shared], stats.means[dominant, shared]
-    return References(labels, means, n_cells, kind)
+    return _combine(labels, counts[:, shared], stats.means[:, shared], kind)
 
 
 def include_batches(references: References, stats: LabelStats, *, min_cells: int = 1) -> References:
@@ -99,21 +93,13 @@ def include_batches(references: References, stats: LabelStats, *, min_cells: int
             "as they are, or let the sites agree on new references together with the newcomer"
         )
     own = _align_labels(stats, references.labels)
-    known = LabelStats(("references",), references.labels, references.n_cells[None], references.means[None])
     counts = np.where(own.counts >= min_cells, own.counts, 0)
-    together = LabelStats(
-        batches=known.batches + own.batches,
-        labels=references.labels,
-        counts=np.concatenate([known.counts, counts]),
-        means=np.concatenate([known.means, own.means]),
+    return _combine(
+        references.labels,
+        np.concatenate([references.n_cells[None], counts]),
+        np.concatenate([references.means[None], own.means]),
+        references.kind,
     )
-    if references.kind == "mean":
-        n_cells = together.counts.sum(axis=0)
-        means = np.einsum("bl,bld->ld", together.counts, together.means) / n_cells[:, None]
-    else:
-        dominant, columns = together.counts.argmax(axis=0), np.arange(len(references.labels))
-        n_cells, means = together.counts[dominant, columns], together.means[dominant, columns]
-    return References(references.labels, means, n_cells, references.kind)
 
 
 def latent_shifts(stats: LabelStats, references: References) -> LatentShifts:
@@ -136,6 +122,15 @@ def apply_shifts(
     known = (batch_codes >= 0) & (label_codes >= 0)
     moves = np.where(known[:, None], shifts.shifts[batch_codes, label_codes], 0.0)
     return (latent + moves).astype(np.float32)
+
+
+def _combine(labels: tuple[str, ...], counts: np.ndarray, means: np.ndarray, kind: str) -> References:
+    """Reduce counts ``(B, L)`` and means ``(B, L, n_latent)`` over the batches to one reference a label."""
+    if kind == "mean":
+        n_cells = counts.sum(axis=0)
+        return References(labels, np.einsum("bl,bld->ld", counts, means) / n_cells[:, None], n_cells, kind)
+    dominant, columns = counts.argmax(axis=0), np.arange(len(labels))
+    return References(labels, means[dominant, columns], counts[dominant, columns], kind)
 
 
 def _align_labels(stats: LabelStats, labels: Sequence[str]) -> LabelStats:

@@ -77,3 +77,11 @@ class Aggregator(Protocol):
             Too few sites contributed, or what they sent doesn't fit together.
         """
         ...
+
+    def dominant(self, ask: Ask, sites: Sequence[str], task: Message) -> Sums:
+        """Open, for each cell type, the mean of the site with most cells of it; the first of equals.
+
+        Every site contributes ``counts`` of shape ``(n_labels,)`` and ``means`` of shape ``(n_labels, n_latent)``. The
+        answer holds ``means``, and ``n_cells`` where this aggregator shows counts to the coordinator.
+        """
+        ...

@@ -11,7 +11,7 @@ from fedscgen.aggregation import check_update, weighted_sum
 from fedscgen.secure._aggregator import AggregationError, Contribution, Sums
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from fedscgen.secure._aggregator import Ask
 
@@ -48,17 +48,29 @@ class PlainAggregator:
 
     def sum(self, ask: Ask, sites: Sequence[str], task: Message) -> Sums:
         """Sum the answers in float64; see :class:`~fedscgen.secure.Aggregator`."""
-        answers = ask(dict.fromkeys(sites, task))
-        if not answers:
-            raise AggregationError(f"no site answered the task {task.meta['task']!r}")
-        terms = []
-        weights = []
-        expected = next(iter(answers.values())).arrays
-        for site, answer in answers.items():
-            try:
-                check_update(answer.arrays, expected, who=f"site {site!r}")
-            except ValueError as error:
-                raise AggregationError(str(error)) from error
-            terms.append({name: array for name, array in answer.arrays.items() if name != _WEIGHT})
-            weights.append(float(answer.arrays[_WEIGHT]))
+        answers = _collect(ask, sites, task)
+        weights = [float(answer[_WEIGHT]) for answer in answers]
+        terms = ({name: array for name, array in answer.items() if name != _WEIGHT} for answer in answers)
         return Sums(weighted_sum(terms, weights), sum(weights), len(weights))
+
+    def dominant(self, ask: Ask, sites: Sequence[str], task: Message) -> Sums:
+        """Choose in the clear; see :class:`~fedscgen.secure.Aggregator`."""
+        answers = _collect(ask, sites, task)
+        counts = np.stack([answer["counts"] for answer in answers])  # (S, L)
+        means = np.stack([answer["means"] for answer in answers])  # (S, L, n_latent)
+        site, label = counts.argmax(axis=0), np.arange(counts.shape[1])
+        return Sums({"means": means[site, label], "n_cells": counts[site, label]}, len(answers), len(answers))
+
+
+def _collect(ask: Ask, sites: Sequence[str], task: Message) -> list[Mapping[str, np.ndarray]]:
+    """Ask every site and refuse answers that don't fit the first one's."""
+    answers = ask(dict.fromkeys(sites, task))
+    if not answers:
+        raise AggregationError(f"no site answered the task {task.meta['task']!r}")
+    arrays = [answers[site].arrays for site in sites if site in answers]
+    for site, answer in answers.items():
+        try:
+            check_update(answer.arrays, arrays[0], who=f"site {site!r}")
+        except ValueError as error:
+            raise AggregationError(str(error)) from error
+    return arrays
