@@ -23,7 +23,7 @@ class PlainContributor:
 
     def contribute(self, contribution: Contribution, task: Message) -> Message:
         """Put the arrays and the weight on the wire in the clear."""
-        arrays = {**contribution.arrays, _WEIGHT: np.float64(contribution.weight)}
+        arrays = {**contribution.arrays, _WEIGHT: np.asarray(contribution.weight, dtype=np.float64)}
         return Message(str(task.meta["task"]), {"protection": "none"}, arrays)
 
     def answer(self, message: Message) -> Message:
