@@ -1,0 +1,186 @@
+"""What the model reads of an AnnData or MuData, checked: expression in chunks, batches and cell types as codes."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from mudata import MuData
+from scipy import sparse
+from scvi import settings
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+Matrix = Any
+"""Cells x genes: a numpy array, a sparse matrix or array, or one of anndata's matrices on disk."""
+
+_CHECKED_CELLS = 4096
+_LARGEST_LOG_VALUE = 50.0
+
+
+@dataclass(frozen=True)
+class DataKeys:
+    """Where an AnnData or MuData holds what the model needs."""
+
+    batch_key: str | None = "batch"
+    labels_key: str | None = "cell_type"
+    layer: str | None = None
+    modality: str | None = None
+
+    def modality_of(self, adata: AnnData | MuData) -> AnnData:
+        """The AnnData itself, or the MuData's modality with the expression."""
+        if not isinstance(adata, MuData):
+            return adata
+        if self.modality is None:
+            raise ValueError("this is a MuData, but the model was set up with an AnnData: pass mdata.mod[...]")
+        if self.modality not in adata.mod:
+            raise ValueError(f"modality {self.modality!r} is not in mdata.mod; it holds {_listed(adata.mod)}")
+        return adata.mod[self.modality]
+
+    def expression_of(self, adata: AnnData | MuData) -> Matrix:
+        """The matrix of cells x genes: ``X`` or the layer."""
+        rna = self.modality_of(adata)
+        if self.layer is not None and self.layer not in rna.layers:
+            raise KeyError(f"layers[{self.layer!r}] not found; there are {_listed(rna.layers)}")
+        matrix = rna.X if self.layer is None else rna.layers[self.layer]
+        if matrix is None:
+            raise ValueError("X is empty: put log-normalised expression there, or name a layer that holds it")
+        return matrix
+
+    @property
+    def where(self) -> str:
+        """What messages call the expression."""
+        return "X" if self.layer is None else f"layers[{self.layer!r}]"
+
+    def column_home(self, adata: AnnData | MuData, key: str) -> str | None:
+        """The modality whose ``obs`` holds the column; ``None`` for the object's own ``obs``."""
+        if key in adata.obs:
+            return None
+        if isinstance(adata, MuData) and key in self.modality_of(adata).obs:
+            return self.modality
+        raise KeyError(
+            f"obs[{key!r}] not found; there are {_listed(adata.obs.columns)}: add the column or name another key"
+        )
+
+    def categories_of(self, adata: AnnData | MuData, key: str | None) -> pd.Categorical:
+        """Each cell's batch or type, with names as strings; all cells are alike where there is no key."""
+        if key is None:
+            return pd.Categorical.from_codes(np.zeros(adata.n_obs, dtype=int), ["0"])
+        home = self.column_home(adata, key)
+        column = adata.obs[key] if home is None else adata.mod[home].obs.loc[adata.obs_names, key]
+        if column.isna().any():
+            raise ValueError(
+                f"obs[{key!r}] is missing for {int(column.isna().sum())} cells (first: "
+                f"{column.index[column.isna()][0]!r}): fill the values in or leave those cells out"
+            )
+        categories = column.astype("category").cat.remove_unused_categories().cat
+        return pd.Categorical.from_codes(categories.codes, [str(name) for name in categories.categories])
+
+
+def check_data(adata: AnnData | MuData, keys: DataKeys) -> None:
+    """Refuse what can't be trained on or corrected, and warn of what is unlikely to be meant.
+
+    Raises
+    ------
+    KeyError
+        A named key, layer or modality is missing.
+    ValueError
+        No cell or gene, names that repeat, missing labels, or expression with NaN or inf.
+    """
+    rna = keys.modality_of(adata)
+    if rna.n_obs == 0 or rna.n_vars == 0:
+        raise ValueError(f"there is nothing to work on: {rna.n_obs} cells x {rna.n_vars} genes")
+    _check_unique(rna.obs_names, "obs_names", "adata.obs_names_make_unique()")
+    _check_unique(rna.var_names, "var_names", "adata.var_names_make_unique()")
+    keys.categories_of(adata, keys.batch_key)
+    labels = keys.categories_of(adata, keys.labels_key)
+    if keys.labels_key is not None and len(labels.categories) == 1:
+        _warn(
+            f"obs[{keys.labels_key!r}] holds one label only, {labels.categories[0]!r}: all cells of a batch will be "
+            "moved alike; name the column with the cell types if this isn't it"
+        )
+    check_expression(keys.expression_of(adata), rna, keys.where)
+
+
+def check_expression(matrix: Matrix, rna: AnnData, where: str) -> None:
+    """Refuse NaN and inf by cell and gene; warn of negative values and of what looks like raw counts."""
+    lowest, highest, whole = np.inf, -np.inf, True
+    for start in range(0, matrix.shape[0], _CHECKED_CELLS):
+        chunk = matrix[start : start + _CHECKED_CELLS]
+        values = chunk.data if sparse.issparse(chunk) else np.asarray(chunk)
+        if not np.isfinite(values).all():
+            raise ValueError(_non_finite(chunk, start, rna, where))
+        lowest, highest = min(lowest, values.min(initial=0)), max(highest, values.max(initial=0))
+        whole = whole and bool(np.equal(values, np.rint(values)).all())
+    if lowest < 0:
+        _warn(f"{where} holds negative values (lowest: {lowest:.3g}), but log-normalised expression is expected")
+    elif (whole and highest > 1) or highest > _LARGEST_LOG_VALUE:
+        _warn(
+            f"{where} looks like raw or unlogged counts (largest: {highest:.6g}), but log-normalised expression is "
+            "expected: run scanpy.pp.normalize_total and scanpy.pp.log1p, or name the layer that holds it"
+        )
+
+
+def gene_columns(var_names: pd.Index, genes: Sequence[str]) -> np.ndarray | None:
+    """Positions of ``genes`` among ``var_names``, or ``None`` if the two are the same.
+
+    Raises
+    ------
+    ValueError
+        Genes are missing; the message names them.
+    """
+    if len(var_names) == len(genes) and (var_names == genes).all():
+        return None
+    columns = var_names.get_indexer(genes)
+    missing = [gene for gene, column in zip(genes, columns, strict=True) if column < 0]
+    if missing:
+        raise ValueError(
+            f"{len(missing)} of the model's {len(genes)} genes are missing in var_names ({_listed(missing)}): "
+            "use the same annotation as the sites that trained the model"
+        )
+    return columns
+
+
+def dense_chunks(matrix: Matrix, columns: np.ndarray | None, chunk_size: int) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield rows and float32 values of shape ``(<= chunk_size, n_genes)``; only a chunk is ever dense."""
+    for start in range(0, matrix.shape[0], chunk_size):
+        rows = slice(start, min(start + chunk_size, matrix.shape[0]))
+        chunk = matrix[rows]
+        chunk = chunk.toarray() if sparse.issparse(chunk) else np.asarray(chunk)
+        chunk = chunk if columns is None else chunk[:, columns]
+        yield rows, np.ascontiguousarray(chunk, dtype=np.float32)
+
+
+def _check_unique(names: pd.Index, what: str, remedy: str) -> None:
+    if not names.is_unique:
+        first = names[names.duplicated()][0]
+        raise ValueError(f"{what} are not unique: {first!r} occurs {int((names == first).sum())} times; call {remedy}")
+
+
+def _non_finite(chunk: Matrix, start: int, rna: AnnData, where: str) -> str:
+    if sparse.issparse(chunk):
+        entries = chunk.tocoo()
+        rows, columns, values = entries.row, entries.col, entries.data
+    else:
+        rows, columns = np.indices(chunk.shape).reshape(2, -1)
+        values = np.asarray(chunk).reshape(-1)
+    at = int(np.flatnonzero(~np.isfinite(values))[0])
+    return (
+        f"{where} holds {values[at]} (first at cell {rna.obs_names[start + rows[at]]!r}, gene "
+        f"{rna.var_names[columns[at]]!r}): remove or repair such values before training"
+    )
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, UserWarning, stacklevel=settings.warnings_stacklevel)
+
+
+def _listed(items: Iterable[object], at_most: int = 5) -> str:
+    names = list(items)
+    shown = ", ".join(repr(str(name)) for name in names[:at_most]) or "none"
+    return shown + (f" and {len(names) - at_most} more" if len(names) > at_most else "")

@@ -1,0 +1,187 @@
+"""The face of the package: a scvi-tools model that trains at one site and corrects that site's cells."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from mudata import MuData
+from scvi import REGISTRY_KEYS
+from scvi.data import AnnDataManager
+from scvi.data.fields import CategoricalObsField, LayerField, MuDataCategoricalObsField, MuDataLayerField
+from scvi.model.base import BaseModelClass
+
+from fedscgen.model._correction_mixin import CorrectionMixin
+from fedscgen.model._data import DataKeys, check_data
+from fedscgen.model._module import FedVAE
+from fedscgen.model._save_load import SaveLoadMixin
+from fedscgen.model._training_mixin import TrainingMixin
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+class FedSCGEN(TrainingMixin, CorrectionMixin, SaveLoadMixin, BaseModelClass):
+    """Federated scGen: batch correction of single-cell RNA-seq in the latent space of a variational auto-encoder.
+
+    Trained on its own (:meth:`train`, :meth:`correct`) it is scGen's batch removal (Lotfollahi et al. 2019). In a
+    federation it is one site's half of FedscGen (Bakhtiari et al. 2025): :meth:`train_local` yields what the site
+    contributes, :meth:`load_weights` takes what came of all sites, and :meth:`correct` moves each cell type to where
+    the sites' common references lie.
+
+    Parameters
+    ----------
+    adata
+        AnnData registered with :meth:`setup_anndata`, or MuData with :meth:`setup_mudata`.
+    n_hidden
+        Units of every hidden layer.
+    n_layers
+        Hidden layers of encoder and decoder each.
+    n_latent
+        Dimensions of the latent space.
+    dropout_rate
+        Share of hidden units dropped in training.
+    kl_weight
+        Weight of the sum of Kullback-Leibler divergences against the mean squared error.
+
+    Examples
+    --------
+    >>> FedSCGEN.setup_anndata(adata)
+    >>> model = FedSCGEN(adata)
+    >>> model.train()
+    >>> corrected = model.correct()
+    """
+
+    _module_cls = FedVAE
+
+    PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
+        "scarches": {"n_hidden": 800, "n_layers": 2, "n_latent": 10, "dropout_rate": 0.05, "kl_weight": 1e-6},
+        "scgen": {"n_hidden": 800, "n_layers": 2, "n_latent": 100, "dropout_rate": 0.2},
+    }
+    """Published networks, as keyword arguments: ``FedSCGEN(adata, **FedSCGEN.PRESETS["scarches"])``.
+
+    ``"scarches"`` is the one of FedscGen (Bakhtiari et al. 2025), and the default; ``"scgen"`` has the sizes of
+    scGen 2. All share this class's loss.
+    """
+
+    def __init__(
+        self,
+        adata: AnnData | MuData,
+        *,
+        n_hidden: int = 800,
+        n_layers: int = 2,
+        n_latent: int = 10,
+        dropout_rate: float = 0.05,
+        kl_weight: float = 1e-6,
+    ) -> None:
+        super().__init__(adata)
+        self.module = self._module_cls(
+            self.summary_stats.n_vars,
+            n_hidden=n_hidden,
+            n_layers=n_layers,
+            n_latent=n_latent,
+            dropout_rate=dropout_rate,
+            kl_weight=kl_weight,
+        )
+        self._model_summary_string = (
+            f"FedSCGEN with n_hidden: {n_hidden}, n_layers: {n_layers}, n_latent: {n_latent}, "
+            f"dropout_rate: {dropout_rate}, kl_weight: {kl_weight}"
+        )
+        self.init_params_ = self._get_init_params(locals())
+
+    @classmethod
+    def setup_anndata(
+        cls,
+        adata: AnnData,
+        batch_key: str | None = "batch",
+        labels_key: str | None = "cell_type",
+        layer: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Register an AnnData; as with every scvi-tools model, this adds ``_scvi`` entries to its ``obs`` and ``uns``.
+
+        Parameters
+        ----------
+        adata
+            Cells x genes, log-normalised.
+        batch_key
+            Column of ``obs`` with the batches. ``None``: all cells are one batch, as at a site with a single study.
+        labels_key
+            Column of ``obs`` with the cell types. ``None`` suffices to train and encode, but not to correct.
+        layer
+            Layer with the expression; ``X`` if ``None``.
+        **kwargs
+            Passed to scvi-tools' ``AnnDataManager.register_fields``.
+
+        Raises
+        ------
+        KeyError
+            A named key or layer is missing.
+        ValueError
+            No cell or gene, names that repeat, missing labels, or expression with NaN or inf.
+
+        Warns
+        -----
+        UserWarning
+            The expression looks like raw counts or holds negative values, or there is one label only.
+        """
+        setup_method_args = cls._get_setup_method_args(**locals())
+        check_data(adata, DataKeys(batch_key, labels_key, layer))
+        cls._register(
+            adata,
+            setup_method_args,
+            [
+                LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False),
+                CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
+                CategoricalObsField(REGISTRY_KEYS.LABELS_KEY, labels_key),
+            ],
+            **kwargs,
+        )
+
+    @classmethod
+    def setup_mudata(
+        cls,
+        mdata: MuData,
+        batch_key: str | None = "batch",
+        labels_key: str | None = "cell_type",
+        layer: str | None = None,
+        modality: str = "rna",
+        **kwargs: Any,
+    ) -> None:
+        """Register a MuData, of which the model uses one modality's expression.
+
+        Parameters
+        ----------
+        mdata
+            Its ``obs``, or the modality's, holds the two columns.
+        batch_key, labels_key, layer
+            As in :meth:`setup_anndata`.
+        modality
+            Name of the modality with log-normalised RNA expression.
+        **kwargs
+            Passed to scvi-tools' ``AnnDataManager.register_fields``.
+
+        Raises
+        ------
+        KeyError, ValueError
+            As in :meth:`setup_anndata`; or there is no such modality.
+        """
+        setup_method_args = cls._get_setup_method_args(**locals())
+        keys = DataKeys(batch_key, labels_key, layer, modality)
+        check_data(mdata, keys)
+        homes = [None if key is None else keys.column_home(mdata, key) for key in (batch_key, labels_key)]
+        cls._register(
+            mdata,
+            setup_method_args,
+            [
+                MuDataLayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False, mod_key=modality, mod_required=True),
+                MuDataCategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key, mod_key=homes[0]),
+                MuDataCategoricalObsField(REGISTRY_KEYS.LABELS_KEY, labels_key, mod_key=homes[1]),
+            ],
+            **kwargs,
+        )
+
+    @classmethod
+    def _register(cls, adata: AnnData | MuData, setup_method_args: dict, fields: list, **kwargs: Any) -> None:
+        manager = AnnDataManager(fields=fields, setup_method_args=setup_method_args)
+        manager.register_fields(adata, **kwargs)
+        cls.register_manager(manager)

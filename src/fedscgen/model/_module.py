@@ -1,0 +1,89 @@
+"""The variational auto-encoder as a scvi-tools module."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from scvi import REGISTRY_KEYS
+from scvi.module.base import BaseModuleClass, LossOutput, auto_move_data
+from torch.distributions import Normal
+
+from fedscgen.model._layers import Decoder, Encoder
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_MIN_SCALE = 1e-4
+
+
+class FedVAE(BaseModuleClass):
+    """scGen's variational auto-encoder, without any batch or label input.
+
+    Parameters
+    ----------
+    n_input
+        Genes.
+    n_hidden
+        Units of every hidden layer.
+    n_layers
+        Hidden layers of encoder and decoder each.
+    n_latent
+        Dimensions of the latent space.
+    dropout_rate
+        Share of hidden units dropped in training.
+    kl_weight
+        What the sum of all Kullback-Leibler divergences is multiplied by.
+    """
+
+    def __init__(
+        self,
+        n_input: int,
+        *,
+        n_hidden: int = 800,
+        n_layers: int = 2,
+        n_latent: int = 10,
+        dropout_rate: float = 0.05,
+        kl_weight: float = 1e-6,
+    ) -> None:
+        super().__init__()
+        self.kl_weight = kl_weight
+        self.encoder = Encoder(n_input, n_hidden, n_layers, n_latent, dropout_rate)
+        self.decoder = Decoder(n_latent, n_hidden, n_layers, n_input, dropout_rate)
+
+    def _get_inference_input(self, tensors: dict[str, Tensor], **_: Any) -> dict[str, Tensor]:
+        return {"x": tensors[REGISTRY_KEYS.X_KEY]}
+
+    def _get_generative_input(
+        self, tensors: dict[str, Tensor], inference_outputs: dict[str, Any], **_: Any
+    ) -> dict[str, Tensor]:
+        return {"z": inference_outputs["z"]}
+
+    @auto_move_data
+    def inference(self, x: Tensor) -> dict[str, Any]:
+        """Encode ``x`` of shape ``(n_cells, n_input)``; ``z`` is a sample in training, else the posterior mean."""
+        mean, log_variance = self.encoder(x)
+        qz = Normal(mean, torch.exp(0.5 * log_variance) + _MIN_SCALE, validate_args=False)
+        return {"qz": qz, "z": qz.rsample() if self.training else mean}
+
+    @auto_move_data
+    def generative(self, z: Tensor) -> dict[str, Tensor]:
+        """Decode ``z`` of shape ``(n_cells, n_latent)`` to mean expression ``px``, ``(n_cells, n_input)``."""
+        return {"px": self.decoder(z)}
+
+    def loss(
+        self, tensors: dict[str, Tensor], inference_outputs: dict[str, Any], generative_outputs: dict[str, Tensor]
+    ) -> LossOutput:
+        """Mean squared error over all entries plus ``kl_weight`` times the sum of KL(q(z|x) || N(0, 1)).
+
+        As published (Bakhtiari et al. 2025; scArches' scGen).
+        """
+        squared_error = (tensors[REGISTRY_KEYS.X_KEY] - generative_outputs["px"]) ** 2  # (n_cells, n_input)
+        qz = inference_outputs["qz"]
+        kl = 0.5 * (qz.loc**2 + qz.scale**2 - 1) - torch.log(qz.scale)  # (n_cells, n_latent)
+        reconstruction = squared_error.mean(dim=1)
+        return LossOutput(
+            loss=reconstruction.mean() + self.kl_weight * kl.sum(),
+            reconstruction_loss=reconstruction,
+            kl_local=kl.sum(dim=1),
+        )

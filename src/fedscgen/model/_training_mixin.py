@@ -1,0 +1,215 @@
+"""Training at one site, alone or as its share of a federation's round."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from scvi import REGISTRY_KEYS
+from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
+
+from fedscgen import aggregation
+from fedscgen._types import ClientUpdate, NamedArrays
+from fedscgen.model._data import dense_chunks
+from fedscgen.model._training import MONITOR, FedSCGENTrainingPlan, RestoreBestEpoch, quiet_lightning
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from fedscgen.aggregation import BatchNormPolicy, Strategy
+
+_FEWEST_CELLS = 4  # three to train on, as BatchNorm needs more than one, and one to validate
+
+
+class TrainingMixin(UnsupervisedTrainingMixin, BaseModelClass):
+    """Training, and the weights that come of it by name."""
+
+    _training_plan_cls = FedSCGENTrainingPlan
+    _drawn_split: tuple[float, np.ndarray, np.ndarray] | None = None
+
+    def train(
+        self,
+        max_epochs: int = 100,
+        *,
+        lr: float = 1e-3,
+        batch_size: int = 50,
+        train_size: float = 0.9,
+        early_stopping: bool = True,
+        early_stopping_patience: int = 20,
+        reduce_lr_on_plateau: bool = True,
+        plan_kwargs: dict[str, Any] | None = None,
+        **trainer_kwargs: Any,
+    ) -> None:
+        """Train on all registered cells at once: centralized scGen.
+
+        Parameters
+        ----------
+        max_epochs
+            Passes over the training cells, at most.
+        lr
+            Learning rate of Adam.
+        batch_size
+            Cells in a mini-batch.
+        train_size
+            Share of the cells to train on; the others validate. The split is drawn once a model.
+        early_stopping
+            Stop when the validation loss hasn't improved for ``early_stopping_patience`` epochs, and restore the best
+            epoch of this call.
+        early_stopping_patience
+            Epochs to wait.
+        reduce_lr_on_plateau
+            Divide the learning rate by 10 when the validation loss hasn't improved for 13 epochs.
+        plan_kwargs
+            Further arguments of the training plan (:class:`scvi.train.TrainingPlan`).
+        **trainer_kwargs
+            Further arguments of the trainer (:class:`scvi.train.Trainer`), such as ``accelerator``.
+
+        Raises
+        ------
+        ValueError
+            There are too few cells.
+        """
+        self._fit(
+            max_epochs,
+            batch_size=batch_size,
+            train_size=train_size,
+            early_stopping=early_stopping,
+            early_stopping_patience=early_stopping_patience,
+            plan_kwargs={"lr": lr, "reduce_lr_on_plateau": reduce_lr_on_plateau, **(plan_kwargs or {})},
+            **trainer_kwargs,
+        )
+
+    def train_local(
+        self,
+        max_epochs: int = 2,
+        *,
+        lr: float = 1e-3,
+        batch_size: int = 50,
+        train_size: float = 0.9,
+        early_stopping: bool = True,
+        plan_kwargs: dict[str, Any] | None = None,
+        **trainer_kwargs: Any,
+    ) -> ClientUpdate:
+        """Train this site's share of one round.
+
+        The optimizer starts afresh, and so does the search for the best epoch: nothing of an earlier round returns.
+
+        Parameters
+        ----------
+        max_epochs
+            Passes over the training cells.
+        early_stopping
+            Return the weights of the epoch with the lowest validation loss, instead of the last one's.
+        lr, batch_size, train_size, plan_kwargs, **trainer_kwargs
+            As in :meth:`train`.
+
+        Returns
+        -------
+        The weights and the number of cells trained on, nothing else.
+        """
+        self._fit(
+            max_epochs,
+            batch_size=batch_size,
+            train_size=train_size,
+            early_stopping=early_stopping,
+            plan_kwargs={"lr": lr, **(plan_kwargs or {})},
+            **{"enable_progress_bar": False, **trainer_kwargs},
+        )
+        return ClientUpdate(self.get_weights(), len(self.train_indices))
+
+    def _fit(
+        self,
+        max_epochs: int,
+        *,
+        batch_size: int,
+        train_size: float,
+        early_stopping: bool,
+        callbacks: Sequence[Any] = (),
+        **kwargs: Any,
+    ) -> None:
+        train, validation = self._split(train_size)
+        # scvi-tools appends to a trained model's history, which weights from elsewhere don't come with
+        self.is_trained_ = bool(self.history_)
+        validating = early_stopping and len(validation) > 0
+        self.module.train()  # Lightning keeps the mode that it finds
+        with quiet_lightning():
+            super().train(
+                max_epochs,
+                batch_size=batch_size,
+                early_stopping=validating,
+                early_stopping_monitor=MONITOR,
+                check_val_every_n_epoch=1 if len(validation) else None,
+                callbacks=[*callbacks, RestoreBestEpoch()] if validating else list(callbacks),
+                datasplitter_kwargs={
+                    "external_indexing": [train, validation, np.array([], dtype=int)],
+                    # a last batch of one cell has no variance to normalise by
+                    "drop_last": len(train) > batch_size and len(train) % batch_size in (1, 2),
+                    "data_and_attributes": [REGISTRY_KEYS.X_KEY],
+                },
+                **kwargs,
+            )
+
+    def _split(self, train_size: float) -> tuple[np.ndarray, np.ndarray]:
+        """Training and validation cells: the same in every call, so that no cell validates what it has trained."""
+        if self._drawn_split is not None and self._drawn_split[0] == train_size:
+            return self._drawn_split[1:]
+        n_cells = self.adata.n_obs
+        if n_cells < _FEWEST_CELLS:
+            raise ValueError(f"{n_cells} cells are too few to train on: at least {_FEWEST_CELLS} are needed")
+        if not 0 < train_size <= 1:
+            raise ValueError(f"train_size={train_size}: choose a share above 0 and at most 1")
+        n_validation = 0 if train_size == 1 else max(1, int(n_cells * (1 - train_size)))
+        validation, train = np.split(torch.randperm(n_cells).numpy(), [n_validation])
+        self._drawn_split = train_size, train, validation
+        return train, validation
+
+    def get_validation_loss(self, *, batch_size: int = 50, train_size: float = 0.9) -> float:
+        """Loss on the validation cells, as the training monitors it; NaN if ``train_size`` leaves none.
+
+        Parameters
+        ----------
+        batch_size, train_size
+            As in :meth:`train`.
+        """
+        _, validation = self._split(train_size)
+        matrix = self.keys.expression_of(self.adata)[np.sort(validation)]
+        total = 0.0
+        self.module.eval()
+        with torch.inference_mode():
+            for _, chunk in dense_chunks(matrix, None, batch_size):
+                _, _, loss = self.module({REGISTRY_KEYS.X_KEY: torch.from_numpy(chunk).to(self.device)})
+                total += float(loss.loss) * len(chunk)
+        return total / len(validation) if len(validation) else float("nan")
+
+    def get_weights(self) -> NamedArrays:
+        """Copies of all parameters and BatchNorm statistics by name, in float32; integer counters stay here."""
+        state = self.module.state_dict()
+        return {name: t.detach().cpu().numpy().copy() for name, t in state.items() if t.is_floating_point()}
+
+    def load_weights(self, weights: Mapping[str, np.ndarray], batchnorm: BatchNormPolicy = "pooled") -> None:
+        """Load weights by name, such as :meth:`aggregate` returns.
+
+        Parameters
+        ----------
+        weights
+            Arrays with this model's names and shapes.
+        batchnorm
+            ``"pooled"`` takes all of them; ``"local"`` keeps this model's own BatchNorm statistics.
+
+        Raises
+        ------
+        ValueError
+            Names or shapes don't fit, or a value is NaN or inf.
+        """
+        own = self.get_weights()
+        aggregation.check_update(weights, own, who="these weights")
+        chosen = aggregation.weights_for_site(weights, own, batchnorm)
+        self.module.load_state_dict({name: torch.tensor(array) for name, array in chosen.items()}, strict=False)
+        self.module.eval()
+        self.is_trained_ = True
+
+    @staticmethod
+    def aggregate(updates: Sequence[ClientUpdate], strategy: Strategy = "weighted_fedavg") -> NamedArrays:
+        """Average the sites' updates in the clear; see :func:`fedscgen.aggregation.aggregate`."""
+        return aggregation.aggregate(updates, strategy)
