@@ -56,7 +56,7 @@ def weighted_sum(terms: Iterable[Mapping[str, np.ndarray]], shares: Sequence[flo
     total: NamedArrays = {}
     for term, share in zip(terms, shares, strict=True):
         for name, array in term.items():
-            scaled = np.multiply(array, share, dtype=np.float64)
+            scaled = np.asarray(np.multiply(array, share, dtype=np.float64))
             total[name] = np.add(total[name], scaled, out=total[name]) if name in total else scaled
     return total
 

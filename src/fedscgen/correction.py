@@ -92,7 +92,7 @@ def include_batches(references: References, stats: LabelStats, *, min_cells: int
             "these references were opened without cell counts, so a newcomer can't be weighed against them; use them "
             "as they are, or let the sites agree on new references together with the newcomer"
         )
-    own = _align_labels(stats, references.labels)
+    own = align_labels(stats, references.labels)
     counts = np.where(own.counts >= min_cells, own.counts, 0)
     return _combine(
         references.labels,
@@ -100,6 +100,13 @@ def include_batches(references: References, stats: LabelStats, *, min_cells: int
         np.concatenate([references.means[None], own.means]),
         references.kind,
     )
+
+
+def merge_references(first: References, second: References) -> References:
+    """All of ``first``'s references, and those of ``second`` for cell types that ``first`` doesn't hold."""
+    added = [i for i, label in enumerate(second.labels) if label not in first.labels]
+    labels = (*first.labels, *(second.labels[i] for i in added))
+    return References(labels, np.concatenate([first.means, second.means[added]]), None, first.kind)
 
 
 def latent_shifts(stats: LabelStats, references: References) -> LatentShifts:
@@ -133,13 +140,12 @@ def _combine(labels: tuple[str, ...], counts: np.ndarray, means: np.ndarray, kin
     return References(labels, means[dominant, columns], counts[dominant, columns], kind)
 
 
-def _align_labels(stats: LabelStats, labels: Sequence[str]) -> LabelStats:
-    """Statistics over ``labels`` in that order; zero for those that ``stats`` lacks."""
+def align_labels(stats: LabelStats, labels: Sequence[str]) -> LabelStats:
+    """Statistics over just ``labels``, in that order; zero for those that ``stats`` lacks."""
     position = {label: i for i, label in enumerate(stats.labels)}
+    held = [column for column, label in enumerate(labels) if label in position]
+    own = [position[labels[column]] for column in held]
     counts = np.zeros((len(stats.batches), len(labels)), dtype=np.int64)
     means = np.zeros((len(stats.batches), len(labels), stats.means.shape[-1]))
-    for column, label in enumerate(labels):
-        if label in position:
-            counts[:, column] = stats.counts[:, position[label]]
-            means[:, column] = stats.means[:, position[label]]
+    counts[:, held], means[:, held] = stats.counts[:, own], stats.means[:, own]
     return LabelStats(stats.batches, tuple(labels), counts, means)

@@ -5,16 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 from mudata import MuData
 from scipy import sparse
 from scvi import settings
-
-if TYPE_CHECKING:
-    from anndata import AnnData
 
 Matrix = Any
 """Cells x genes: a numpy array, a sparse matrix or array, or one of anndata's matrices on disk."""
@@ -82,8 +80,17 @@ class DataKeys:
         return pd.Categorical.from_codes(categories.codes, [str(name) for name in categories.categories])
 
 
-def check_data(adata: AnnData | MuData, keys: DataKeys) -> None:
+def check_data(adata: AnnData | MuData, keys: DataKeys, who: str = "") -> None:
     """Refuse what can't be trained on or corrected, and warn of what is unlikely to be meant.
+
+    Parameters
+    ----------
+    adata
+        The data.
+    keys
+        Where it holds what the model needs.
+    who
+        What messages begin with, such as the name of a site.
 
     Raises
     ------
@@ -92,24 +99,56 @@ def check_data(adata: AnnData | MuData, keys: DataKeys) -> None:
     ValueError
         No cell or gene, names that repeat, missing labels, or expression with NaN or inf.
     """
+    try:
+        for doubt in _doubts(adata, keys):
+            warnings.warn(who + doubt, UserWarning, stacklevel=settings.warnings_stacklevel)
+    except (KeyError, ValueError) as error:
+        raise type(error)(who + str(error.args[0])) from error
+
+
+def check_unique(names: pd.Index, what: str) -> None:
+    """Refuse names that repeat; ``what`` is ``"obs_names"`` or ``"var_names"``."""
+    if not names.is_unique:
+        first = names[names.duplicated()][0]
+        raise ValueError(
+            f"{what} are not unique: {first!r} occurs {int((names == first).sum())} times; "
+            f"call adata.{what}_make_unique()"
+        )
+
+
+def working_copy(adata: AnnData, keys: DataKeys, genes: Sequence[str]) -> AnnData:
+    """Just what the model needs, of just these genes, to be set up in place of the user's own AnnData.
+
+    The matrix is shared with ``adata`` where the genes are the same.
+    """
+    matrix = keys.expression_of(adata)
+    columns = gene_columns(adata.var_names, genes)
+    matrix = matrix if columns is None else matrix[:, columns]
+    obs = adata.obs[[key for key in (keys.batch_key, keys.labels_key) if key is not None]].copy()
+    layers = {} if keys.layer is None else {keys.layer: matrix}
+    return AnnData(X=matrix, obs=obs, var=pd.DataFrame(index=list(genes)), layers=layers)
+
+
+def _doubts(adata: AnnData | MuData, keys: DataKeys) -> Iterator[str]:
+    """Raise what is wrong, and yield what seems so."""
     rna = keys.modality_of(adata)
     if rna.n_obs == 0 or rna.n_vars == 0:
         raise ValueError(f"there is nothing to work on: {rna.n_obs} cells x {rna.n_vars} genes")
-    _check_unique(rna.obs_names, "obs_names", "adata.obs_names_make_unique()")
-    _check_unique(rna.var_names, "var_names", "adata.var_names_make_unique()")
+    check_unique(rna.obs_names, "obs_names")
+    check_unique(rna.var_names, "var_names")
     keys.categories_of(adata, keys.batch_key)
     labels = keys.categories_of(adata, keys.labels_key)
     if keys.labels_key is not None and len(labels.categories) == 1:
-        _warn(
+        yield (
             f"obs[{keys.labels_key!r}] holds one label only, {labels.categories[0]!r}: all cells of a batch will be "
             "moved alike; name the column with the cell types if this isn't it"
         )
-    check_expression(keys.expression_of(adata), rna, keys.where)
+    yield from _doubts_about_expression(keys.expression_of(adata), rna, keys.where)
 
 
-def check_expression(matrix: Matrix, rna: AnnData, where: str) -> None:
-    """Refuse NaN and inf by cell and gene; warn of negative values and of what looks like raw counts."""
-    lowest, highest, whole = np.inf, -np.inf, True
+def _doubts_about_expression(matrix: Matrix, rna: AnnData, where: str) -> Iterator[str]:
+    """Raise on NaN and inf, by cell and gene; yield on negative values and on what looks like raw counts."""
+    lowest, highest, whole = 0.0, 0.0, True
     for start in range(0, matrix.shape[0], _CHECKED_CELLS):
         chunk = matrix[start : start + _CHECKED_CELLS]
         values = chunk.data if sparse.issparse(chunk) else np.asarray(chunk)
@@ -118,9 +157,9 @@ def check_expression(matrix: Matrix, rna: AnnData, where: str) -> None:
         lowest, highest = min(lowest, values.min(initial=0)), max(highest, values.max(initial=0))
         whole = whole and bool(np.equal(values, np.rint(values)).all())
     if lowest < 0:
-        _warn(f"{where} holds negative values (lowest: {lowest:.3g}), but log-normalised expression is expected")
+        yield f"{where} holds negative values (lowest: {lowest:.3g}), but log-normalised expression is expected"
     elif (whole and highest > 1) or highest > _LARGEST_LOG_VALUE:
-        _warn(
+        yield (
             f"{where} looks like raw or unlogged counts (largest: {highest:.6g}), but log-normalised expression is "
             "expected: run scanpy.pp.normalize_total and scanpy.pp.log1p, or name the layer that holds it"
         )
@@ -156,12 +195,6 @@ def dense_chunks(matrix: Matrix, columns: np.ndarray | None, chunk_size: int) ->
         yield rows, np.ascontiguousarray(chunk, dtype=np.float32)
 
 
-def _check_unique(names: pd.Index, what: str, remedy: str) -> None:
-    if not names.is_unique:
-        first = names[names.duplicated()][0]
-        raise ValueError(f"{what} are not unique: {first!r} occurs {int((names == first).sum())} times; call {remedy}")
-
-
 def _non_finite(chunk: Matrix, start: int, rna: AnnData, where: str) -> str:
     if sparse.issparse(chunk):
         entries = chunk.tocoo()
@@ -174,10 +207,6 @@ def _non_finite(chunk: Matrix, start: int, rna: AnnData, where: str) -> str:
         f"{where} holds {values[at]} (first at cell {rna.obs_names[start + rows[at]]!r}, gene "
         f"{rna.var_names[columns[at]]!r}): remove or repair such values before training"
     )
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, UserWarning, stacklevel=settings.warnings_stacklevel)
 
 
 def _listed(items: Iterable[object], at_most: int = 5) -> str:

@@ -1,0 +1,249 @@
+"""A site: the only place where its cells, counts and means exist in the clear."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from fedscgen._types import Message, References
+from fedscgen.aggregation import site_weight, to_summable
+from fedscgen.correction import NoSharedLabelError, align_labels, choose_references, merge_references
+from fedscgen.federation._ledger import PrivacyLedger
+from fedscgen.federation._protocol import (
+    CORRECT,
+    DESCRIBE,
+    REFERENCES,
+    SERVER,
+    SET_UP,
+    TASKS,
+    TRAIN,
+    VALIDATE,
+    VALIDATION_LOSS,
+)
+from fedscgen.model import FedSCGEN
+from fedscgen.model._data import DataKeys, check_data, working_copy
+from fedscgen.secure import Contribution
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from anndata import AnnData
+
+    from fedscgen.secure import Contributor
+
+
+class Client:
+    """One site of a federation. It answers messages, and nothing but its answers leaves it.
+
+    Parameters
+    ----------
+    site
+        The site's name, unique in the federation.
+    adata
+        The site's cells, log-normalised. It is never changed.
+    contributor
+        The site's half of the federation's aggregator.
+    batch_key
+        Column of ``obs`` with batches within the site; ``None`` if all its cells are one batch.
+    labels_key
+        Column of ``obs`` with the cell types.
+    layer
+        Layer with the expression; ``X`` if ``None``.
+    min_cells
+        Cell types with fewer cells in a batch are not reported, not even by name, and don't serve as reference: the
+        mean of one cell is that cell.
+    accelerator
+        Where to train, as Lightning names it: ``"cpu"``, ``"gpu"``, ``"auto"``.
+    **correction
+        Passed to :meth:`fedscgen.model.FedSCGEN.correct`: ``expression``, ``reencode``, ``batch_size``.
+
+    Attributes
+    ----------
+    model
+        The site's model, once the federation has agreed on its settings.
+    corrected
+        The site's corrected cells, once the federation has finished.
+    history
+        One row an epoch: ``round``, ``epoch``, ``train_loss``, ``validation_loss``, ``seconds``.
+    ledger
+        Every message that reached or left this site.
+
+    Raises
+    ------
+    KeyError, ValueError
+        The data can't be used; see :meth:`fedscgen.model.FedSCGEN.setup_anndata`. The message names the site.
+    """
+
+    def __init__(
+        self,
+        site: str,
+        adata: AnnData,
+        contributor: Contributor,
+        *,
+        batch_key: str | None = None,
+        labels_key: str = "cell_type",
+        layer: str | None = None,
+        min_cells: int = 5,
+        accelerator: str = "auto",
+        **correction: Any,
+    ) -> None:
+        self.site = site
+        self.model: FedSCGEN | None = None
+        self.corrected: AnnData | None = None
+        self.history: list[dict[str, Any]] = []
+        self.ledger = PrivacyLedger()
+        self._adata = adata
+        self._keys = DataKeys(batch_key, labels_key, layer)
+        self._contributor = contributor
+        self._min_cells = min_cells
+        self._accelerator = accelerator
+        self._correction = correction
+        self._settings: dict[str, Any] = {}
+        self._randomness = _Randomness(0)
+        check_data(adata, self._keys, who=f"site {site!r}: ")
+
+    def handle(self, data: bytes) -> bytes:
+        """Answer a message in the wire format; both are entered into the ledger.
+
+        Raises
+        ------
+        WireFormatError
+            ``data`` is no message.
+        AggregationError, ValueError
+            The message can't be answered; nothing leaves the site.
+        """
+        message = Message.from_bytes(data)
+        self.ledger.record(SERVER, self.site, message, len(data))
+        answer = self._answer(message)
+        if "round" in message.meta:
+            answer = Message(answer.kind, {**answer.meta, "round": message.meta["round"]}, answer.arrays)
+        answered = answer.to_bytes()
+        self.ledger.record(self.site, SERVER, answer, len(answered))
+        return answered
+
+    def _answer(self, message: Message) -> Message:
+        if message.kind in TASKS:
+            with self._randomness.in_use():
+                contribution = self._tasks[message.kind](message)
+            return self._contributor.contribute(contribution, message)
+        steps = {DESCRIBE: self._describe, SET_UP: self._set_up, CORRECT: self._correct}
+        return steps[message.kind](message) if message.kind in steps else self._contributor.answer(message)
+
+    @property
+    def _tasks(self) -> dict[str, Callable[[Message], Contribution]]:
+        return {TRAIN: self._train, VALIDATE: self._validate, REFERENCES: self._contribute_means}
+
+    def _describe(self, message: Message) -> Message:
+        """Name the genes, and the cell types of which a batch has enough cells."""
+        labels = self._keys.categories_of(self._adata, self._keys.labels_key)
+        batches = self._keys.categories_of(self._adata, self._keys.batch_key)
+        counts = np.zeros((len(batches.categories), len(labels.categories)), dtype=int)
+        np.add.at(counts, (batches.codes, labels.codes), 1)
+        reported = labels.categories[(counts >= self._min_cells).any(axis=0)]
+        return Message(DESCRIBE, {"genes": [str(g) for g in self._adata.var_names], "labels": list(reported)})
+
+    def _set_up(self, message: Message) -> Message:
+        """Build the model on the genes that the sites agreed on."""
+        self._settings = dict(message.meta)
+        self._randomness = _Randomness(int(message.meta["seed"]))
+        working = working_copy(self._adata, self._keys, message.meta["genes"])
+        with self._randomness.in_use(), _warned_before():
+            FedSCGEN.setup_anndata(working, self._keys.batch_key, self._keys.labels_key, self._keys.layer)
+            self.model = FedSCGEN(working, **message.meta["model"])
+        return Message(SET_UP, {"ready": True})
+
+    def _train(self, message: Message) -> Contribution:
+        """Train from the federation's weights; the loss that these had here goes along."""
+        began = time.perf_counter()
+        model = self._load(message)
+        loss = model.get_validation_loss(batch_size=self._settings["batch_size"])
+        update = model.train_local(
+            self._settings["n_epochs"],
+            lr=self._settings["lr"],
+            batch_size=self._settings["batch_size"],
+            accelerator=self._accelerator,
+        )
+        self._note_epochs(int(message.meta["round"]), time.perf_counter() - began)
+        arrays = {**to_summable(update.weights), VALIDATION_LOSS: np.asarray(loss)}
+        return Contribution(arrays, site_weight(update.n_cells, self._settings["strategy"]))
+
+    def _validate(self, message: Message) -> Contribution:
+        model = self._load(message)
+        loss = model.get_validation_loss(batch_size=self._settings["batch_size"])
+        weight = site_weight(len(model.train_indices), self._settings["strategy"])
+        return Contribution({VALIDATION_LOSS: np.asarray(loss)}, weight)
+
+    def _contribute_means(self, message: Message) -> Contribution:
+        """Counts and mean latent vectors of the asked cell types, from batches with enough cells of them."""
+        stats = align_labels(self._load(message).get_label_stats(), message.meta["labels"])
+        counts = np.where(stats.counts >= self._min_cells, stats.counts, 0).astype(np.float64)  # (B, L)
+        if message.meta["reference"] == "mean":
+            sums = np.einsum("bl,bld->ld", counts, stats.means)
+            return Contribution({"counts": counts.sum(axis=0), "sums": sums})
+        dominant, columns = counts.argmax(axis=0), np.arange(counts.shape[1])
+        return Contribution({"counts": counts[dominant, columns], "means": stats.means[dominant, columns]})
+
+    def _correct(self, message: Message) -> Message:
+        """Correct this site's cells; types that no other site holds are aligned among the site's own batches."""
+        model = self._load(message)
+        references = References.from_json(message.meta["references"])
+        model.references = references
+        try:
+            own = choose_references(model.get_label_stats())
+        except NoSharedLabelError:
+            own = references
+        with _warned_before():
+            merged = merge_references(references, own)
+            self.corrected = model.correct(self._adata, references=merged, **self._correction)
+        return Message(CORRECT, {"done": True})
+
+    def _load(self, message: Message) -> FedSCGEN:
+        """Load the weights that come with a message."""
+        model = self._ready_model()
+        model.load_weights(message.arrays, self._settings["batchnorm"])
+        return model
+
+    def _ready_model(self) -> FedSCGEN:
+        if self.model is None:
+            raise ValueError(f"site {self.site!r} has no model yet: the server must send its settings first")
+        return self.model
+
+    def _note_epochs(self, round_: int, seconds: float) -> None:
+        history = self._ready_model().history
+        n_new = len(history["train_loss"]) - len(self.history)
+        losses = {name: history[name].iloc[-n_new:, 0].astype(float) for name in ("train_loss", VALIDATION_LOSS)}
+        for epoch in range(n_new):
+            values = {name: float(column.iloc[epoch]) for name, column in losses.items()}
+            self.history.append({"round": round_, "epoch": epoch + 1, **values, "seconds": seconds / n_new})
+
+
+class _Randomness:
+    """A site's own stream of random numbers, so that it trains alike beside other sites and alone on its machine."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._states: tuple[torch.Tensor, list[torch.Tensor]] | None = None
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            if self._states is None:
+                torch.manual_seed(self._seed)
+            else:
+                torch.set_rng_state(self._states[0])
+                torch.cuda.set_rng_state_all(self._states[1])
+            yield
+            self._states = torch.get_rng_state(), torch.cuda.get_rng_state_all()
+
+
+@contextmanager
+def _warned_before() -> Iterator[None]:
+    """Not to say again what was said of the site's data when the client was made."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield

@@ -1,0 +1,240 @@
+"""A whole federation in one process, for study and testing."""
+
+from __future__ import annotations
+
+import secrets
+import warnings
+from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import anndata
+import numpy as np
+import pandas as pd
+import scvi
+from anndata import AnnData
+from rich.progress import track
+
+from fedscgen.federation._client import Client
+from fedscgen.federation._ledger import joined
+from fedscgen.federation._server import Server
+from fedscgen.federation._settings import FederationSettings
+from fedscgen.federation._transport import InProcessTransport
+from fedscgen.model import FedSCGEN
+from fedscgen.model._correction_mixin import CORRECTED_LAYER
+from fedscgen.model._data import DataKeys, check_unique, working_copy
+from fedscgen.secure import make_aggregator
+
+if TYPE_CHECKING:
+    from fedscgen._types import References
+    from fedscgen.aggregation import BatchNormPolicy, Strategy
+    from fedscgen.correction import ReferenceKind
+    from fedscgen.secure import Aggregator, AggregatorName
+
+
+@dataclass(frozen=True)
+class SimulationResult:
+    """What a simulated federation yields.
+
+    Parameters
+    ----------
+    model
+        The federation's model, with its references; save it with :meth:`~fedscgen.model.FedSCGEN.save` for new sites.
+    corrected
+        All sites' cells in input order, with ``obsm["X_fedscgen"]`` and the decoded expression.
+    history
+        One row a site, round and epoch: ``site``, ``round``, ``epoch``, ``train_loss``, ``validation_loss``,
+        ``seconds``, and ``federation_loss``, the validation loss over all sites of the weights that the round began
+        with.
+    references
+        Where each shared cell type belongs in latent space.
+    ledger
+        Every message: ``round``, ``sender``, ``receiver``, ``kind``, ``shape``, ``bytes``, ``protection``.
+    genes
+        Genes that all sites hold.
+    settings
+        What the federation agreed on.
+    """
+
+    model: FedSCGEN
+    corrected: AnnData
+    history: pd.DataFrame
+    references: References
+    ledger: pd.DataFrame
+    genes: list[str] = field(repr=False)
+    settings: FederationSettings
+
+
+def simulate(
+    adata: AnnData | Mapping[str, AnnData],
+    site_key: str = "batch",
+    *,
+    batch_key: str | None = None,
+    labels_key: str = "cell_type",
+    layer: str | None = None,
+    n_rounds: int = 8,
+    n_epochs: int = 2,
+    lr: float = 1e-3,
+    batch_size: int = 50,
+    strategy: Strategy = "weighted_fedavg",
+    batchnorm: BatchNormPolicy = "pooled",
+    reference: ReferenceKind | None = None,
+    min_cells: int = 5,
+    early_stopping_patience: int | None = None,
+    secure: AggregatorName | Aggregator = "plain",
+    expression: str | None = CORRECTED_LAYER,
+    reencode: bool = False,
+    model_kwargs: Mapping[str, Any] | None = None,
+    accelerator: str = "auto",
+    show_progress: bool = True,
+) -> SimulationResult:
+    """Run a whole federation: every site trains, agrees on references and corrects its cells.
+
+    Client and server are those of a real federation; here they share a process, and messages still pass through the
+    wire format. Random numbers derive from ``scvi.settings.seed``.
+
+    Parameters
+    ----------
+    adata
+        Log-normalised cells of all sites, to be split by ``site_key``; or one AnnData a site, by name. Genes may be
+        in another order or missing at some sites: those that all hold are used. Nothing in it is changed.
+    site_key
+        Column of ``obs`` with the sites. With several AnnData, the column of the result that will name them.
+    batch_key
+        Column of ``obs`` with batches within a site; ``None`` if each site's cells are one batch.
+    labels_key
+        Column of ``obs`` with the cell types.
+    layer
+        Layer with the expression; ``X`` if ``None``.
+    n_rounds, n_epochs, lr, batch_size, strategy, batchnorm, reference, early_stopping_patience
+        See :class:`FederationSettings`.
+    min_cells
+        See :class:`Client`.
+    secure
+        ``"plain"``, ``"crypten"``, ``"masked"``, or an :class:`~fedscgen.secure.Aggregator`.
+    expression, reencode
+        See :meth:`fedscgen.model.FedSCGEN.correct`.
+    model_kwargs
+        Keyword arguments of :class:`~fedscgen.model.FedSCGEN`, such as ``n_latent``.
+    accelerator
+        Where to train, as Lightning names it.
+    show_progress
+        Show a progress bar over the rounds.
+
+    Raises
+    ------
+    KeyError, ValueError
+        Bad data or settings; the message names the site, the value and the remedy.
+    NoSharedLabelError
+        No cell type is held by two sites.
+    SiteError, AggregationError
+        A site failed, or a sum could not be opened.
+    """
+    settings = FederationSettings(
+        n_rounds=n_rounds,
+        n_epochs=n_epochs,
+        lr=lr,
+        batch_size=batch_size,
+        strategy=strategy,
+        batchnorm=batchnorm,
+        reference=reference,
+        early_stopping_patience=early_stopping_patience,
+        seed=_seed(),
+        model=dict(model_kwargs or {}),
+    )
+    keys = DataKeys(batch_key, labels_key, layer)
+    sites = dict(adata) if isinstance(adata, Mapping) else _split(adata, site_key, keys)
+    aggregator = make_aggregator(secure, len(sites))
+    options: dict[str, Any] = {"min_cells": min_cells, "accelerator": accelerator, "expression": expression, "reencode": reencode}
+    options |= {"batch_key": batch_key, "labels_key": labels_key, "layer": layer}
+    clients = [Client(site, cells, aggregator.contributor(site), **options) for site, cells in sites.items()]
+    server = Server(InProcessTransport(clients), aggregator, settings)
+    with aggregator:
+        server.run(lambda rounds: track(rounds, "Federated training", total=n_rounds, disable=not show_progress))
+    if isinstance(adata, Mapping):
+        corrected = _concatenated({client.site: client.corrected for client in clients}, site_key)
+        adata = _concatenated(adata, site_key)
+    else:
+        corrected = _in_input_order(adata, site_key, clients, expression)
+    return SimulationResult(
+        model=_federated_model(adata, replace(keys, batch_key=batch_key or site_key), server, settings),
+        corrected=corrected,
+        history=_history(clients, server.losses),
+        references=server.references,
+        ledger=joined(client.ledger for client in clients),
+        genes=server.genes,
+        settings=settings,
+    )
+
+
+def _seed() -> int:
+    return secrets.randbelow(2**31) if scvi.settings.seed is None else scvi.settings.seed
+
+
+def _split(adata: AnnData, site_key: str, keys: DataKeys) -> dict[str, AnnData]:
+    """One light AnnData a site, with no more than its client needs."""
+    if not isinstance(adata, AnnData):
+        raise TypeError(f"pass an AnnData or a mapping of AnnData by site, not {type(adata).__name__}")
+    check_unique(adata.obs_names, "obs_names")
+    check_unique(adata.var_names, "var_names")
+    sites = keys.categories_of(adata, site_key)
+    for key in (keys.batch_key, keys.labels_key):
+        keys.categories_of(adata, key)
+    light = working_copy(adata, keys, adata.var_names)
+    return {site: light[sites == site].copy() for site in sites.categories}
+
+
+def _in_input_order(adata: AnnData, site_key: str, clients: Sequence[Client], expression: str | None) -> AnnData:
+    """A copy of the input with what the clients added; NaN where a site dropped out."""
+    corrected = adata.copy()
+    sites = DataKeys().categories_of(adata, site_key)
+    decoded: dict[str, np.ndarray] = {}
+    for client in clients:
+        part, rows = client.corrected, np.flatnonzero(sites == client.site)
+        if part is None:
+            continue
+        for key in part.obsm:
+            _fill(corrected.obsm, key, rows, part.obsm[key], adata.n_obs)
+        if expression is not None:
+            values = part.X if expression == "X" else part.layers[expression]
+            _fill(decoded, expression, rows, values, adata.n_obs)
+    if "X" in decoded:
+        corrected.X = decoded.pop("X")
+    for layer, values in decoded.items():
+        corrected.layers[layer] = values
+    return corrected
+
+
+def _fill(arrays: MutableMapping[str, np.ndarray], key: str, rows: np.ndarray, values: np.ndarray, n_rows: int) -> None:
+    """Write values into rows of a named array, which begins as NaN."""
+    if key not in arrays:
+        arrays[key] = np.full((n_rows, values.shape[1]), np.nan, dtype=values.dtype)
+    arrays[key][rows] = values
+
+
+def _concatenated(parts: Mapping[str, AnnData], site_key: str) -> AnnData:
+    """All sites' cells, one site after the other; names get the site appended where they would repeat."""
+    names = [name for part in parts.values() for name in part.obs_names]
+    unique = len(set(names)) == len(names)
+    return anndata.concat(parts, join="inner", label=site_key, merge="same", index_unique=None if unique else "-")
+
+
+def _federated_model(adata: AnnData, keys: DataKeys, server: Server, settings: FederationSettings) -> FedSCGEN:
+    """A model of all cells with the federation's weights and references."""
+    cells = working_copy(adata, keys, server.genes)
+    with warnings.catch_warnings():  # the clients have warned
+        warnings.simplefilter("ignore", UserWarning)
+        FedSCGEN.setup_anndata(cells, keys.batch_key, keys.labels_key, keys.layer)
+    model = FedSCGEN(cells, **settings.model)
+    model.load_weights(server.weights)
+    model.references = server.references
+    return model
+
+
+def _history(clients: Sequence[Client], losses: Sequence[float]) -> pd.DataFrame:
+    rows = [
+        {"site": client.site, **row, "federation_loss": losses[row["round"] - 1]}
+        for client in clients
+        for row in client.history
+    ]
+    return pd.DataFrame(rows).sort_values(["round", "epoch"], kind="stable", ignore_index=True)
