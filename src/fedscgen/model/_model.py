@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mudata import MuData
@@ -183,5 +184,8 @@ class FedSCGEN(TrainingMixin, CorrectionMixin, SaveLoadMixin, BaseModelClass):
     @classmethod
     def _register(cls, adata: AnnData | MuData, setup_method_args: dict, fields: list, **kwargs: Any) -> None:
         manager = AnnDataManager(fields=fields, setup_method_args=setup_method_args)
-        manager.register_fields(adata, **kwargs)
+        with warnings.catch_warnings():
+            # of no concern here: neither batches nor labels enter the network
+            warnings.filterwarnings("ignore", message="Category .* has fewer than 3 cells")
+            manager.register_fields(adata, **kwargs)
         cls.register_manager(manager)

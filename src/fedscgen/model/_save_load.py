@@ -72,7 +72,7 @@ class SaveLoadMixin(BaseModelClass):
             folder.rename(target)
 
     @classmethod
-    def load(cls, dir_path: str | Path, adata: AnnData | MuData | None = None) -> Self:
+    def load(cls, dir_path: str | Path, adata: AnnData | MuData | None = None, **keys: str | None) -> Self:
         """Load a model for a site's own data, which may be new to it.
 
         Parameters
@@ -80,19 +80,23 @@ class SaveLoadMixin(BaseModelClass):
         dir_path
             A folder that :meth:`save` wrote.
         adata
-            Data with the model's genes, in any order; it is registered under the keys that the model was set up with.
-            If it holds further genes, the model gets a copy without them. The saved data if ``None``.
+            Data with the model's genes, in any order; as scvi-tools does, this registers them. If there are further
+            genes, the model gets a copy without them. The saved data if ``None``.
+        **keys
+            ``batch_key``, ``labels_key`` or ``layer``, where these data have them under other names than the model was
+            set up with.
 
         Raises
         ------
         CheckpointError
             The folder holds no model of this package, or a damaged one.
-        ValueError
-            Genes are missing, or no data was given or saved.
+        KeyError, ValueError
+            A key or genes are missing, or no data was given or saved.
         """
         folder = Path(dir_path)
         description, weights = _read(folder)
-        adata = cls._set_up(_saved_data(folder) if adata is None else adata, description)
+        setup = DataKeys(**{**description["setup"], **keys})
+        adata = cls._set_up(_saved_data(folder) if adata is None else adata, setup, description["genes"])
         model = cls(adata, **description["model"])
         try:
             model.load_weights(weights)
@@ -103,21 +107,19 @@ class SaveLoadMixin(BaseModelClass):
         return model
 
     @classmethod
-    def _set_up(cls, adata: AnnData | MuData, description: dict[str, Any]) -> AnnData | MuData:
+    def _set_up(cls, adata: AnnData | MuData, keys: DataKeys, genes: list[str]) -> AnnData | MuData:
         """Register the data, or a copy of it with just the model's genes in their order."""
-        keys = DataKeys(**description["setup"])
         rna = keys.modality_of(adata)
-        columns = gene_columns(rna.var_names, description["genes"])
-        setup = {"batch_key": keys.batch_key, "labels_key": keys.labels_key, "layer": keys.layer}
+        columns = gene_columns(rna.var_names, genes)
         if not isinstance(adata, MuData):
             adata = adata if columns is None else adata[:, columns].copy()
-            cls.setup_anndata(adata, **setup)
+            cls.setup_anndata(adata, keys.batch_key, keys.labels_key, keys.layer)
             return adata
         if columns is not None:
             obs = adata.obs
             adata = MuData({keys.modality: rna[:, columns].copy()})
             adata.obs = obs
-        cls.setup_mudata(adata, modality=keys.modality, **setup)
+        cls.setup_mudata(adata, keys.batch_key, keys.labels_key, keys.layer, str(keys.modality))
         return adata
 
     def _description(self) -> dict[str, Any]:
@@ -138,13 +140,15 @@ def _read(folder: Path) -> tuple[dict[str, Any], NamedArrays]:
         description = json.loads((folder / _MODEL).read_text(encoding="utf-8"))
         if description.get("format") != _FORMAT:
             raise CheckpointError(f"{folder / _MODEL} has format {description.get('format')!r}, expected {_FORMAT!r}")
-        with np.load(folder / _WEIGHTS, allow_pickle=False) as arrays:
-            return description, {name: arrays[name] for name in arrays.files}
+        parts = {name: description[name] for name in ("model", "setup", "genes", "references")}
+        with (folder / _WEIGHTS).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return parts, {name: arrays[name] for name in arrays.files}
+    except CheckpointError:
+        raise
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise CheckpointError(
-            f"{folder} holds no saved FedSCGEN model: {Path(error.filename).name} is missing"
-        ) from error
-    except (AttributeError, json.JSONDecodeError, UnicodeDecodeError, zipfile.BadZipFile, EOFError) as error:
+        missing = Path(error.filename).name
+        raise CheckpointError(f"{folder} holds no FedSCGEN model: {missing} is missing") from error
+    except (AttributeError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"{folder} holds a damaged or foreign model: {error}") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -159,7 +160,7 @@ class TrainingMixin(UnsupervisedTrainingMixin, BaseModelClass):
             raise ValueError(f"{n_cells} cells are too few to train on: at least {_FEWEST_CELLS} are needed")
         if not 0 < train_size <= 1:
             raise ValueError(f"train_size={train_size}: choose a share above 0 and at most 1")
-        n_validation = 0 if train_size == 1 else max(1, int(n_cells * (1 - train_size)))
+        n_validation = 0 if train_size == 1 else max(1, n_cells - math.ceil(n_cells * train_size))
         validation, train = np.split(torch.randperm(n_cells).numpy(), [n_validation])
         self._drawn_split = train_size, train, validation
         return train, validation

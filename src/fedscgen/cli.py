@@ -1,0 +1,258 @@
+"""The command line: ``fedscgen demo``, ``fedscgen simulate``, ``fedscgen correct``."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from fedscgen.federation import SimulationResult
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Integrate single-cell RNA-seq across sites that may not share their cells.",
+)
+
+_BAD_INPUT = 2
+
+
+class Secure(StrEnum):
+    """How sums over the sites are opened."""
+
+    plain = "plain"
+    masked = "masked"
+    crypten = "crypten"
+
+
+class Strategy(StrEnum):
+    """How much a site counts in an average."""
+
+    weighted_fedavg = "weighted_fedavg"
+    fedavg = "fedavg"
+
+
+class Reference(StrEnum):
+    """Where a cell type belongs."""
+
+    dominant = "dominant"
+    mean = "mean"
+
+
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")]
+Rounds = Annotated[int, typer.Option("--rounds", min=1, help="Rounds of training.")]
+Epochs = Annotated[int, typer.Option("--epochs", min=1, help="Epochs that every site trains in a round.")]
+Seed = Annotated[int, typer.Option(help="Where all random numbers come from.")]
+SecureOption = Annotated[
+    Secure,
+    typer.Option(
+        help="How sums over the sites are opened. plain: the coordinator sees every update, for study only. masked: "
+        "pairwise masks. crypten: secret shares among compute processes. The last two need the extras of their names."
+    ),
+]
+LabelsKey = Annotated[str, typer.Option(help="Column of obs with the cell types.")]
+Layer = Annotated[str | None, typer.Option(help="Layer with log-normalised expression; X by default.")]
+
+
+@app.callback()
+def main(verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False) -> None:
+    """Integrate single-cell RNA-seq across sites that may not share their cells."""
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s")
+    warnings.formatwarning = lambda message, *_, **__: f"Warning: {message}\n"
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make.")] = Path("fedscgen_demo"),
+    rounds: Rounds = 8,
+    epochs: Epochs = 2,
+    secure: SecureOption = Secure.plain,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """See a whole federation at work, with no data of your own.
+
+    Takes 700 real blood cells that ship with scanpy, gives them to three unequal hospitals with simulated site
+    effects, trains across them, corrects each hospital's cells, and writes corrected.h5ad, the model and report.html.
+    """
+    with _user_errors(), _replacing(output, overwrite) as folder:
+        from fedscgen.benchmark import demo_data
+
+        adata = demo_data(seed)
+        _simulate_into(folder, adata, "batch", "cell_type", seed, n_rounds=rounds, n_epochs=epochs, secure=secure.value)
+    typer.echo(f"Open {output / 'report.html'} in a browser.")
+
+
+@app.command()
+def simulate(
+    file: Annotated[Path, typer.Argument(metavar="FILE.h5ad", help="Log-normalised cells of all sites.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make.")],
+    site_key: Annotated[str, typer.Option(help="Column of obs with the sites.")] = "batch",
+    labels_key: LabelsKey = "cell_type",
+    layer: Layer = None,
+    rounds: Rounds = 8,
+    epochs: Epochs = 2,
+    strategy: Annotated[Strategy, typer.Option(help="Weigh sites by their cells, or all alike.")] = (
+        Strategy.weighted_fedavg
+    ),
+    reference: Annotated[
+        Reference | None,
+        typer.Option(
+            help="Where a cell type belongs: at the mean of the site with most cells of it, or at the mean over all "
+            "sites. By default dominant, where it can be found without showing counts."
+        ),
+    ] = None,
+    min_cells: Annotated[int, typer.Option(min=1, help="Cell types with fewer cells at a site are not reported.")] = 5,
+    patience: Annotated[
+        int | None, typer.Option(min=1, help="Stop after so many rounds without a better validation loss.")
+    ] = None,
+    secure: SecureOption = Secure.plain,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Split your own file into sites, and run the federation over them in one process.
+
+    Writes corrected.h5ad (obsm["X_fedscgen"] and layers["fedscgen_corrected"]), model/ for new sites, history.csv,
+    ledger.csv (what left each site) and report.html. The folder appears only when all of it is complete.
+    """
+    with _user_errors(), _replacing(output, overwrite) as folder:
+        _simulate_into(
+            folder,
+            _read(file),
+            site_key,
+            labels_key,
+            seed,
+            layer=layer,
+            n_rounds=rounds,
+            n_epochs=epochs,
+            strategy=strategy.value,
+            reference=None if reference is None else reference.value,
+            min_cells=min_cells,
+            early_stopping_patience=patience,
+            secure=secure.value,
+        )
+    typer.echo(f"Open {output / 'report.html'} in a browser; the corrected cells are in {output / 'corrected.h5ad'}.")
+
+
+@app.command()
+def correct(
+    file: Annotated[Path, typer.Argument(metavar="FILE.h5ad", help="This site's log-normalised cells.")],
+    model: Annotated[Path, typer.Option("--model", "-m", help="Folder of a saved model.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write (.h5ad).")],
+    batch_key: Annotated[
+        str | None, typer.Option(help="Column of obs with batches within this site; one batch by default.")
+    ] = None,
+    labels_key: Annotated[
+        str | None, typer.Option(help="Column of obs with the cell types; the model's by default.")
+    ] = None,
+    layer: Layer = None,
+    include_newcomer: Annotated[
+        bool,
+        typer.Option("--include-newcomer", help="Recompute the references as if this site had taken part."),
+    ] = False,
+    min_cells: Annotated[int, typer.Option(min=1, help="Fewest cells with which this site enters a reference.")] = 5,
+    overwrite: Overwrite = False,
+) -> None:
+    """Correct the cells of a site that took no part in training; nothing leaves the site.
+
+    Needs the folder model/ that a federation wrote, and a file with the same genes (in any order) and cell types.
+    """
+    with _user_errors(), _replacing(output, overwrite) as target:
+        from fedscgen.correction import include_batches
+        from fedscgen.model import FedSCGEN
+
+        keys = {"batch_key": batch_key, "layer": layer}
+        loaded = FedSCGEN.load(model, _read(file), **keys, **({"labels_key": labels_key} if labels_key else {}))
+        if loaded.references is None:
+            raise ValueError(f"{model} holds no references: save the model that a federation returned")
+        if include_newcomer:
+            loaded.references = include_batches(loaded.references, loaded.get_label_stats(), min_cells=min_cells)
+        corrected = _without_bookkeeping(loaded.correct())
+        corrected.write_h5ad(target)
+    typer.echo(f"Wrote {corrected.n_obs} corrected cells to {output}.")
+
+
+def _simulate_into(folder: Path, adata: AnnData, site_key: str, labels_key: str, seed: int, **options: Any) -> None:
+    import scvi
+
+    from fedscgen.benchmark import write_report
+    from fedscgen.federation import simulate as run
+
+    folder.mkdir()
+    scvi.settings.seed = seed
+    result = run(adata, site_key, labels_key=labels_key, **options)
+    result.corrected.write_h5ad(folder / "corrected.h5ad")
+    result.model.save(folder / "model")
+    result.history.to_csv(folder / "history.csv", index=False)
+    result.ledger.to_csv(folder / "ledger.csv", index=False)
+    write_report(
+        folder / "report.html",
+        result.corrected,
+        batch_key=site_key,
+        labels_key=labels_key,
+        history=result.history,
+        ledger=result.ledger,
+        settings=_shown_settings(result, options),
+    )
+
+
+def _shown_settings(result: SimulationResult, options: dict[str, Any]) -> dict[str, Any]:
+    return {"aggregator": options["secure"], **vars(result.settings), "genes in common": len(result.genes)}
+
+
+def _read(path: Path) -> AnnData:
+    from anndata import read_h5ad
+
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist")
+    try:
+        return read_h5ad(path)
+    except Exception as error:
+        raise ValueError(f"{path} can't be read as .h5ad: {str(error).splitlines()[0]}") from error
+
+
+def _without_bookkeeping(adata: AnnData) -> AnnData:
+    """Drop what registering the data has left in a copy of them."""
+    adata.obs = adata.obs.loc[:, ~adata.obs.columns.str.startswith("_scvi")]
+    for key in [key for key in adata.uns if key.startswith("_scvi")]:
+        del adata.uns[key]
+    return adata
+
+
+@contextmanager
+def _replacing(path: Path, overwrite: bool) -> Iterator[Path]:
+    """A temporary place for a file or folder, which goes to ``path`` when all has gone well."""
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists: choose another place or add --overwrite")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as directory:
+        target = Path(directory) / path.name
+        yield target
+        if path.exists():
+            shutil.move(path, Path(directory) / "replaced")
+        target.rename(path)
+
+
+@contextmanager
+def _user_errors() -> Iterator[None]:
+    """One line and exit code 2 for what the user can mend; anything else is a bug and shows its traceback."""
+    from fedscgen.federation import SiteError
+    from fedscgen.secure import AggregationError
+
+    try:
+        yield
+    except (KeyError, ValueError, OSError, ModuleNotFoundError, SiteError, AggregationError) as error:
+        message = str(error.args[0]) if isinstance(error, KeyError) else str(error)
+        typer.secho(f"Error: {message}", err=True, fg=typer.colors.RED)
+        raise typer.Exit(_BAD_INPUT) from error

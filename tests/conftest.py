@@ -1,0 +1,37 @@
+"""Small and real data for all tests."""
+
+import pytest
+import scvi
+from anndata import read_h5ad
+from cells import REAL_CELLS, SMALL, make_adata
+
+from fedscgen.model import FedSCGEN
+
+
+@pytest.fixture
+def adata():
+    """150 cells x 30 genes, 3 batches, 4 types, sparse."""
+    return make_adata()
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """The same random numbers in every test."""
+    scvi.settings.seed = 0
+
+
+@pytest.fixture
+def trained(adata):
+    """A small model, trained for an epoch."""
+    FedSCGEN.setup_anndata(adata)
+    model = FedSCGEN(adata, **SMALL)
+    model.train_local(1)
+    return model
+
+
+@pytest.fixture(scope="session")
+def pbmc():
+    """1,200 real cells of three assays."""
+    if not REAL_CELLS.exists():
+        pytest.skip(f"the real cells are not here: {REAL_CELLS}")
+    return read_h5ad(REAL_CELLS)

@@ -1,0 +1,170 @@
+"""Correction against an independent implementation, and what it returns."""
+
+import numpy as np
+import pytest
+import torch
+from cells import SMALL, make_adata
+
+from fedscgen._types import LatentShifts
+from fedscgen.correction import NoSharedLabelError
+from fedscgen.model import FedSCGEN
+
+
+def scgen_batch_removal(model, adata):
+    """ScGen's batch removal (Lotfollahi et al. 2019) in numpy and torch, cell type by cell type."""
+    module = model.module.eval()
+    batch, cell_type = adata.obs["batch"].to_numpy(), adata.obs["cell_type"].to_numpy()
+    with torch.no_grad():
+        latent = module.encoder(torch.from_numpy(adata.X.toarray()))[0].numpy()
+        shifted = latent.astype(np.float64)
+        for name in np.unique(cell_type):
+            of_type = cell_type == name
+            batches, counts = np.unique(batch[of_type], return_counts=True)
+            if len(batches) < 2:
+                continue
+            largest = batches[counts.argmax()]
+            target = latent[of_type & (batch == largest)].mean(axis=0)
+            for b in batches:
+                cells = of_type & (batch == b)
+                shifted[cells] += target - latent[cells].mean(axis=0)
+        return shifted, module.decoder(torch.from_numpy(shifted.astype(np.float32))).numpy()
+
+
+def test_correct_equals_scgen_batch_removal(trained, adata):
+    latent, decoded = scgen_batch_removal(trained, adata)
+    corrected = trained.correct()
+    np.testing.assert_allclose(corrected.obsm["X_fedscgen"], latent, atol=1e-5)
+    np.testing.assert_allclose(corrected.layers["fedscgen_corrected"], decoded, atol=1e-5)
+
+
+def test_correct_equals_scgen_batch_removal_on_real_cells(pbmc):
+    adata = pbmc.copy()
+    FedSCGEN.setup_anndata(adata)
+    model = FedSCGEN(adata, n_hidden=64)
+    model.train_local(2)
+    latent, decoded = scgen_batch_removal(model, adata)
+    corrected = model.correct()
+    np.testing.assert_allclose(corrected.obsm["X_fedscgen"], latent, atol=1e-5)
+    np.testing.assert_allclose(corrected.layers["fedscgen_corrected"], decoded, atol=1e-5)
+
+
+def test_cells_and_annotations_stay_as_they_are(trained, adata):
+    before = adata.copy()
+    corrected = trained.correct()
+    for result in (corrected, adata):
+        assert list(result.obs_names) == list(before.obs_names)
+        assert result.obs.equals(before.obs)
+        assert result.var.equals(before.var)
+        assert (result.X != before.X).nnz == 0
+        np.testing.assert_array_equal(result.obsm["X_given"], before.obsm["X_given"])
+    assert "X_fedscgen" not in adata.obsm
+    assert not adata.layers
+
+
+def test_expression_goes_where_it_is_wanted(trained, adata):
+    layer = trained.correct().layers["fedscgen_corrected"]
+    np.testing.assert_array_equal(trained.correct(expression="X").X, layer)
+    np.testing.assert_array_equal(trained.correct(expression="mine").layers["mine"], layer)
+    nowhere = trained.correct(expression=None)
+    assert not nowhere.layers
+    assert (nowhere.X != adata.X).nnz == 0
+
+
+def test_reencoded_latent_is_that_of_the_decoded_expression(trained):
+    corrected = trained.correct(expression="X", reencode=True)
+    expected = trained.get_latent_representation(corrected)
+    np.testing.assert_allclose(corrected.obsm["X_fedscgen_reencoded"], expected, atol=1e-5)
+
+
+def test_chunks_do_not_matter(trained):
+    whole, chunked = trained.correct(reencode=True), trained.correct(batch_size=7, reencode=True)
+    for key in whole.obsm:
+        np.testing.assert_allclose(whole.obsm[key], chunked.obsm[key], atol=1e-5)
+
+
+def test_sparse_input_is_made_dense_by_chunks_only(trained, adata, monkeypatch):
+    sizes = []
+    original = type(adata.X).toarray
+
+    def spy(self, *args, **kwargs):
+        sizes.append(self.shape[0])
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(type(adata.X), "toarray", spy)
+    trained.correct(batch_size=32, reencode=True)
+    assert sizes
+    assert max(sizes) <= 32
+
+
+def test_genes_are_found_by_name(trained, adata):
+    rng = np.random.default_rng(0)
+    permuted = adata[:, rng.permutation(adata.n_vars)].copy()
+    expected = trained.correct()
+    corrected = trained.correct(permuted)
+    assert list(corrected.var_names) == list(permuted.var_names)
+    np.testing.assert_allclose(
+        corrected[:, adata.var_names].layers["fedscgen_corrected"], expected.layers["fedscgen_corrected"], atol=1e-5
+    )
+    assert "_scvi_uuid" not in permuted.uns or permuted.uns["_scvi_uuid"] == adata.uns["_scvi_uuid"]
+
+
+def test_genes_that_the_model_does_not_know_are_left_out(trained, adata):
+    wider = make_adata(n_genes=40)
+    assert list(trained.correct(wider).var_names) == list(adata.var_names)
+
+
+def test_missing_genes_are_named(trained, adata):
+    with pytest.raises(ValueError, match=r"2 of the model's 30 genes are missing in var_names \('gene0', 'gene1'\)"):
+        trained.correct(adata[:, 2:].copy())
+
+
+def test_given_shifts_are_added(trained):
+    latent = trained.get_latent_representation()
+    shifts = LatentShifts(("site1",), ("type2",), np.full((1, 1, 4), 3.0))
+    moved = trained.correct(shifts=shifts, expression=None).obsm["X_fedscgen"] - latent
+    obs = trained.adata.obs
+    cells = ((obs["batch"] == "site1") & (obs["cell_type"] == "type2")).to_numpy()
+    np.testing.assert_allclose(moved[cells], 3.0, atol=1e-5)
+    np.testing.assert_allclose(moved[~cells], 0.0, atol=1e-6)
+
+
+def test_shifts_and_references_give_the_same(trained):
+    references = trained.get_references(kind="mean")
+    shifts = trained.get_latent_shifts(references)
+    by_shifts, by_references = trained.correct(shifts=shifts), trained.correct(references=references)
+    np.testing.assert_array_equal(by_shifts.obsm["X_fedscgen"], by_references.obsm["X_fedscgen"])
+    with pytest.raises(ValueError, match="either references or shifts, not both"):
+        trained.correct(shifts=shifts, references=references)
+
+
+def test_corrected_types_of_all_batches_meet_at_the_reference(trained):
+    references = trained.get_references(kind="mean")
+    corrected = trained.correct(references=references)
+    for label, target in zip(references.labels, references.means, strict=True):
+        for batch in corrected.obs["batch"].cat.categories:
+            cells = (corrected.obs["batch"] == batch) & (corrected.obs["cell_type"] == label)
+            np.testing.assert_allclose(corrected[cells.to_numpy()].obsm["X_fedscgen"].mean(axis=0), target, atol=1e-4)
+
+
+def test_no_shared_type_is_an_error(adata):
+    adata.obs["cell_type"] = adata.obs["batch"].astype(str) + adata.obs["cell_type"].astype(str)
+    FedSCGEN.setup_anndata(adata)
+    model = FedSCGEN(adata, **SMALL)
+    model.train_local(1)
+    with pytest.raises(NoSharedLabelError, match="no cell type has 1 or more cells in two batches"):
+        model.correct()
+
+
+def test_indices_choose_cells(trained):
+    whole = trained.get_latent_representation()
+    np.testing.assert_allclose(trained.get_latent_representation(indices=[5, 2]), whole[[5, 2]], atol=1e-6)
+
+
+def test_data_on_disk_are_corrected(trained, adata, tmp_path):
+    from anndata import read_h5ad
+
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    on_disk = read_h5ad(tmp_path / "cells.h5ad", backed="r")
+    expected = trained.get_latent_representation()
+    np.testing.assert_allclose(trained.get_latent_representation(on_disk), expected, atol=1e-5)
+    on_disk.file.close()

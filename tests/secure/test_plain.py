@@ -1,0 +1,60 @@
+"""Sums in the clear: the reference for the other aggregators."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+from fedscgen._types import Message
+from fedscgen.secure import AggregationError, Contribution, PlainAggregator
+
+FIT = Message("task", {"task": "fit"})
+
+
+def ask_of(contributions, aggregator):
+    return lambda messages: {
+        site: aggregator.contributor(site).contribute(contributions[site], message)
+        for site, message in messages.items()
+        if site in contributions
+    }
+
+
+def sum_of(contributions, sites=None):
+    with PlainAggregator() as aggregator:
+        return aggregator.sum(ask_of(contributions, aggregator), sites or list(contributions), FIT)
+
+
+def test_the_sum_is_weighted_and_a_silent_site_left_out():
+    contributions = {"a": Contribution({"w": np.array([1.0, 2.0])}, 10), "b": Contribution({"w": np.ones(2)}, 3)}
+    opened = sum_of(contributions, ["a", "b", "silent"])
+    np.testing.assert_array_equal(opened.arrays["w"], [13.0, 23.0])
+    assert (opened.weight, opened.n_sites) == (13.0, 2)
+
+
+def test_nothing_is_opened_without_a_site_that_is_required():
+    aggregator, contributions = PlainAggregator(), {"a": Contribution({"counts": np.ones(1), "means": np.ones((1, 2))})}
+    ask = ask_of(contributions, aggregator)
+    for opening in (partial(aggregator.sum, require_all=True), aggregator.dominant):
+        with pytest.raises(AggregationError, match="from b: nothing was opened"):
+            opening(ask, ["a", "b"], FIT)
+
+
+def test_the_dominant_mean_is_of_the_site_with_most_cells_and_the_first_of_equals():
+    counts, means = np.array([[2.0, 5, 0], [7, 5, 0]]), np.arange(12.0).reshape(2, 3, 2)
+    contributions = {site: Contribution({"counts": counts[i], "means": means[i]}) for i, site in enumerate("ab")}
+    aggregator = PlainAggregator()
+    opened = aggregator.dominant(ask_of(contributions, aggregator), ["a", "b"], FIT)
+    np.testing.assert_array_equal(opened.arrays["means"], [means[1, 0], means[0, 1], means[0, 2]])
+    np.testing.assert_array_equal(opened.arrays["n_cells"], [7, 5, 0])
+
+
+def test_what_can_not_be_summed_is_refused_by_site_and_name():
+    fits = Contribution({"w": np.ones(2)})
+    with pytest.raises(AggregationError, match=r"site 'b': w has shape \(3,\)"):
+        sum_of({"a": fits, "b": Contribution({"w": np.ones(3)})})
+    with pytest.raises(AggregationError, match="site 'b': w holds NaN or inf"):
+        sum_of({"a": fits, "b": Contribution({"w": np.array([1.0, np.nan])})})
+    with pytest.raises(AggregationError, match="no answer to the task 'fit' from a, b"):
+        sum_of({}, ["a", "b"])
+    with pytest.raises(AggregationError, match="no answer to a message of kind 'hello'"):
+        PlainAggregator().contributor("a").answer(Message("hello"))
