@@ -21,7 +21,11 @@ def make_adata(n_cells: int = 150, n_genes: int = 30, n_batches: int = 3, n_type
     return AnnData(
         X=sparse.csr_matrix(values.clip(0).astype(np.float32)),
         obs=pd.DataFrame(
-            {"batch": [f"site{b}" for b in batch], "cell_type": [f"type{t}" for t in cell_type], "age": rng.random(n_cells)},
+            {
+                "batch": [f"site{b}" for b in batch],
+                "cell_type": [f"type{t}" for t in cell_type],
+                "age": rng.random(n_cells),
+            },
             index=[f"cell{i}" for i in range(n_cells)],
         ).astype({"batch": "category", "cell_type": "category"}),
         var=pd.DataFrame({"length": rng.integers(1, 9, n_genes)}, index=[f"gene{i}" for i in range(n_genes)]),

@@ -3,8 +3,8 @@
 import pytest
 import scvi
 from anndata import read_h5ad
-from cells import REAL_CELLS, SMALL, make_adata
 
+from cells import REAL_CELLS, SMALL, make_adata
 from fedscgen.model import FedSCGEN
 
 

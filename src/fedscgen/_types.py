@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
@@ -177,7 +177,7 @@ class References:
         n_cells = content["n_cells"]
         return cls(
             labels=tuple(content["labels"]),
-            means=np.asarray(content["means"], dtype=np.float64).reshape(len(content["labels"]), -1),
+            means=np.array(content["means"], dtype=np.float64, ndmin=2) if content["labels"] else np.empty((0, 0)),
             n_cells=None if n_cells is None else np.asarray(n_cells, dtype=np.int64),
             kind=content["kind"],
         )
@@ -198,3 +198,10 @@ class LatentShifts:
     batches: tuple[str, ...]
     labels: tuple[str, ...]
     shifts: np.ndarray
+
+
+def check_choice(value: str, choices: object, what: str) -> None:
+    """Raise a ``ValueError`` that lists the choices if ``value`` is none of them."""
+    allowed = get_args(choices)
+    if value not in allowed:
+        raise ValueError(f"unknown {what} {value!r}: choose one of {', '.join(map(repr, allowed))}")

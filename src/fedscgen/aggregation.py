@@ -5,9 +5,11 @@ Floating-point arrays alone take part: integer buffers (``num_batches_tracked``)
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+
+from fedscgen._types import check_choice
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -126,13 +128,6 @@ def check_update(weights: Mapping[str, np.ndarray], expected: Mapping[str, np.nd
             raise ValueError(
                 f"{who}: {name} holds NaN or inf: training diverged there; lower the learning rate or check its data"
             )
-
-
-def check_choice(value: str, choices: object, what: str) -> None:
-    """Raise a ``ValueError`` that lists the choices if ``value`` is none of them."""
-    allowed = get_args(choices)
-    if value not in allowed:
-        raise ValueError(f"unknown {what} {value!r}: choose one of {', '.join(map(repr, allowed))}")
 
 
 def _mean_of(variance_name: str) -> str:

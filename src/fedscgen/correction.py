@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from scipy import sparse
 
-from fedscgen._types import LabelStats, LatentShifts, References
-from fedscgen.aggregation import check_choice
+from fedscgen._types import LabelStats, LatentShifts, References, check_choice
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -106,7 +105,8 @@ def merge_references(first: References, second: References) -> References:
     """All of ``first``'s references, and those of ``second`` for cell types that ``first`` doesn't hold."""
     added = [i for i, label in enumerate(second.labels) if label not in first.labels]
     labels = (*first.labels, *(second.labels[i] for i in added))
-    return References(labels, np.concatenate([first.means, second.means[added]]), None, first.kind)
+    means = [references for references in (first.means, second.means[added]) if len(references)]
+    return References(labels, np.concatenate(means) if means else first.means, None, first.kind)
 
 
 def latent_shifts(stats: LabelStats, references: References) -> LatentShifts:

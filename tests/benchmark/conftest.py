@@ -11,6 +11,16 @@ from fedscgen.benchmark import demo_data
 _PBMC = Path(__file__).parents[2] / "../shared/data/pbmc_10x_3assays.h5ad"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Small k-means runs wait for each other's threads longer than they compute, where the cores are shared."""
+    import sklearn.cluster  # noqa: F401  (loads the thread pools that are limited)
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        yield
+
+
 @pytest.fixture(scope="session")
 def demo():
     return demo_data()

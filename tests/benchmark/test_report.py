@@ -252,6 +252,13 @@ def test_report_of_a_single_site_is_written_without_metrics(tmp_path, quick):
     assert "one model was trained in one place" in page.text
 
 
+def test_report_draws_sites_that_hold_several_batches(tmp_path, quick):
+    page = report(tmp_path, small(), losses("north", "south"))
+    (chart, _) = (attributes["aria-label"] for attributes in page.all("div") if attributes.get("role") == "img")
+    assert chart == "Training loss by round: north from 1 to 1; south from 1 to 1"
+    assert "2 sites trained one model together over 2 rounds" in page.text
+
+
 def test_report_without_validation_or_training_leaves_them_out(tmp_path, quick):
     page = report(tmp_path, small(), losses("x", "y", validation=np.nan))
     assert "Validation loss" not in page.text

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from cells import SMALL, make_adata
 
+from cells import SMALL, make_adata
 from fedscgen._types import LatentShifts
 from fedscgen.correction import NoSharedLabelError
 from fedscgen.model import FedSCGEN

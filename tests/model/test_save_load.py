@@ -5,9 +5,9 @@ import re
 
 import numpy as np
 import pytest
-from cells import SMALL, make_adata
 from mudata import MuData
 
+from cells import SMALL, make_adata
 from fedscgen.model import CheckpointError, FedSCGEN
 
 

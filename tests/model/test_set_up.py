@@ -5,9 +5,9 @@ import re
 import numpy as np
 import pytest
 from anndata import AnnData
-from cells import SMALL, make_adata
 from mudata import MuData
 
+from cells import SMALL, make_adata
 from fedscgen.model import FedSCGEN
 
 
@@ -28,7 +28,9 @@ def test_presets_are_networks(adata, preset):
 
 def test_the_published_network_has_its_published_layers(adata):
     FedSCGEN.setup_anndata(adata)
-    shapes = {name: array.shape for name, array in FedSCGEN(adata, **FedSCGEN.PRESETS["scarches"]).get_weights().items()}
+    shapes = {
+        name: array.shape for name, array in FedSCGEN(adata, **FedSCGEN.PRESETS["scarches"]).get_weights().items()
+    }
     n_genes = adata.n_vars
     assert shapes["encoder.hidden.0.weight"] == (800, n_genes)
     assert shapes["encoder.hidden.1.0.weight"] == (800, 800)
@@ -75,7 +77,7 @@ def test_mudata_with_the_columns_in_either_place(adata, home):
 
 def test_mudata_without_the_modality(adata):
     mdata = MuData({"gex": adata})
-    with pytest.raises(ValueError, match="modality 'rna' is not in mdata.mod; it holds 'gex'"):
+    with pytest.raises(ValueError, match=r"modality 'rna' is not in mdata\.mod; it holds 'gex'"):
         FedSCGEN.setup_mudata(mdata)
 
 

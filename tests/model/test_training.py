@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import scvi
 import torch
-from cells import SMALL, make_adata
 
+from cells import SMALL, make_adata
 from fedscgen._types import ClientUpdate
 from fedscgen.model import FedSCGEN
 
@@ -113,7 +113,7 @@ def test_all_cells_may_train(adata):
     model = new_model(adata)
     assert model.train_local(1, train_size=1.0).n_cells == 150
     assert np.isnan(model.get_validation_loss(train_size=1.0))
-    with pytest.raises(ValueError, match="train_size=1.5: choose a share above 0"):
+    with pytest.raises(ValueError, match=r"train_size=1\.5: choose a share above 0"):
         model.train_local(1, train_size=1.5)
 
 

@@ -1,5 +1,7 @@
 """Detectors for what must not cross a wire; ``test_detectors.py`` shows that they fire."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -14,8 +16,13 @@ def forms_of(values, precision):
         "float64": [value.tobytes() for value in values.astype("<f8")],
         "fixed point": [word.tobytes() for word in np.rint(values * 2.0**precision).astype("<i8")],
         "int64": [np.int64(value).tobytes() for value in values if value >= 1e4 and value.is_integer()],
-        "decimal": [str(int(value)).encode() for value in values if value >= 1e4 and value.is_integer()],
+        "decimal": [text.encode() for text in map(as_text, values) if len(text) >= 5],
     }
+
+
+def as_text(value):
+    """A number as JSON writes it, whole numbers without a fraction."""
+    return str(int(value)) if value.is_integer() else repr(float(value))
 
 
 def find_forms(wire, numbers, precision):
@@ -23,9 +30,17 @@ def find_forms(wire, numbers, precision):
     found = set()
     for values in numbers:
         for form, patterns in forms_of(values, precision).items():
-            if any(pattern in wire for pattern in patterns):
+            if any(shows(pattern, wire, form) for pattern in patterns):
                 found.add(form)
     return found
+
+
+def shows(pattern, wire, form):
+    """Whether the pattern is in the bytes; digits inside of a key or name in hexadecimal are none."""
+    if pattern not in wire:
+        return False
+    alone = rb"(?<![0-9a-f])" + re.escape(pattern) + rb"(?![0-9a-f])"
+    return form != "decimal" or re.search(alone, wire) is not None
 
 
 def is_uniform(data):

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fedscgen.aggregation import BatchNormPolicy, Strategy, check_choice
+from fedscgen._types import check_choice
+from fedscgen.aggregation import BatchNormPolicy, Strategy
 from fedscgen.correction import ReferenceKind
 
 

@@ -12,6 +12,7 @@ import anndata
 import numpy as np
 import pandas as pd
 import scvi
+import torch
 from anndata import AnnData
 from rich.progress import track
 
@@ -145,7 +146,12 @@ def simulate(
     keys = DataKeys(batch_key, labels_key, layer)
     sites = dict(adata) if isinstance(adata, Mapping) else _split(adata, site_key, keys)
     aggregator = make_aggregator(secure, len(sites))
-    options: dict[str, Any] = {"min_cells": min_cells, "accelerator": accelerator, "expression": expression, "reencode": reencode}
+    options: dict[str, Any] = {
+        "min_cells": min_cells,
+        "accelerator": accelerator,
+        "expression": expression,
+        "reencode": reencode,
+    }
     options |= {"batch_key": batch_key, "labels_key": labels_key, "layer": layer}
     clients = [Client(site, cells, aggregator.contributor(site), **options) for site, cells in sites.items()]
     server = Server(InProcessTransport(clients), aggregator, settings)
@@ -225,7 +231,8 @@ def _federated_model(adata: AnnData, keys: DataKeys, server: Server, settings: F
     with warnings.catch_warnings():  # the clients have warned
         warnings.simplefilter("ignore", UserWarning)
         FedSCGEN.setup_anndata(cells, keys.batch_key, keys.labels_key, keys.layer)
-    model = FedSCGEN(cells, **settings.model)
+    with torch.random.fork_rng(devices=[]):
+        model = FedSCGEN(cells, **settings.model)
     model.load_weights(server.weights)
     model.references = server.references
     return model

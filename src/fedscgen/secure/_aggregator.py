@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -55,10 +55,16 @@ class Contributor(Protocol):
         ...
 
 
+@runtime_checkable
 class Aggregator(Protocol):
     """The half that lives at the coordinator. Use it as a context manager: it may hold processes."""
 
     name: str
+
+    @property
+    def finds_dominant(self) -> bool:
+        """Whether :meth:`dominant` may be used."""
+        ...
 
     def __enter__(self) -> Aggregator: ...
 
@@ -68,8 +74,19 @@ class Aggregator(Protocol):
         """The site's half, for a site in the same process."""
         ...
 
-    def sum(self, ask: Ask, sites: Sequence[str], task: Message) -> Sums:
+    def sum(self, ask: Ask, sites: Sequence[str], task: Message, *, require_all: bool = False) -> Sums:
         """Have every site perform ``task`` and open the sum of what they contribute.
+
+        Parameters
+        ----------
+        ask
+            The way to the sites.
+        sites
+            Names of those that take part.
+        task
+            What they shall do.
+        require_all
+            Open nothing unless every one of them contributes.
 
         Raises
         ------
@@ -82,6 +99,7 @@ class Aggregator(Protocol):
         """Open, for each cell type, the mean of the site with most cells of it; the first of equals.
 
         Every site contributes ``counts`` of shape ``(n_labels,)`` and ``means`` of shape ``(n_labels, n_latent)``. The
-        answer holds ``means``, and ``n_cells`` where this aggregator shows counts to the coordinator.
+        answer holds ``means``, and ``n_cells`` where this aggregator shows counts to the coordinator. Nothing is opened
+        unless every site contributes, as a type might be left to a single one.
         """
         ...

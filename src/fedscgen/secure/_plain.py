@@ -35,6 +35,7 @@ class PlainAggregator:
     """Sums in the clear at the coordinator, over any number of sites."""
 
     name = "plain"
+    finds_dominant = True
 
     def __enter__(self) -> PlainAggregator:
         return self
@@ -46,27 +47,28 @@ class PlainAggregator:
         """A site's half; it holds no state."""
         return PlainContributor()
 
-    def sum(self, ask: Ask, sites: Sequence[str], task: Message) -> Sums:
+    def sum(self, ask: Ask, sites: Sequence[str], task: Message, *, require_all: bool = False) -> Sums:
         """Sum the answers in float64; see :class:`~fedscgen.secure.Aggregator`."""
-        answers = _collect(ask, sites, task)
+        answers = _collect(ask, sites, task, require_all=require_all)
         weights = [float(answer[_WEIGHT]) for answer in answers]
         terms = ({name: array for name, array in answer.items() if name != _WEIGHT} for answer in answers)
         return Sums(weighted_sum(terms, weights), sum(weights), len(weights))
 
     def dominant(self, ask: Ask, sites: Sequence[str], task: Message) -> Sums:
         """Choose in the clear; see :class:`~fedscgen.secure.Aggregator`."""
-        answers = _collect(ask, sites, task)
+        answers = _collect(ask, sites, task, require_all=True)
         counts = np.stack([answer["counts"] for answer in answers])  # (S, L)
         means = np.stack([answer["means"] for answer in answers])  # (S, L, n_latent)
         site, label = counts.argmax(axis=0), np.arange(counts.shape[1])
         return Sums({"means": means[site, label], "n_cells": counts[site, label]}, len(answers), len(answers))
 
 
-def _collect(ask: Ask, sites: Sequence[str], task: Message) -> list[Mapping[str, np.ndarray]]:
+def _collect(ask: Ask, sites: Sequence[str], task: Message, *, require_all: bool) -> list[Mapping[str, np.ndarray]]:
     """Ask every site and refuse answers that don't fit the first one's."""
     answers = ask(dict.fromkeys(sites, task))
-    if not answers:
-        raise AggregationError(f"no site answered the task {task.meta['task']!r}")
+    missing = ", ".join(site for site in sites if site not in answers)
+    if not answers or (require_all and missing):
+        raise AggregationError(f"no answer to the task {task.meta['task']!r} from {missing}: nothing was opened")
     arrays = [answers[site].arrays for site in sites if site in answers]
     for site, answer in answers.items():
         try:

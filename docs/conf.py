@@ -1,0 +1,65 @@
+"""How Sphinx builds the documentation."""
+
+import shutil
+from importlib.metadata import metadata
+from pathlib import Path
+
+from sphinx.application import Sphinx
+from sphinx.ext.napoleon import NumpyDocstring
+
+HERE = Path(__file__).parent
+
+_metadata = metadata("fedscgen")
+project = "fedscgen"
+author = "The fedscgen developers"
+copyright = author
+release = _metadata["Version"]
+version = release
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.mathjax",
+    "sphinx_autodoc_typehints",
+]
+templates_path = ["_templates"]
+exclude_patterns = ["_build", "Thumbs.db", ".DS_Store"]
+source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb", ".rst": "restructuredtext"}
+
+autosummary_generate = True
+autosummary_ignore_module_all = False
+autodoc_member_order = "bysource"
+napoleon_google_docstring = False
+napoleon_use_ivar = True
+typehints_defaults = "braces"
+always_use_bars_union = True
+
+myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+# the tutorials are run by the tests; here they are only shown
+nb_execution_mode = "off"
+
+html_theme = "sphinx_book_theme"
+html_title = f"fedscgen {release}"
+html_theme_options = {"show_toc_level": 2, "home_page_in_toc": True}
+
+
+def show_tutorials() -> None:
+    """Copy the notebooks to where Sphinx looks for pages; they live at the top of the repository."""
+    target = HERE / "generated" / "tutorials"
+    target.mkdir(parents=True, exist_ok=True)
+    for notebook in (HERE.parent / "tutorials").glob("*.ipynb"):
+        shutil.copyfile(notebook, target / notebook.name)
+
+
+def returns_as_prose(self: NumpyDocstring, section: str) -> list[str]:
+    """Keep a Returns section as the text that it is; napoleon would take its first line for a type."""
+    return [*self._format_block(":returns: ", self._dedent(self._consume_to_next_section())), ""]
+
+
+def setup(app: Sphinx) -> None:
+    """Prepare what the extensions above don't do."""
+    show_tutorials()
+    NumpyDocstring._parse_returns_section = returns_as_prose

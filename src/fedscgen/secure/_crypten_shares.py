@@ -1,0 +1,74 @@
+"""Additive shares of a vector of words, each sealed for the one compute party that may hold it."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fedscgen.secure._keys import KEY_LENGTH, KeyPair, add_mask, seal, unseal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def split(words: np.ndarray, n_parties: int) -> list[bytes]:
+    """Split words into shares that add up to them modulo 2**64, any ``n_parties - 1`` of which are uniform noise.
+
+    All but the last are 32 random bytes that stand for their ChaCha20 keystream, so that only one share has the
+    vector's size. ``words`` is used up.
+    """
+    seeds = [secrets.token_bytes(KEY_LENGTH) for _ in range(n_parties - 1)]
+    for seed in seeds:
+        add_mask(words, seed, subtract=True)
+    return [*seeds, words.astype("<u8", copy=False).tobytes()]
+
+
+def add_share(total: np.ndarray, share: bytes, *, is_seed: bool) -> None:
+    """Add one party's share to ``total`` in place.
+
+    Raises
+    ------
+    ValueError
+        The share's length doesn't fit.
+    """
+    expected = KEY_LENGTH if is_seed else total.nbytes
+    if len(share) != expected:
+        raise ValueError(f"{len(share)} bytes long, expected {expected}")
+    if is_seed:
+        add_mask(total, share)
+    else:
+        np.add(total, np.frombuffer(share, dtype="<u8"), out=total)
+
+
+def seal_for_parties(shares: Sequence[bytes], keys: Sequence[bytes], session: str, sender: str) -> list[bytes]:
+    """Encrypt each share to its party's public key, so that whoever relays it sees ciphertext.
+
+    One fresh X25519 key pair serves all parties; its public half precedes each ciphertext.
+    """
+    pair = KeyPair()
+    sealed = []
+    for party, (share, key) in enumerate(zip(shares, keys, strict=True)):
+        context = _context(session, sender, party)
+        sealed.append(pair.public + seal(pair.agree(key, context), share, context))
+    return sealed
+
+
+def unseal_share(pair: KeyPair, sealed: bytes, session: str, sender: str, party: int) -> bytes:
+    """Decrypt what :func:`seal_for_parties` made for this party, sender and session.
+
+    Raises
+    ------
+    ValueError
+        It was altered, or is meant for another party, sender or session.
+    """
+    context = _context(session, sender, party)
+    key = pair.agree(sealed[:KEY_LENGTH], context)
+    return unseal(key, sealed[KEY_LENGTH:], context)
+
+
+def _context(session: str, sender: str, party: int) -> bytes:
+    # JSON, as mere concatenation would let two different triples read the same
+    return json.dumps(["fedscgen crypten 1", session, sender, party]).encode()

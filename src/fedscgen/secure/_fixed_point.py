@@ -1,0 +1,146 @@
+"""Real numbers in the ring of 64-bit integers, where sums of masked or shared values are exact.
+
+A value becomes the nearest multiple of ``2**-precision``, held in two's complement. What may enter is declared before:
+``max_abs`` bounds every site's weight times value, so that the sum over the sites can't wrap around.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fedscgen.secure._aggregator import AggregationError
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+MIN_PRECISION, MAX_PRECISION = 16, 32
+_LARGEST_WORD = 2**63 - 1
+
+
+def precision_for(max_abs: float, n_sites: int) -> int:
+    """Most fractional bits, 16 to 32, with which a sum over ``n_sites`` of values up to ``max_abs`` can't wrap.
+
+    Raises
+    ------
+    ValueError
+        Not even 16 bits fit; the message says how large ``max_abs`` may be.
+    """
+    _check_range(max_abs, n_sites)
+    for precision in range(MAX_PRECISION, MIN_PRECISION - 1, -1):
+        if _fits(precision, max_abs, n_sites):
+            return precision
+    raise ValueError(_too_wide(MIN_PRECISION, max_abs, n_sites))
+
+
+def check_precision(precision: int, max_abs: float, n_sites: int) -> None:
+    """Refuse a precision outside 16 to 32 bits, or one with which the sum over ``n_sites`` could wrap.
+
+    Raises
+    ------
+    ValueError
+        It names the value and the remedy.
+    """
+    _check_range(max_abs, n_sites)
+    if not MIN_PRECISION <= precision <= MAX_PRECISION:
+        raise ValueError(f"precision={precision} bits: choose {MIN_PRECISION} to {MAX_PRECISION}, or None to derive it")
+    if not _fits(precision, max_abs, n_sites):
+        raise ValueError(_too_wide(precision, max_abs, n_sites))
+
+
+def error_bound(precision: int, n_sites: int) -> float:
+    """How far an opened sum may lie from the sum of the sites' float64 terms: ``n_sites * 2**-(precision + 1)``.
+
+    Every site rounds once, by half a unit at most, and the ring adds exactly. A sum beyond ``2**(53 - precision)``
+    has more bits than the float64 which holds it, and is rounded by a further ``2**-53`` of itself, as in the clear.
+    """
+    return n_sites * 2.0 ** -(precision + 1)
+
+
+def encode(
+    array: ArrayLike,
+    precision: int,
+    name: str,
+    *,
+    max_abs: float,
+    weight: float = 1.0,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """Encode ``weight * array``, multiplied in float64.
+
+    Parameters
+    ----------
+    array
+        Real numbers of any shape.
+    precision
+        Fractional bits.
+    name
+        What an error calls the array.
+    max_abs
+        Declared bound on ``abs(weight * array)``.
+    weight
+        What every value is multiplied by.
+    out
+        Where to write, contiguous, of the array's shape and dtype uint64; a new array if not given.
+
+    Returns
+    -------
+    Words of dtype uint64, of the array's shape.
+
+    Raises
+    ------
+    AggregationError
+        A value is NaN, infinite or beyond ``max_abs``; the message names it and the remedy.
+    """
+    array = np.asarray(array)
+    words = np.empty(array.shape, dtype=np.uint64) if out is None else out
+    # the words' own memory holds the floats until they are rounded: large arrays need no second buffer
+    scaled = words.view(np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        np.multiply(array, weight * 2.0**precision, out=scaled, dtype=np.float64)
+        low, high = scaled.min(initial=0.0), scaled.max(initial=0.0)
+    limit = max_abs * 2.0**precision
+    if not (-limit <= low and high <= limit):  # NaN fails both comparisons
+        raise AggregationError(_refusal(array, scaled, limit, name, weight=weight, max_abs=max_abs))
+    words.view(np.int64)[...] = np.rint(scaled, out=scaled)
+    return words
+
+
+def decode(words: np.ndarray, precision: int) -> np.ndarray:
+    """Read words as two's complement multiples of ``2**-precision``; float64, of the same shape."""
+    values = words.view(np.int64).astype(np.float64)
+    return np.multiply(values, 2.0**-precision, out=values)
+
+
+def _check_range(max_abs: float, n_sites: int) -> None:
+    if not (math.isfinite(max_abs) and max_abs > 0):
+        raise ValueError(f"max_abs={max_abs!r}: declare a positive, finite bound on every site's weight times value")
+    if n_sites < 1:
+        raise ValueError(f"n_sites={n_sites}: a sum needs at least one site")
+
+
+def _fits(precision: int, max_abs: float, n_sites: int) -> bool:
+    # integers, as float64 can't tell 2**63 from 2**63 - 1; one more for the rounding of each term
+    return n_sites * (int(max_abs * 2**precision) + 1) <= _LARGEST_WORD
+
+
+def _too_wide(precision: int, max_abs: float, n_sites: int) -> str:
+    largest = 2.0 ** (63 - precision) / n_sites
+    return (
+        f"max_abs={max_abs:g} with {n_sites} sites and {precision} fractional bits doesn't fit 64-bit words: "
+        f"declare a max_abs below {largest:.3g}, or fewer bits (at least {MIN_PRECISION})"
+    )
+
+
+def _refusal(array: np.ndarray, scaled: np.ndarray, limit: float, name: str, *, weight: float, max_abs: float) -> str:
+    position = int(np.flatnonzero(~(np.abs(scaled) <= limit))[0])
+    value, place = array.reshape(-1)[position], list(map(int, np.unravel_index(position, array.shape)))
+    where = f"{name}{place}" if place else name
+    if not np.isfinite(value) or not np.isfinite(weight):
+        return f"{where} is {value} (weight {weight:g}): only finite values can be summed; check the site's training"
+    return (
+        f"{where} is {value:g}, which times the weight {weight:g} exceeds max_abs={max_abs:g}: "
+        "declare a larger max_abs for the aggregator, or check the site's training"
+    )

@@ -1,0 +1,144 @@
+"""The coordinator's half of masked aggregation: relay what the sites seal for each other, and open only the sum.
+
+After Bonawitz et al. 2017, "Practical Secure Aggregation for Privacy-Preserving Machine Learning". Every two sites
+agree on a mask which one adds and the other subtracts, so that the masks cancel in the sum; every site adds a further
+mask of its own. Shares of both secrets, dealt before anything is masked, let the others open the sum though sites
+drop out: of a site that contributed its own mask, of one that didn't the masks it agreed on.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fedscgen.secure._aggregator import AggregationError, Sums
+from fedscgen.secure._fixed_point import check_precision, precision_for
+from fedscgen.secure._masked_contributor import MaskedContributor
+from fedscgen.secure._masked_protocol import RoundId, Terms, majority
+from fedscgen.secure._masked_round import MaskedRound
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fedscgen._types import Message
+    from fedscgen.secure._aggregator import Ask
+
+
+class MaskedAggregator:
+    """Opens sums over sites that talk only to the coordinator, and nothing else of what they hold.
+
+    Parameters
+    ----------
+    threshold
+        Sites that must stay to the end for a sum to be opened. Fewer sites that collude with the coordinator learn
+        only the sum of the others' terms. By default, and at least, the majority: ``n_sites // 2 + 1``, never below 2.
+    max_abs
+        Bound on every site's weight times value, such as cells times a model weight. A larger value is an error at
+        its site. The smaller the bound, the finer the fixed-point numbers.
+    precision
+        Fractional bits, 16 to 32; by default as many as fit ``max_abs`` and the number of sites.
+    reveal_counts
+        Allow :meth:`dominant`, which shows every site's counts to the coordinator.
+
+    Raises
+    ------
+    ValueError
+        ``threshold``, ``max_abs`` or ``precision`` can't serve even two sites.
+    """
+
+    name = "masked"
+
+    def __init__(
+        self,
+        *,
+        threshold: int | None = None,
+        max_abs: float = 2.0**32,
+        precision: int | None = None,
+        reveal_counts: bool = False,
+    ) -> None:
+        if threshold is not None and threshold < 2:
+            raise ValueError(f"threshold={threshold}: at least 2, as a sum over one site is that site's term")
+        self.threshold = threshold
+        self.max_abs = max_abs
+        self.precision = precision
+        self.reveal_counts = reveal_counts
+        self.precision_for(n_sites=2)
+        self._session = secrets.token_hex(16)
+        self._n_rounds = 0
+
+    def __enter__(self) -> MaskedAggregator:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        return None
+
+    @property
+    def finds_dominant(self) -> bool:
+        """Whether :meth:`dominant` may be used: ``reveal_counts``."""
+        return self.reveal_counts
+
+    def precision_for(self, n_sites: int) -> int:
+        """Fractional bits used among ``n_sites``; :func:`~fedscgen.secure._fixed_point.error_bound` follows from it."""
+        if self.precision is None:
+            return precision_for(self.max_abs, n_sites)
+        check_precision(self.precision, self.max_abs, n_sites)
+        return self.precision
+
+    def contributor(self, site: str) -> MaskedContributor:
+        """A new site's half, which holds its keys of the current round."""
+        return MaskedContributor(site, reveal_counts=self.reveal_counts)
+
+    def sum(self, ask: Ask, sites: Sequence[str], task: Message, *, require_all: bool = False) -> Sums:
+        """Sum through masks; see :class:`~fedscgen.secure.Aggregator`.
+
+        With ``require_all`` the threshold is the number of sites.
+
+        Raises
+        ------
+        AggregationError
+            Fewer sites than the threshold stayed to the end, or their contributions don't fit together.
+        ValueError
+            ``max_abs`` is too wide for so many sites.
+        """
+        return self._begin(ask, sites, require_all=require_all).run(task)
+
+    def dominant(self, ask: Ask, sites: Sequence[str], task: Message) -> Sums:
+        """Open the count matrix, then the chosen sites' means; see :class:`~fedscgen.secure.Aggregator`.
+
+        Two masked sums over the same task: in the first each site fills its own row of a ``(n_sites, n_labels)``
+        matrix, in the second it contributes its means of those cell types that it was chosen for.
+
+        Raises
+        ------
+        AggregationError
+            As for :meth:`sum`; ``reveal_counts`` was not set; or a site dropped out.
+        """
+        if not self.reveal_counts:
+            raise AggregationError(
+                "finding the dominant site shows every site's counts to the coordinator: "
+                "use reference='mean', or allow it with MaskedAggregator(reveal_counts=True)"
+            )
+        rows = {site: {"row": row, "n_rows": len(sites)} for row, site in enumerate(sites)}
+        counts = np.rint(self._begin(ask, sites, require_all=True).run(task, rows).arrays["counts"])  # (S, L)
+        chosen = counts.argmax(axis=0)  # the first of equals
+        selected = {site: {"selected": (chosen == row).tolist()} for row, site in enumerate(sites)}
+        means = self._begin(ask, sites, require_all=True).run(task, selected).arrays["means"]
+        return Sums({"means": means, "n_cells": counts.max(axis=0)}, float(len(sites)), len(sites))
+
+    def _begin(self, ask: Ask, sites: Sequence[str], *, require_all: bool) -> MaskedRound:
+        """Check what a round needs before any site is asked, and name it."""
+        if len(set(sites)) != len(sites):
+            raise AggregationError(f"sites {list(sites)} must differ by name")
+        if len(sites) < 2:
+            raise AggregationError(f"a masked sum over {len(sites)} sites would open one site's term: at least 2")
+        least = majority(len(sites))
+        threshold = len(sites) if require_all else self.threshold or least
+        if not least <= threshold <= len(sites):
+            raise AggregationError(
+                f"threshold={threshold} for {len(sites)} sites: choose {least} (the majority) to {len(sites)}"
+            )
+        self._n_rounds += 1
+        identity = RoundId(self._session, self._n_rounds)
+        return MaskedRound(ask, sites, Terms(identity, threshold, self.precision_for(len(sites)), self.max_abs))

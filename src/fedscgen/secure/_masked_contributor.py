@@ -1,0 +1,272 @@
+"""The site's half of masked aggregation.
+
+The protocol is that of Bonawitz et al. 2017, "Practical Secure Aggregation for Privacy-Preserving Machine Learning",
+figure 4, without the signatures and the consistency check of its active-adversary variant. A site goes through four
+stages once a round; each consumes what the one before left, so that a key can serve one sum only.
+"""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from fedscgen._types import Message
+from fedscgen.secure._aggregator import AggregationError, Contribution
+from fedscgen.secure._fixed_point import check_precision
+from fedscgen.secure._keys import KEY_LENGTH, KeyPair, add_mask, derive, seal, unseal
+from fedscgen.secure._masked_protocol import (
+    KEYS,
+    MASKING,
+    SEALED_LENGTH,
+    SHARES,
+    UNMASK,
+    RoundId,
+    Terms,
+    from_rows,
+    majority,
+    subtracts,
+    to_rows,
+)
+from fedscgen.secure._shamir import SECRET_LENGTH, SHARE_LENGTH, split
+from fedscgen.secure._vector import flatten
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+
+@dataclass(frozen=True, repr=False)
+class _Advertised:
+    """The site has sent its public keys."""
+
+    terms: Terms
+    channel: KeyPair
+    mask: KeyPair
+
+
+@dataclass(frozen=True, repr=False)
+class _Shared:
+    """The site has sent shares of its secrets and can mask; keys are by peer."""
+
+    terms: Terms
+    sites: tuple[str, ...]
+    channel_keys: Mapping[str, bytes]
+    pair_keys: Mapping[str, bytes]
+    seed: bytes
+    own_share: bytes
+
+
+@dataclass(frozen=True, repr=False)
+class _Contributed:
+    """The site has sent its masked term; it keeps only the keys that open its peers' shares."""
+
+    terms: Terms
+    sites: tuple[str, ...]
+    channel_keys: Mapping[str, bytes]
+    own_share: bytes
+
+
+_Stage = TypeVar("_Stage", _Advertised, _Shared, _Contributed)
+
+
+class MaskedContributor:
+    """Masks a site's term so that the coordinator can read nothing but the sum.
+
+    Parameters
+    ----------
+    site
+        The site's name, as the coordinator calls it.
+    reveal_counts
+        Take part in finding the dominant sites, which shows the coordinator this site's counts, and its means of the
+        cell types it dominates.
+    """
+
+    def __init__(self, site: str, *, reveal_counts: bool = False) -> None:
+        self.site = site
+        self.reveal_counts = reveal_counts
+        self._stage: _Advertised | _Shared | _Contributed | None = None
+        self._begun: set[RoundId] = set()
+
+    def answer(self, message: Message) -> Message:
+        """Advertise keys, share secrets, or help to unmask the sum.
+
+        Raises
+        ------
+        AggregationError
+            The message is malformed, out of order or replayed, or asks for what would unmask a single site.
+        """
+        stages: dict[str, Callable[[Message], Message]] = {
+            KEYS: self._advertise_keys,
+            SHARES: self._share_secrets,
+            UNMASK: self._unmask,
+        }
+        if message.kind not in stages:
+            raise AggregationError(f"a masked site has no answer to a message of kind {message.kind!r}")
+        with self._refusing(message):
+            return stages[message.kind](message)
+
+    def contribute(self, contribution: Contribution, task: Message) -> Message:
+        """Encode weight times arrays, and the weight, as one vector of words, and mask it.
+
+        The answer's ``meta`` lists names and shapes, which are public. Its array ``masked`` is uniform noise to whom
+        the other sites have not given the keys.
+
+        Raises
+        ------
+        AggregationError
+            The round's keys have been used, a value can't be encoded, or the task belongs to no masked round.
+        """
+        if MASKING not in task.meta:
+            raise AggregationError(f"site {self.site!r} contributes masked only: run the task with a MaskedAggregator")
+        with self._refusing(task):
+            return self._mask(contribution, task)
+
+    def _mask(self, contribution: Contribution, task: Message) -> Message:
+        """Add this site's masks, of all sites that dealt shares (figure 4, round 2)."""
+        stage = self._take(task, _Shared)
+        masking = task.meta[MASKING]
+        sites = self._members(masking["sites"], among=stage.sites, threshold=stage.terms.threshold)
+        arrays, weight = self._asked_for(contribution, masking)
+        words, manifest = flatten(arrays, weight, precision=stage.terms.precision, max_abs=stage.terms.max_abs)
+        for peer in sites:
+            if peer != self.site:
+                add_mask(words, stage.pair_keys[peer], subtract=subtracts(self.site, peer))
+        add_mask(words, derive(stage.seed, stage.terms.round.self_context(self.site)))
+        self._stage = _Contributed(stage.terms, sites, stage.channel_keys, stage.own_share)
+        meta = {"protection": "masked", "manifest": manifest}
+        return Message(f"masked {task.meta['task']}", meta, {"masked": words})
+
+    def _advertise_keys(self, message: Message) -> Message:
+        """Begin a round with two fresh key pairs, one for channels and one for masks (figure 4, round 0)."""
+        terms = Terms.of(message)
+        if terms.round in self._begun:
+            raise AggregationError(f"site {self.site!r} has taken part in round {terms.round.number}: begin a new one")
+        self._begun.add(terms.round)
+        self._stage = stage = _Advertised(terms, KeyPair(), KeyPair())
+        pairs = {"channel": stage.channel, "mask": stage.mask}
+        arrays = {name: to_rows([pair.public], KEY_LENGTH) for name, pair in pairs.items()}
+        return Message(KEYS, {"protection": "public"}, arrays)
+
+    def _share_secrets(self, message: Message) -> Message:
+        """Share the self-mask's seed and the mask key among the sites, sealed for each (figure 4, round 1)."""
+        stage = self._take(message, _Advertised)
+        terms, listed = stage.terms, message.meta[MASKING]["sites"]
+        if terms.threshold < majority(len(listed)):
+            raise ValueError(f"threshold={terms.threshold} of {len(listed)} sites: at least {majority(len(listed))}")
+        sites = self._members(listed, among=listed, threshold=terms.threshold)
+        check_precision(terms.precision, terms.max_abs, len(sites))
+        channel, mask = self._public_keys(message, sites, stage)
+        peers = [site for site in sites if site != self.site]
+        channel_keys = {p: stage.channel.agree(channel[p], terms.round.channel_context(self.site, p)) for p in peers}
+        pair_keys = {p: stage.mask.agree(mask[p], terms.round.pair_context(self.site, p)) for p in peers}
+        seed = secrets.token_bytes(SECRET_LENGTH)
+        shares = dict(zip(sites, _deal(seed, stage.mask.secret, terms.threshold, len(sites)), strict=True))
+        sealed = [seal(channel_keys[p], shares[p], terms.round.shares_context(self.site, p)) for p in peers]
+        self._stage = _Shared(terms, sites, channel_keys, pair_keys, seed, shares[self.site][:SHARE_LENGTH])
+        return Message(SHARES, {"protection": "encrypted"}, {"shares": to_rows(sealed, SEALED_LENGTH)})
+
+    def _unmask(self, message: Message) -> Message:
+        """Reveal self-mask shares of survivors and mask key shares of the rest, never both of one (figure 4, round 4).
+
+        The shares that the peers dealt arrive only now, as that keeps them out of the task; nothing needs them sooner.
+        """
+        stage = self._take(message, _Contributed)
+        masking, threshold = message.meta[MASKING], stage.terms.threshold
+        survivors = self._members(masking["survivors"], among=stage.sites, threshold=threshold)
+        dropped = tuple(masking["dropped"])
+        if sorted((*survivors, *dropped)) != sorted(stage.sites):
+            raise ValueError(
+                f"survivors {list(survivors)} and dropped {list(dropped)} must name each of {list(stage.sites)} once: "
+                "a site's self-mask and its mask key are never both revealed"
+            )
+        dealt = self._open_shares(message, stage)
+        seeds = [stage.own_share if site == self.site else dealt[site][:SHARE_LENGTH] for site in survivors]
+        keys = [dealt[site][SHARE_LENGTH:] for site in dropped]
+        arrays = {"survivors": to_rows(seeds, SHARE_LENGTH), "dropped": to_rows(keys, SHARE_LENGTH)}
+        return Message(UNMASK, {"protection": "shares"}, arrays)
+
+    @contextmanager
+    def _refusing(self, message: Message) -> Iterator[None]:
+        """Turn what is wrong with a message into an error that says whose and which."""
+        try:
+            yield
+        except (LookupError, TypeError, ValueError) as error:
+            raise AggregationError(f"site {self.site!r} refuses the message {message.kind!r}: {error}") from error
+
+    def _take(self, message: Message, kind: type[_Stage]) -> _Stage:
+        """Take the stage's keys, which are gone then: whatever comes of the message, they serve no second one."""
+        stage, round_id = self._stage, RoundId.of(message)
+        if not isinstance(stage, kind) or stage.terms.round != round_id:
+            raise AggregationError(
+                f"site {self.site!r} has no keys for {message.kind!r} in round {round_id.number}: "
+                "a round's stages come in order and once; begin a new round"
+            )
+        self._stage = None
+        return stage
+
+    def _members(self, sites: Sequence[str], *, among: Sequence[str], threshold: int) -> tuple[str, ...]:
+        """Check a list of sites: this one in it, each once and known, no fewer than the threshold."""
+        if len(set(sites)) != len(sites) or not set(sites) <= set(among) or self.site not in sites:
+            raise AggregationError(
+                f"site {self.site!r} refuses the sites {list(sites)}: "
+                f"they must include it, each once, and be among {list(among)}"
+            )
+        if len(sites) < max(2, threshold):
+            raise AggregationError(
+                f"site {self.site!r} refuses a sum over {len(sites)} sites: the threshold is {max(2, threshold)}"
+            )
+        return tuple(sites)
+
+    def _public_keys(
+        self, message: Message, sites: tuple[str, ...], stage: _Advertised
+    ) -> tuple[dict[str, bytes], dict[str, bytes]]:
+        """Read every site's channel and mask key; all differ, and this site's are its own."""
+        channel, mask = (
+            dict(zip(sites, from_rows(message.arrays, name, len(sites), KEY_LENGTH), strict=True))
+            for name in ("channel", "mask")
+        )
+        if len({*channel.values(), *mask.values()}) != 2 * len(sites):
+            raise ValueError("two of the public keys are equal: every site must advertise fresh ones")
+        if channel[self.site] != stage.channel.public or mask[self.site] != stage.mask.public:
+            raise ValueError("it lists other public keys of this site than those it advertised")
+        return channel, mask
+
+    def _open_shares(self, message: Message, stage: _Contributed) -> dict[str, bytes]:
+        """Decrypt what each peer dealt to this site."""
+        peers = [site for site in stage.sites if site != self.site]
+        dealt = {}
+        for peer, sealed in zip(peers, from_rows(message.arrays, "shares", len(peers), SEALED_LENGTH), strict=True):
+            try:
+                context = stage.terms.round.shares_context(peer, self.site)
+                dealt[peer] = unseal(stage.channel_keys[peer], sealed, context)
+            except ValueError as error:
+                raise ValueError(f"the share from site {peer!r} was {error}") from error
+        return dealt
+
+    def _asked_for(
+        self, contribution: Contribution, masking: Mapping[str, Any]
+    ) -> tuple[Mapping[str, np.ndarray], float]:
+        """The term itself or, in the two sums that find the dominant sites, what those need of it."""
+        if "row" not in masking and "selected" not in masking:
+            return contribution.arrays, contribution.weight
+        if not self.reveal_counts:
+            raise AggregationError(
+                f"site {self.site!r} does not show its counts: use reference='mean', "
+                "or agree with MaskedContributor(..., reveal_counts=True)"
+            )
+        counts, means = contribution.arrays["counts"], contribution.arrays["means"]
+        if "selected" in masking:
+            selected = np.asarray(masking["selected"], dtype=bool)
+            return {"means": np.where(selected[:, np.newaxis], means, 0.0)}, 1.0
+        placed = np.zeros((int(masking["n_rows"]), *counts.shape))  # (S, L), only this site's row filled
+        placed[int(masking["row"])] = counts
+        return {"counts": placed}, 1.0
+
+
+def _deal(seed: bytes, key: bytes, threshold: int, n_sites: int) -> list[bytes]:
+    """Shares of both secrets, one after the other, by site."""
+    pairs = zip(split(seed, threshold, n_sites), split(key, threshold, n_sites), strict=True)
+    return [seed_share + key_share for seed_share, key_share in pairs]

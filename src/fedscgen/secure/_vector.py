@@ -1,0 +1,88 @@
+"""Named arrays as one vector of words, and back: the form in which contributions are masked or shared."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fedscgen.secure._aggregator import AggregationError
+from fedscgen.secure._fixed_point import encode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fedscgen._types import Message, NamedArrays
+
+Manifest = list[tuple[str, list[int]]]
+"""Names and shapes, in the order in which the vector holds the arrays."""
+
+
+def flatten(
+    arrays: Mapping[str, np.ndarray], weight: float, *, precision: int, max_abs: float
+) -> tuple[np.ndarray, Manifest]:
+    """Encode weight times each array, in order of name, and then the weight, as one vector of uint64.
+
+    Raises
+    ------
+    AggregationError
+        A value is NaN, infinite or beyond ``max_abs``; the message names its array and the remedy.
+    """
+    manifest = [(name, list(np.shape(arrays[name]))) for name in sorted(arrays)]
+    words = np.empty(n_words(manifest) + 1, dtype=np.uint64)
+    encode(np.float64(weight), precision, "weight", max_abs=max_abs, out=words[-1:].reshape(()))
+    start = 0
+    for name, shape in manifest:
+        part = words[start : start + math.prod(shape)].reshape(shape)
+        encode(arrays[name], precision, name, max_abs=max_abs, weight=weight, out=part)
+        start += part.size
+    return words, manifest
+
+
+def n_words(manifest: Manifest) -> int:
+    """Words that the arrays take, without the weight."""
+    return sum(math.prod(shape) for _, shape in manifest)
+
+
+def unflatten(values: np.ndarray, manifest: Manifest) -> NamedArrays:
+    """Cut an opened vector into views of the manifest's names and shapes."""
+    arrays, start = {}, 0
+    for name, shape in manifest:
+        arrays[name] = values[start : start + math.prod(shape)].reshape(shape)
+        start += math.prod(shape)
+    return arrays
+
+
+def common_manifest(answers: Mapping[str, Message]) -> Manifest:
+    """Names and shapes that all sites contribute, from the ``manifest`` in their answers' meta.
+
+    Raises
+    ------
+    AggregationError
+        A site has others than most; the message says which and how they differ.
+    """
+    manifests = {site: json.dumps(answer.meta.get("manifest")) for site, answer in answers.items()}
+    ((most_common, _),) = Counter(manifests.values()).most_common(1)
+    for site, manifest in manifests.items():
+        if manifest != most_common:
+            raise AggregationError(
+                f"site {site!r} contributed {_difference(manifest, most_common)}: nothing was opened; "
+                "run every site from the same settings and genes"
+            )
+    if most_common == "null":
+        raise AggregationError("no site contributed to this aggregator: give every site its contributor")
+    return [(name, shape) for name, shape in json.loads(most_common)]
+
+
+def _difference(manifest: str, expected: str) -> str:
+    """Say how a site's manifest differs from the others'."""
+    if "null" in (manifest, expected):
+        return "through another aggregator than the others"
+    own, others = dict(json.loads(manifest)), dict(json.loads(expected))
+    for name in sorted({*own, *others}):
+        if own.get(name) != others.get(name):
+            return f"{name!r} of shape {own.get(name, 'missing')}, the others {others.get(name, 'missing')}"
+    return "the arrays in another order"
