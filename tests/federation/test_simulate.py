@@ -300,3 +300,10 @@ def test_raw_counts_are_warned_of_by_site(adata):
 def test_a_small_federation_of_two():
     result = simulate(make_adata(n_cells=24, n_batches=2, n_types=2), min_cells=1, **QUICK)
     assert np.isfinite(result.corrected.obsm["X_fedscgen"]).all()
+
+
+def test_nothing_of_the_sites_stays_in_memory(adata):
+    before = len(FedSCGEN._setup_adata_manager_store)
+    result = simulate(adata, **QUICK)
+    assert len(FedSCGEN._setup_adata_manager_store) == before + 1, "that of the result's own model"
+    assert result.model.get_latent_representation().shape == (150, 4)

@@ -134,6 +134,11 @@ class Client:
         steps = {DESCRIBE: self._describe, SET_UP: self._set_up, CORRECT: self._correct}
         return steps[message.kind](message) if message.kind in steps else self._contributor.answer(message)
 
+    def close(self) -> None:
+        """Free the working copy, which scvi-tools would keep for good."""
+        if self.model is not None:
+            self.model.deregister_manager(self.model.adata)
+
     @property
     def _tasks(self) -> dict[str, Callable[[Message], Contribution]]:
         return {TRAIN: self._train, VALIDATE: self._validate, REFERENCES: self._contribute_means}

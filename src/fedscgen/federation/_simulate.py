@@ -155,8 +155,12 @@ def simulate(
     options |= {"batch_key": batch_key, "labels_key": labels_key, "layer": layer}
     clients = [Client(site, cells, aggregator.contributor(site), **options) for site, cells in sites.items()]
     server = Server(InProcessTransport(clients), aggregator, settings)
-    with aggregator:
-        server.run(lambda rounds: track(rounds, "Federated training", total=n_rounds, disable=not show_progress))
+    try:
+        with aggregator:
+            server.run(lambda rounds: track(rounds, "Federated training", total=n_rounds, disable=not show_progress))
+    finally:
+        for client in clients:
+            client.close()
     if isinstance(adata, Mapping):
         corrected = _concatenated({client.site: client.corrected for client in clients}, site_key)
         adata = _concatenated(adata, site_key)

@@ -117,6 +117,7 @@ class TrainingMixin(UnsupervisedTrainingMixin, BaseModelClass):
             plan_kwargs={"lr": lr, **(plan_kwargs or {})},
             **{"enable_progress_bar": False, **trainer_kwargs},
         )
+        del self.trainer  # it would keep the optimizer's state, twice the weights, until the next round
         return ClientUpdate(self.get_weights(), len(self.train_indices))
 
     def _fit(

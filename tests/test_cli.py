@@ -1,0 +1,127 @@
+"""The command line: what it writes, what it leaves alone, and what it says of bad input."""
+
+import re
+
+import pandas as pd
+import pytest
+from anndata import read_h5ad
+from typer.testing import CliRunner
+
+from cells import make_adata
+from fedscgen.cli import app
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:n_jobs value 1 overridden:UserWarning", "ignore:.*:DeprecationWarning", "ignore:.*:FutureWarning"
+)
+
+
+@pytest.fixture(autouse=True)
+def small_network(monkeypatch):
+    """The published network takes too long for tests of files."""
+    from fedscgen.model import FedSCGEN
+
+    monkeypatch.setattr(FedSCGEN.__init__, "__kwdefaults__", {**FedSCGEN.__init__.__kwdefaults__, "n_hidden": 16})
+    from fedscgen.model import FedVAE
+
+    monkeypatch.setattr(FedVAE.__init__, "__kwdefaults__", {**FedVAE.__init__.__kwdefaults__, "n_hidden": 16})
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Cells of three sites on disk."""
+    make_adata().write_h5ad(tmp_path / "cells.h5ad")
+    return tmp_path / "cells.h5ad"
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def said(result):
+    return re.sub(r"\s+", " ", result.output + (result.stderr or ""))
+
+
+def test_demo_writes_cells_model_and_report(tmp_path):
+    result = run("demo", "-o", tmp_path / "demo", "--rounds", 1, "--epochs", 1)
+    assert result.exit_code == 0, said(result)
+    names = {path.name for path in (tmp_path / "demo").iterdir()}
+    assert names == {"corrected.h5ad", "model", "history.csv", "ledger.csv", "report.html"}
+    corrected = read_h5ad(tmp_path / "demo" / "corrected.h5ad")
+    assert corrected.n_obs == 700
+    assert corrected.obsm["X_fedscgen"].shape == (700, 10)
+    assert "<h1" in (tmp_path / "demo" / "report.html").read_text()
+    assert list(tmp_path.iterdir()) == [tmp_path / "demo"], "no temporary folder is left"
+
+
+def test_simulate_then_correct_a_new_site(file, tmp_path):
+    result = run("simulate", file, "-o", tmp_path / "out", "--rounds", 1, "--epochs", 1, "--reference", "mean")
+    assert result.exit_code == 0, said(result)
+    history = pd.read_csv(tmp_path / "out" / "history.csv")
+    assert set(history["site"]) == {"site0", "site1", "site2"}
+    assert "cell type means" in set(pd.read_csv(tmp_path / "out" / "ledger.csv")["kind"])
+    newcomer = make_adata(n_cells=50, n_batches=1)[:, ::-1].copy()
+    newcomer.obs = newcomer.obs.rename(columns={"cell_type": "annotation"}).drop(columns="batch")
+    newcomer.write_h5ad(tmp_path / "new.h5ad")
+    outputs = []
+    for name, options in (("as_is.h5ad", []), ("included.h5ad", ["--include-newcomer"])):
+        command = ["correct", tmp_path / "new.h5ad", "-m", tmp_path / "out" / "model", "-o", tmp_path / name]
+        result = run(*command, "--labels-key", "annotation", *options)
+        assert result.exit_code == 0, said(result)
+        assert f"Wrote 50 corrected cells to {tmp_path / name}" in result.output.replace("\n", "")
+        outputs.append(read_h5ad(tmp_path / name))
+        assert not any(key.startswith("_scvi") for key in [*outputs[-1].obs, *outputs[-1].uns])
+    assert (outputs[0].obsm["X_fedscgen"] != outputs[1].obsm["X_fedscgen"]).any()
+
+
+def test_an_existing_output_is_kept(file, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "precious.txt").write_text("mine")
+    command = ["simulate", file, "-o", tmp_path / "out", "--rounds", 1, "--epochs", 1]
+    result = run(*command)
+    assert result.exit_code == 2
+    assert "exists: choose another place or add --overwrite" in said(result)
+    assert (tmp_path / "out" / "precious.txt").exists()
+    assert run(*command, "--overwrite").exit_code == 0
+    assert not (tmp_path / "out" / "precious.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--site-key", "hospital"], "Error: obs['hospital'] not found; there are 'batch', 'cell_type', 'age'"),
+        (["--labels-key", "kind"], "Error: obs['kind'] not found"),
+        (["--layer", "log"], "Error: layers['log'] not found"),
+        (["--min-cells", "1000"], "Error: no cell type is reported by two sites"),
+        (["--rounds", "0"], "Invalid value"),
+        (["--secure", "magic"], "Invalid value"),
+    ],
+)
+def test_bad_input_gives_one_line_and_exit_code_2(file, tmp_path, options, message):
+    result = run("simulate", file, "-o", tmp_path / "out", *options)
+    assert result.exit_code == 2
+    assert message in said(result)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cells.h5ad"]
+
+
+def test_files_that_are_none_are_refused(tmp_path):
+    (tmp_path / "text.h5ad").write_text("not cells")
+    result = run("simulate", tmp_path / "text.h5ad", "-o", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "text.h5ad can't be read as .h5ad" in said(result)
+    result = run("simulate", tmp_path / "none.h5ad", "-o", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "none.h5ad does not exist" in said(result)
+
+
+def test_correct_needs_a_model_of_a_federation(file, tmp_path):
+    result = run("correct", file, "-m", tmp_path / "nowhere", "-o", tmp_path / "out.h5ad")
+    assert result.exit_code == 2
+    assert "holds no FedSCGEN model: model.json is missing" in said(result)
+    assert not (tmp_path / "out.h5ad").exists()
+
+
+@pytest.mark.parametrize("command", [[], ["demo"], ["simulate"], ["correct"]])
+def test_help_is_worth_reading(command):
+    result = run(*command, "--help")
+    assert result.exit_code == 0
+    assert len(said(result)) > 300

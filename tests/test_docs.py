@@ -1,0 +1,152 @@
+"""What the documentation says holds: CI runs its commands, its code runs, every public name has its text."""
+
+import inspect
+import json
+import re
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from cells import make_adata
+
+ROOT = Path(__file__).parents[1]
+ROOMS = [
+    "fedscgen.aggregation",
+    "fedscgen.benchmark",
+    "fedscgen.benchmark.metrics",
+    "fedscgen.correction",
+    "fedscgen.federation",
+    "fedscgen.model",
+    "fedscgen.secure",
+]
+NEED_EXTRAS = {"CryptenAggregator", "CryptenContributor", "MaskedAggregator", "MaskedContributor"}
+
+
+def blocks(path, language):
+    """Code blocks of a Markdown page."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / path).read_text(), re.DOTALL | re.MULTILINE)
+
+
+def set_up_commands(path):
+    """The two commands of a page: each a list of steps, without the environment's name."""
+    chains = [block.strip().split(" &&\n") for block in blocks(path, "bash") if "-m venv" in block]
+    return [[re.sub(r"^\.venv(-test)?/bin/", "", step.strip()) for step in steps[1:]] for steps in chains]
+
+
+def ci_steps(environment):
+    """What .ci/run does in one of its environments, in order."""
+    steps = re.findall(rf'^"\$work/{environment}/bin/(\w+)" (.*)$', (ROOT / ".ci/run").read_text(), re.MULTILINE)
+    return [" ".join(step) for step in steps]
+
+
+def positions(steps, wanted):
+    """Where each wanted step stands, with or without further options."""
+    return [next(i for i, step in enumerate(steps) if f"{step} ".startswith(f"{want} ")) for want in wanted]
+
+
+def test_ci_runs_the_commands_of_the_readme():
+    demo, tests = set_up_commands("README.md")
+    assert demo[1] == "pip install ."
+    from_wheel = [demo[0], 'pip install "$work"/dist/*.whl', *demo[2:]]
+    for wanted, environment in ((from_wheel, "demo"), (tests, "test")):
+        found = positions(ci_steps(environment), wanted)
+        assert len(wanted) == 3
+        assert found == sorted(found)
+    assert ci_steps("test")[-1].startswith(tests[-1]), "pytest's lines must come last"
+
+
+@pytest.mark.parametrize("path", ["docs/installation.md"])
+def test_installation_page_has_the_commands_of_the_readme(path):
+    assert set_up_commands(path) == set_up_commands("README.md")
+
+
+@pytest.mark.parametrize("path", [".github/workflows/test.yaml", ".github/workflows/build.yaml", ".readthedocs.yaml"])
+def test_workflows_install_the_same_torch_first(path):
+    torch = set_up_commands("README.md")[0][0].removeprefix("pip install ")
+    for line in re.findall(r"^.*\btorch[=<>].*$", (ROOT / path).read_text(), re.MULTILINE):
+        assert line.endswith(torch)
+
+
+def test_workflow_installs_what_the_readme_does():
+    workflow = (ROOT / ".github/workflows/test.yaml").read_text()
+    _, install, run = set_up_commands("README.md")[1]
+    assert f".venv-test/bin/{install}\n" in workflow
+    assert f".venv-test/bin/{run}" in workflow
+
+
+@pytest.fixture
+def quiet_figures():
+    """Draw into memory, and forget it."""
+    import matplotlib.pyplot as plt
+    import scanpy as sc
+
+    backend, autoshow = plt.get_backend(), sc.settings.autoshow
+    plt.switch_backend("Agg")
+    sc.settings.autoshow = False
+    yield
+    plt.close("all")
+    plt.switch_backend(backend)
+    sc.settings.autoshow = autoshow
+
+
+# scanpy, umap and pandas warn as they like; ours are tested elsewhere
+@pytest.mark.filterwarnings("ignore")
+def test_readme_example_runs(tmp_path, monkeypatch, quiet_figures):
+    make_adata().write_h5ad(tmp_path / "cells.h5ad")
+    monkeypatch.chdir(tmp_path)
+    (example,) = blocks("README.md", "python")
+    names = {}
+    assert "central.train()" in example
+    exec(example.replace("central.train()", "central.train(2)"), names)  # noqa: S102  (our own page)
+    for corrected in (names["result"].corrected, names["corrected"]):
+        assert (corrected.obs_names == names["adata"].obs_names).all()
+        assert "X_fedscgen" in corrected.obsm
+    assert (tmp_path / "model" / "weights.npz").exists()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_tutorial_runs(quiet_figures):
+    cells = json.loads((ROOT / "tutorials/first_federation.ipynb").read_text())["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    assert sum("N_ROUNDS = 8" in source for source in code) == 1
+    names = {}
+    for source in code:
+        exec(source.replace("N_ROUNDS = 8", "N_ROUNDS = 1"), names)  # noqa: S102  (our own page)
+    assert set(names["together"].obs["batch"]) == {"Hospital A", "Hospital B", "Hospital C"}
+
+
+def test_tutorials_are_kept_without_outputs():
+    for path in (ROOT / "tutorials").glob("*.ipynb"):
+        cells = json.loads(path.read_text())["cells"]
+        assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells), f"clear {path.name}"
+
+
+def public_names(room):
+    """Those in ``__all__``, or else what the module defines."""
+    module = import_module(room)
+    own = [name for name, value in vars(module).items() if getattr(value, "__module__", None) == room]
+    return [name for name in getattr(module, "__all__", own) if not name.startswith("_")]
+
+
+def takes_parameters(value):
+    """Whether a function or class is called with something that needs explaining."""
+    if getattr(value, "_is_protocol", False) or (inspect.isclass(value) and issubclass(value, Exception)):
+        return False
+    return bool(inspect.signature(value).parameters)
+
+
+@pytest.mark.parametrize(("room", "name"), [(room, name) for room in ROOMS for name in public_names(room)])
+def test_public_name_is_documented(room, name):
+    if name in NEED_EXTRAS:
+        pytest.importorskip("cryptography", reason="needs the extra of the same name")
+    value = getattr(import_module(room), name)
+    assert re.search(rf"\b{name}\b", (ROOT / "docs/api.md").read_text()), f"list {room}.{name} in docs/api.md"
+    if not (inspect.isfunction(value) or inspect.isclass(value)):
+        return
+    text = inspect.getdoc(value)
+    assert text
+    assert not text.startswith(f"{name}("), "a dataclass's own text, not the generated one"
+    # a function of one line tells what it takes there
+    if takes_parameters(value) and (inspect.isclass(value) or hasattr(import_module(room), "__all__")):
+        assert "Parameters\n----------" in text
