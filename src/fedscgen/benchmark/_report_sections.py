@@ -43,6 +43,7 @@ _PROTECTION = {
     "public": "holds nothing secret, such as public keys",
     "encrypted": "only the addressee can read it",
     "masked": "looks random; only the sum over sites can be read",
+    "opened by site": "looks random, but the coordinator can work out this site's numbers",
     "secret shares": "looks random to each computing party; only the sum is opened",
     "shares": "opens masks, not contributions",
 }

@@ -18,6 +18,7 @@ from fedscgen.federation._transport import SiteError
 from fedscgen.model import FedVAE
 
 if TYPE_CHECKING:
+    from fedscgen.correction import ReferenceKind
     from fedscgen.federation._settings import FederationSettings
     from fedscgen.federation._transport import Transport
     from fedscgen.secure import Aggregator, Sums
@@ -103,6 +104,7 @@ class Server:
 
     def agree(self) -> None:
         """Ask the sites for genes and cell types, and send them what they have in common and the settings."""
+        self._reference_kind()
         answers = self._ask(dict.fromkeys(self.sites, Message(DESCRIBE)))
         self.genes = self._common_genes({site: answer.meta["genes"] for site, answer in answers.items()})
         self._reported = {site: answer.meta["labels"] for site, answer in answers.items()}
@@ -207,10 +209,13 @@ class Server:
             )
         return shared
 
-    def _reference_kind(self) -> Any:
-        if self._settings.reference is not None:
-            return self._settings.reference
-        return "dominant" if self._aggregator.finds_dominant else "mean"
+    def _reference_kind(self) -> ReferenceKind:
+        if self._settings.reference == "dominant" and not self._aggregator.finds_dominant:
+            raise ValueError(
+                f"reference='dominant' would show every site's counts to the coordinator of a {self._aggregator.name} "
+                "sum: use reference='mean', secure='crypten', or MaskedAggregator(reveal_counts=True)"
+            )
+        return self._settings.reference or ("dominant" if self._aggregator.finds_dominant else "mean")
 
     @property
     def _n_latent(self) -> int:

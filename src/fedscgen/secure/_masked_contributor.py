@@ -136,7 +136,8 @@ class MaskedContributor:
                 add_mask(words, stage.pair_keys[peer], subtract=subtracts(self.site, peer))
         add_mask(words, derive(stage.seed, stage.terms.round.self_context(self.site)))
         self._stage = _Contributed(stage.terms, sites, stage.channel_keys, stage.own_share)
-        meta = {"protection": "masked", "manifest": manifest}
+        shown = "row" in masking or "selected" in masking
+        meta = {"protection": "opened by site" if shown else "masked", "manifest": manifest}
         return Message(f"masked {task.meta['task']}", meta, {"masked": words})
 
     def _advertise_keys(self, message: Message) -> Message:

@@ -1,0 +1,130 @@
+"""The federation over each aggregator: the same result, and nothing of a site on the wire."""
+
+import numpy as np
+import pytest
+
+from cells import SMALL, make_adata
+from fedscgen.federation import Client, FederationSettings, InProcessTransport, Server, simulate
+from fedscgen.secure import AggregationError, MaskedAggregator, make_aggregator
+
+pytest.importorskip("cryptography", reason="needs the extra fedscgen[masked]")
+
+QUICK = {"n_rounds": 2, "n_epochs": 1, "model_kwargs": SMALL, "show_progress": False}
+PROTECTIONS = {"masked": {"none", "public", "encrypted", "masked", "shares"}, "crypten": {"none", "secret shares"}}
+
+
+@pytest.fixture(scope="module", params=["masked", "crypten"])
+def secure(request):
+    """An aggregator that hides what sites contribute."""
+    if request.param == "crypten":
+        pytest.importorskip("omegaconf", reason="needs the extra fedscgen[crypten]")
+    return request.param
+
+
+@pytest.mark.parametrize("kind", ["mean", "dominant"])
+def test_secure_federations_equal_plain_ones(adata, secure, kind):
+    aggregator = MaskedAggregator(reveal_counts=True) if (secure, kind) == ("masked", "dominant") else secure
+    plain, hidden = (simulate(adata, secure=s, reference=kind, **QUICK) for s in ("plain", aggregator))
+    for name, array in plain.model.get_weights().items():
+        np.testing.assert_allclose(hidden.model.get_weights()[name], array, atol=1e-4, err_msg=name)
+    assert hidden.references.labels == plain.references.labels
+    np.testing.assert_allclose(hidden.references.means, plain.references.means, atol=1e-3)
+    np.testing.assert_allclose(hidden.corrected.obsm["X_fedscgen"], plain.corrected.obsm["X_fedscgen"], atol=1e-3)
+    assert (hidden.references.n_cells is None) == ((secure, kind) == ("crypten", "dominant"))
+
+
+def test_the_ledger_tells_how_each_message_was_protected(adata, secure):
+    ledger = simulate(adata, secure=secure, reference="mean", **QUICK).ledger
+    left = ledger[ledger["sender"] != "server"]
+    assert set(left["protection"]) == PROTECTIONS[secure]
+    in_the_clear = set(left.loc[left["protection"] == "none", "kind"])
+    assert in_the_clear == {"genes and cell types", "settings", "final weights and references"}
+
+
+def test_masked_federations_use_mean_references_unless_counts_may_be_shown(adata):
+    assert simulate(adata, secure="masked", **QUICK).references.kind == "mean"
+    with pytest.raises(ValueError, match="reference='dominant' would show every site's counts to the coordinator"):
+        simulate(adata, secure="masked", reference="dominant", **QUICK)
+    allowed = simulate(adata, secure=MaskedAggregator(reveal_counts=True), **QUICK)
+    assert allowed.references.kind == "dominant"
+    assert "opened by site" in set(allowed.ledger["protection"]), "the ledger says that counts were shown"
+
+
+class Spying(InProcessTransport):
+    """Keeps all bytes, and in the clear all that sites contributed."""
+
+    def __init__(self, clients):
+        super().__init__(clients)
+        self.from_sites, self.contributed = [], []
+        for client in clients:
+            self._spy_on(client)
+
+    def _spy_on(self, client):
+        handle, contribute = client.handle, client._contributor.contribute
+
+        def recorded(data):
+            answer = handle(data)
+            self.from_sites.append(answer)
+            return answer
+
+        def noted(contribution, task):
+            self.contributed.append(contribution)
+            return contribute(contribution, task)
+
+        client.handle = recorded
+        client._contributor.contribute = noted
+
+
+def spied_run(secure, seed=0):
+    adata = make_adata(seed=seed)
+    aggregator = make_aggregator(secure, 3)
+    clients = [
+        Client(site, adata[adata.obs["batch"] == site].copy(), aggregator.contributor(site))
+        for site in ("site0", "site1", "site2")
+    ]
+    transport = Spying(clients)
+    settings = FederationSettings(n_rounds=1, n_epochs=1, model=SMALL, reference="mean")
+    with aggregator:
+        Server(transport, aggregator, settings).run()
+    return transport
+
+
+def _found(transport):
+    """Names of contributed arrays that can be read from what left the sites, as they are or times their weight."""
+    wire = b"".join(transport.from_sites)
+    return {
+        name
+        for contribution in transport.contributed
+        for name, array in contribution.arrays.items()
+        for scale in (1.0, contribution.weight)
+        for dtype in (np.float32, np.float64)
+        if np.size(array) >= 4 and (np.asarray(array) * scale).astype(dtype).tobytes() in wire
+    }
+
+
+def test_nothing_that_a_site_contributes_can_be_read_on_the_wire(secure):
+    transport = spied_run(secure)
+    assert len(transport.contributed) == 6
+    assert not _found(transport)
+
+
+def test_the_search_finds_what_is_sent_in_the_clear():
+    transport = spied_run("plain")
+    expected = {n for c in transport.contributed for n, a in c.arrays.items() if np.size(a) >= 4}
+    assert _found(transport) == expected
+
+
+def test_lengths_do_not_depend_on_the_data(secure):
+    first, second = spied_run(secure), spied_run(secure, seed=1)
+    assert [len(data) for data in first.from_sites] == [len(data) for data in second.from_sites]
+
+
+def test_a_value_beyond_the_declared_range_names_site_and_array(adata):
+    with pytest.raises(Exception, match=r"site 'site0' failed at 'model weights' in round 1: weight is 39, .*exceeds max_abs=1"):
+        simulate(adata, secure=MaskedAggregator(max_abs=1.0), **QUICK)
+
+
+def test_one_site_alone_is_refused_before_it_trains(adata):
+    adata.obs["batch"] = "only"
+    with pytest.raises(AggregationError, match="would open one site's term"):
+        simulate(adata, secure="masked", **QUICK)
