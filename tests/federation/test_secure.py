@@ -120,7 +120,9 @@ def test_lengths_do_not_depend_on_the_data(secure):
 
 
 def test_a_value_beyond_the_declared_range_names_site_and_array(adata):
-    with pytest.raises(Exception, match=r"site 'site0' failed at 'model weights' in round 1: weight is 39, .*exceeds max_abs=1"):
+    with pytest.raises(
+        Exception, match=r"site 'site0' failed at 'model weights' in round 1: weight is 39, .*exceeds max_abs=1"
+    ):
         simulate(adata, secure=MaskedAggregator(max_abs=1.0), **QUICK)
 
 
@@ -128,3 +130,36 @@ def test_one_site_alone_is_refused_before_it_trains(adata):
     adata.obs["batch"] = "only"
     with pytest.raises(AggregationError, match="would open one site's term"):
         simulate(adata, secure="masked", **QUICK)
+
+
+class Unreliable(InProcessTransport):
+    """Loses a site from its n-th question on."""
+
+    def __init__(self, clients, site, last):
+        super().__init__(clients)
+        self.site, self.last, self.asked = site, last, 0
+
+    def ask(self, messages):
+        self.asked += self.site in messages
+        return super().ask({s: m for s, m in messages.items() if s != self.site or self.asked <= self.last})
+
+
+@pytest.mark.parametrize("last", range(2, 16))
+def test_a_masked_federation_survives_a_site_that_dies_at_any_question(last):
+    """Questions: 2 to agree, 4 a training round, 4 for the references, 1 to correct; with 15 nobody dies."""
+    adata = make_adata(n_batches=4)
+    aggregator = make_aggregator("masked", 4)
+    clients = [
+        Client(site, adata[adata.obs["batch"] == site].copy(), aggregator.contributor(site))
+        for site in adata.obs["batch"].cat.categories
+    ]
+    settings = FederationSettings(n_rounds=2, n_epochs=1, model=SMALL, reference="mean")
+    server = Server(Unreliable(clients, "site1", last), aggregator, settings)
+    in_references = 10 <= last < 14
+    if in_references:
+        with pytest.raises(AggregationError, match=r"missing: site1.*nothing was opened"):
+            server.run()
+        assert all(client.corrected is None for client in clients)
+    else:
+        server.run()
+        assert [client.corrected is not None for client in clients] == [True, last >= 15, True, True]
