@@ -1,5 +1,6 @@
 """How Sphinx builds the documentation."""
 
+import os
 import shutil
 from importlib.metadata import metadata
 from pathlib import Path
@@ -26,24 +27,28 @@ extensions = [
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "Thumbs.db", ".DS_Store"]
-source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb", ".rst": "restructuredtext"}
+# autosummary writes its pages with the first of these
+source_suffix = {".rst": "restructuredtext", ".md": "myst-nb", ".ipynb": "myst-nb"}
 
 autosummary_generate = True
-autosummary_ignore_module_all = False
 autodoc_member_order = "bysource"
 napoleon_google_docstring = False
 napoleon_use_ivar = True
 typehints_defaults = "braces"
 always_use_bars_union = True
+typehints_document_rtype_none = False
 
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
-# the tutorials are run by the tests; here they are only shown
-nb_execution_mode = "off"
+# run where the pages are published, so that they show results; elsewhere the tests run them
+nb_execution_mode = "force" if os.environ.get("READTHEDOCS") else "off"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 600
+nb_output_stderr = "remove"
 
 html_theme = "sphinx_book_theme"
 html_title = f"fedscgen {release}"
-html_theme_options = {"show_toc_level": 2, "home_page_in_toc": True}
+html_theme_options = {"show_toc_level": 2, "home_page_in_toc": True, "navbar_persistent": []}
 
 
 def show_tutorials() -> None:

@@ -12,6 +12,7 @@ from cells import make_adata
 
 ROOT = Path(__file__).parents[1]
 ROOMS = [
+    "fedscgen",
     "fedscgen.aggregation",
     "fedscgen.benchmark",
     "fedscgen.benchmark.metrics",

@@ -2,5 +2,7 @@
 
 from importlib.metadata import version
 
+from fedscgen._types import ClientUpdate, LabelStats, LatentShifts, Message, References, WireFormatError
+
 __version__ = version("fedscgen")
-__all__ = ["__version__"]
+__all__ = ["ClientUpdate", "LabelStats", "LatentShifts", "Message", "References", "WireFormatError", "__version__"]

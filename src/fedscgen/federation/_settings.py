@@ -28,7 +28,8 @@ class FederationSettings:
     strategy
         ``"weighted_fedavg"`` weighs a site by its training cells, ``"fedavg"`` all alike.
     batchnorm
-        ``"pooled"``: every site trains on with all sites' BatchNorm statistics; ``"local"``: with its own.
+        ``"pooled"``: every site trains on with all sites' BatchNorm statistics; ``"local"``: with its own. The
+        federation's model, which sites that join later get, has the pooled ones in either case.
     reference
         ``"dominant"``: the mean of the site with most cells of a type; ``"mean"``: the cell-weighted mean over the
         sites. ``None`` takes ``"dominant"`` wherever the aggregator finds it without showing counts, else ``"mean"``.

@@ -129,8 +129,8 @@ class CorrectionMixin(BaseModelClass):
             Where decoded expression goes: a layer's name, ``"X"``, or ``None`` for nowhere. It is dense, of shape
             ``(n_cells, n_genes)``, float32.
         reencode
-            Encode the decoded expression once more, as published (section C of the method), into
-            ``obsm["X_fedscgen_reencoded"]``.
+            Encode the decoded expression once more, into ``obsm["X_fedscgen_reencoded"]``: what the published
+            implementation takes for the corrected latent vectors.
         batch_size
             Cells that are made dense at a time.
 

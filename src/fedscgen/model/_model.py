@@ -58,7 +58,7 @@ class FedSCGEN(TrainingMixin, CorrectionMixin, SaveLoadMixin, BaseModelClass):
         "scarches": {"n_hidden": 800, "n_layers": 2, "n_latent": 10, "dropout_rate": 0.05, "kl_weight": 1e-6},
         "scgen": {"n_hidden": 800, "n_layers": 2, "n_latent": 100, "dropout_rate": 0.2},
     }
-    """Published networks, as keyword arguments: ``FedSCGEN(adata, **FedSCGEN.PRESETS["scarches"])``.
+    """Published networks as keyword arguments, for ``FedSCGEN(adata, **FedSCGEN.PRESETS["scarches"])``.
 
     ``"scarches"`` is the one of FedscGen (Bakhtiari et al. 2025), and the default; ``"scgen"`` has the sizes of
     scGen 2. All share this class's loss.

@@ -36,7 +36,17 @@ class Contribution:
 
 @dataclass(frozen=True)
 class Sums:
-    """An opened sum: ``arrays`` of weight times array over the sites, ``weight`` of the weights alone."""
+    """An opened sum.
+
+    Parameters
+    ----------
+    arrays
+        Weight times array, summed over the sites, by name.
+    weight
+        The summed weights.
+    n_sites
+        Sites in the sum.
+    """
 
     arrays: NamedArrays
     weight: float
