@@ -22,7 +22,7 @@ class Recorded(InProcessTransport):
     def _recorded(self, site, handle):
         def recorded(data):
             answer = handle(data)
-            self.crossed += [("server", site, data), (site, "server", answer)]
+            self.crossed += [("server", site, bytes(data)), (site, "server", bytes(answer))]
             return answer
 
         return recorded

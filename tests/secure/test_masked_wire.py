@@ -71,7 +71,7 @@ def test_no_site_shows_its_numbers(in_the_clear):
 
 
 def test_without_masks_the_numbers_would_show(monkeypatch, in_the_clear, uniform):
-    monkeypatch.setattr("fedscgen.secure._masked_contributor.add_mask", lambda *args, **kwargs: None)
+    monkeypatch.setattr("fedscgen.secure._masked_contributor.add_masks", lambda *args, **kwargs: None)
     aggregator, terms = MaskedAggregator(), random_terms(3, size=500)
     seen = eavesdrop(aggregator, terms)
     assert shown(in_the_clear, seen, terms, aggregator.precision_for(3)) == {"fixed point"}

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
+    from fedscgen._types import Buffer
     from fedscgen.secure import Contributor
 
 
@@ -107,7 +108,7 @@ class Client:
         self._randomness = _Randomness(0)
         check_data(adata, self._keys, who=f"site {site!r}: ")
 
-    def handle(self, data: bytes) -> bytes:
+    def handle(self, data: Buffer) -> memoryview:
         """Answer a message in the wire format; both are entered into the ledger.
 
         Raises
@@ -122,7 +123,7 @@ class Client:
         answer = self._answer(message)
         if "round" in message.meta:
             answer = Message(answer.kind, {**answer.meta, "round": message.meta["round"]}, answer.arrays)
-        answered = answer.to_bytes()
+        answered = answer.to_buffer()
         self.ledger.record(self.site, SERVER, answer, len(answered))
         return answered
 

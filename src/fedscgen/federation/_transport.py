@@ -9,6 +9,7 @@ from fedscgen._types import Message
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from fedscgen._types import Buffer
     from fedscgen.federation._client import Client
 
 
@@ -54,10 +55,10 @@ class InProcessTransport:
 
     def ask(self, messages: Mapping[str, Message]) -> dict[str, Message]:
         """Have each client answer; see :class:`Transport`."""
-        encoded = {id(message): message.to_bytes() for message in messages.values()}
+        encoded = {id(message): message.to_buffer() for message in messages.values()}
         return {site: self._ask_one(site, message, encoded[id(message)]) for site, message in messages.items()}
 
-    def _ask_one(self, site: str, message: Message, data: bytes) -> Message:
+    def _ask_one(self, site: str, message: Message, data: Buffer) -> Message:
         try:
             return Message.from_bytes(self._clients[site].handle(data))
         except Exception as error:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     import lightning.pytorch as pl
-    from scvi.module.base import LossOutput
 
 MONITOR = "validation_loss"
 
@@ -37,11 +36,22 @@ def quiet_lightning() -> Iterator[None]:
 
 
 class FedSCGENTrainingPlan(TrainingPlan):
-    """Adam with the published settings, in torch's fused implementation; losses logged once an epoch."""
+    """Adam with the published settings, in torch's fused implementation; losses logged once an epoch.
+
+    Logging every mini-batch takes Lightning a tenth of the time that a small mini-batch takes to train.
+    """
 
     def __init__(self, module: torch.nn.Module, **kwargs: Any) -> None:
         published = {"lr": 1e-3, "eps": 1e-8, "weight_decay": 0.0, "lr_factor": 0.1, "lr_patience": 13}
         super().__init__(module, **{**published, "lr_scheduler_metric": MONITOR, **kwargs})
+        self._losses: list[tuple[int, torch.Tensor]] = []
+        self._set_aside: list[tuple[int, torch.Tensor]] = []
+
+    def initialize_train_metrics(self) -> None:
+        """Make none of scvi-tools' running metrics: the epoch's mean losses are all that is logged."""
+
+    def initialize_val_metrics(self) -> None:
+        """As for training."""
 
     def get_optimizer_creator(self) -> Callable[[Iterable[torch.nn.Parameter]], torch.optim.Optimizer]:
         """Fused Adam: one pass over the parameters instead of one per operation."""
@@ -51,34 +61,70 @@ class FedSCGENTrainingPlan(TrainingPlan):
             parameters, lr=self.lr, eps=self.eps, weight_decay=self.weight_decay, fused=True
         )
 
-    def compute_and_log_metrics(self, loss_output: LossOutput, metrics: Any, mode: str) -> None:
-        """Log the two parts of the loss as means over the epoch's cells."""
-        n_cells = loss_output.n_obs_minibatch
-        parts = {
-            f"reconstruction_loss_{mode}": loss_output.reconstruction_loss_sum / n_cells,
-            f"kl_local_{mode}": loss_output.kl_local_sum / n_cells,
-        }
-        self.log_dict(parts, on_step=False, on_epoch=True, batch_size=n_cells, sync_dist=self.use_sync_dist)
+    def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
+        """Loss of a mini-batch."""
+        return self._step(batch)
+
+    def validation_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> None:
+        """Loss of a mini-batch."""
+        self._step(batch)
+
+    def on_train_epoch_end(self) -> None:
+        """Log ``train_loss`` and its parts."""
+        self._log_losses("train")
+
+    def on_validation_epoch_start(self) -> None:
+        """Put the training losses aside: validation runs before the training epoch ends."""
+        self._set_aside, self._losses = self._losses, []
+
+    def on_validation_epoch_end(self) -> None:
+        """Log ``validation_loss`` and its parts."""
+        self._log_losses("validation")
+        self._losses = self._set_aside
+
+    def _step(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        _, _, output = self.module(batch)
+        with torch.no_grad():
+            parts = (output.loss, output.reconstruction_loss_sum, output.kl_local_sum)
+            self._losses.append((output.n_obs_minibatch, torch.stack(parts)))
+        return output.loss
+
+    def _log_losses(self, mode: str) -> None:
+        """Log means over the epoch's cells, and forget the epoch."""
+        sizes = torch.tensor([size for size, _ in self._losses], dtype=torch.float)
+        loss, reconstruction, kl = torch.stack([parts for _, parts in self._losses]).cpu().T  # each (n_batches,)
+        n_cells = sizes.sum()
+        self._losses = []
+        options = {"on_epoch": True, "sync_dist": self.use_sync_dist, "batch_size": int(n_cells)}
+        self.log(f"{mode}_loss", (loss * sizes).sum() / n_cells, prog_bar=True, **options)
+        self.log(f"reconstruction_loss_{mode}", reconstruction.sum() / n_cells, **options)
+        self.log(f"kl_local_{mode}", kl.sum() / n_cells, **options)
 
 
 class RestoreBestEpoch(Callback):
     """Keeps the weights of the epoch with the lowest validation loss, and restores them when the fit ends.
 
-    An instance serves one fit, so that no earlier round's weights can come back.
+    An instance serves one fit, so that no earlier round's weights can come back. Weights are copied only once training
+    goes on from them.
     """
 
     def __init__(self) -> None:
         self.best_loss = float("inf")
+        self._best_is_current = False
         self._best: dict[str, torch.Tensor] | None = None
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Copy the weights if the loss has improved."""
+        """Note whether the loss has improved."""
         loss = float(trainer.callback_metrics[MONITOR])
-        if not trainer.sanity_checking and loss < self.best_loss:
-            self.best_loss = loss
+        self._best_is_current = loss < self.best_loss
+        self.best_loss = min(loss, self.best_loss)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Copy the weights if they are the best so far."""
+        if self._best_is_current:
             self._best = {name: tensor.detach().clone() for name, tensor in pl_module.module.state_dict().items()}
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Go back to the best epoch; without any finite validation loss the last one stays."""
-        if self._best is not None:
+        if self._best is not None and not self._best_is_current:
             pl_module.module.load_state_dict(self._best)

@@ -57,7 +57,7 @@ class Channel:
         OSError
             The other end is gone, or (TimeoutError) doesn't take it within ``timeout`` seconds.
         """
-        frame = message.to_bytes()
+        frame = message.to_buffer()
         self._connection.settimeout(timeout)
         self._connection.sendall(_LENGTH.pack(len(frame)))
         self._connection.sendall(frame)
@@ -76,7 +76,7 @@ class Channel:
         (length,) = _LENGTH.unpack(self._read(_LENGTH.size, deadline))
         if length > _MAX_LENGTH:
             raise WireFormatError(f"a frame of {length} bytes is announced: {_MAX_LENGTH} is the most")
-        return Message.from_bytes(bytes(self._read(length, deadline)))
+        return Message.from_bytes(self._read(length, deadline))
 
     def _read(self, length: int, deadline: float | None) -> bytearray:
         buffer = bytearray(length)

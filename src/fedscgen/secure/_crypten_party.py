@@ -114,7 +114,7 @@ class Party:
         return select_dominant(session.vectors, n_labels, n_latent)
 
     def _unseal(self, session: _Session, message: Message, sender: str) -> bytes:
-        return unseal_share(self._keys, message.arrays["sealed"].tobytes(), session.name, sender, self._rank)
+        return unseal_share(self._keys, message.arrays["sealed"].data, session.name, sender, self._rank)
 
 
 def _join(options: argparse.Namespace) -> tuple[Message, Callable[[Message], Message]]:

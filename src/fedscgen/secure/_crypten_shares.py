@@ -8,22 +8,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedscgen.secure._keys import KEY_LENGTH, KeyPair, add_mask, seal, unseal
+from fedscgen.secure._keys import KEY_LENGTH, KeyPair, add_mask, add_masks, seal, unseal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def split(words: np.ndarray, n_parties: int) -> list[bytes]:
+def split(words: np.ndarray, n_parties: int) -> list[bytes | memoryview]:
     """Split words into shares that add up to them modulo 2**64, any ``n_parties - 1`` of which are uniform noise.
 
     All but the last are 32 random bytes that stand for their ChaCha20 keystream, so that only one share has the
     vector's size. ``words`` is used up.
     """
     seeds = [secrets.token_bytes(KEY_LENGTH) for _ in range(n_parties - 1)]
-    for seed in seeds:
-        add_mask(words, seed, subtract=True)
-    return [*seeds, words.astype("<u8", copy=False).tobytes()]
+    add_masks(words, [(seed, True) for seed in seeds])
+    return [*seeds, words.astype("<u8", copy=False).view(np.uint8).data]
 
 
 def add_share(total: np.ndarray, share: bytes, *, is_seed: bool) -> None:
@@ -43,7 +42,9 @@ def add_share(total: np.ndarray, share: bytes, *, is_seed: bool) -> None:
         np.add(total, np.frombuffer(share, dtype="<u8"), out=total)
 
 
-def seal_for_parties(shares: Sequence[bytes], keys: Sequence[bytes], session: str, sender: str) -> list[bytes]:
+def seal_for_parties(
+    shares: Sequence[bytes | memoryview], keys: Sequence[bytes], session: str, sender: str
+) -> list[bytes]:
     """Encrypt each share to its party's public key, so that whoever relays it sees ciphertext.
 
     One fresh X25519 key pair serves all parties; its public half precedes each ciphertext.
@@ -52,11 +53,11 @@ def seal_for_parties(shares: Sequence[bytes], keys: Sequence[bytes], session: st
     sealed = []
     for party, (share, key) in enumerate(zip(shares, keys, strict=True)):
         context = _context(session, sender, party)
-        sealed.append(pair.public + seal(pair.agree(key, context), share, context))
+        sealed.append(seal(pair.agree(key, context), share, context, after=pair.public))
     return sealed
 
 
-def unseal_share(pair: KeyPair, sealed: bytes, session: str, sender: str, party: int) -> bytes:
+def unseal_share(pair: KeyPair, sealed: memoryview, session: str, sender: str, party: int) -> bytes:
     """Decrypt what :func:`seal_for_parties` made for this party, sender and session.
 
     Raises
@@ -65,7 +66,7 @@ def unseal_share(pair: KeyPair, sealed: bytes, session: str, sender: str, party:
         It was altered, or is meant for another party, sender or session.
     """
     context = _context(session, sender, party)
-    key = pair.agree(sealed[:KEY_LENGTH], context)
+    key = pair.agree(bytes(sealed[:KEY_LENGTH]), context)
     return unseal(key, sealed[KEY_LENGTH:], context)
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MIN_PRECISION, MAX_PRECISION = 16, 32
 _LARGEST_WORD = 2**63 - 1
+_CHUNK = 2**15  # words
 
 
 def precision_for(max_abs: float, n_sites: int) -> int:
@@ -109,9 +110,13 @@ def encode(
 
 
 def decode(words: np.ndarray, precision: int) -> np.ndarray:
-    """Read words as two's complement multiples of ``2**-precision``; float64, of the same shape."""
-    values = words.view(np.int64).astype(np.float64)
-    return np.multiply(values, 2.0**-precision, out=values)
+    """Read words as two's complement multiples of ``2**-precision``; float64, in the words' own memory."""
+    flat = words.reshape(-1)
+    integers, values = flat.view(np.int64), flat.view(np.float64)
+    for start in range(0, words.size, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        values[part] = integers[part] * 2.0**-precision
+    return values.reshape(words.shape)
 
 
 def _check_range(max_abs: float, n_sites: int) -> None:

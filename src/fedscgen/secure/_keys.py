@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import secrets
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from fedscgen.secure._threads import N_THREADS, for_each
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 try:
     from cryptography.exceptions import InvalidTag
@@ -21,7 +27,8 @@ except ModuleNotFoundError as missing:
 
 KEY_LENGTH = 32
 _NONCE_LENGTH, _TAG_LENGTH = 12, 16
-_CHUNK = 2**17  # words; a megabyte of keystream stays in cache until it is added
+_CHUNK = 2**15  # words; their keystream stays in cache until it is added
+_WORDS_PER_BLOCK = 8
 _ZEROS = bytes(8 * _CHUNK)
 
 
@@ -61,13 +68,16 @@ def derive(secret: bytes, context: bytes) -> bytes:
     return HKDF(algorithm=SHA256(), length=KEY_LENGTH, salt=None, info=context).derive(secret)
 
 
-def seal(key: bytes, plain: bytes, context: bytes) -> bytes:
-    """Encrypt and authenticate with ChaCha20-Poly1305 (RFC 8439), bound to ``context``; a random nonce comes first."""
+def seal(key: bytes, plain: bytes | memoryview, context: bytes, *, after: bytes = b"") -> bytes:
+    """Encrypt and authenticate with ChaCha20-Poly1305 (RFC 8439), bound to ``context``.
+
+    The result begins with ``after`` and a random nonce.
+    """
     nonce = secrets.token_bytes(_NONCE_LENGTH)
-    return nonce + ChaCha20Poly1305(key).encrypt(nonce, plain, context)
+    return b"".join([after, nonce, ChaCha20Poly1305(key).encrypt(nonce, plain, context)])
 
 
-def unseal(key: bytes, sealed: bytes, context: bytes) -> bytes:
+def unseal(key: bytes, sealed: bytes | memoryview, context: bytes) -> bytes:
     """Decrypt what :func:`seal` made.
 
     Raises
@@ -76,7 +86,8 @@ def unseal(key: bytes, sealed: bytes, context: bytes) -> bytes:
         It was altered, or sealed with another key or for another context.
     """
     try:
-        return ChaCha20Poly1305(key).decrypt(sealed[:_NONCE_LENGTH], sealed[_NONCE_LENGTH:], context)
+        view = memoryview(sealed)
+        return ChaCha20Poly1305(key).decrypt(view[:_NONCE_LENGTH], view[_NONCE_LENGTH:], context)
     except InvalidTag as error:
         raise ValueError("altered on its way, or meant for another site, round or purpose") from error
 
@@ -86,11 +97,30 @@ def add_mask(words: np.ndarray, key: bytes, *, subtract: bool = False) -> None:
 
     The nonce is zero, as every key is derived for one keystream.
     """
-    keystream = Cipher(ChaCha20(key, nonce=bytes(16)), mode=None).encryptor()
+    add_masks(words, [(key, subtract)])
+
+
+def add_masks(words: np.ndarray, masks: Sequence[tuple[bytes, bool]]) -> None:
+    """Do as :func:`add_mask` for several keys, each with whether to subtract, on as many threads as there are cores.
+
+    Each thread has a part of the words, and begins the keystreams at the block where its part begins.
+    """
+    n_chunks = -(-words.size // _CHUNK)
+    per_part = max(1, -(-n_chunks // N_THREADS)) * _CHUNK
+    for_each(
+        range(0, words.size, per_part),
+        lambda start: _add_keystreams(words[start : start + per_part], masks, start // _WORDS_PER_BLOCK),
+    )
+
+
+def _add_keystreams(words: np.ndarray, masks: Sequence[tuple[bytes, bool]], first_block: int) -> None:
+    # the first four bytes of what cryptography calls the nonce count blocks (RFC 8439, section 2.3)
+    nonce = first_block.to_bytes(4, "little") + bytes(12)
+    streams = [(Cipher(ChaCha20(key, nonce=nonce), mode=None).encryptor(), subtract) for key, subtract in masks]
     buffer = np.empty(min(_CHUNK, words.size), dtype="<u8")
-    apply = np.subtract if subtract else np.add
     for start in range(0, words.size, _CHUNK):
         part = words[start : start + _CHUNK]
         mask = buffer[: part.size]
-        keystream.update_into(memoryview(_ZEROS)[: mask.nbytes], mask.view(np.uint8).data)
-        apply(part, mask, out=part)
+        for keystream, subtract in streams:
+            keystream.update_into(memoryview(_ZEROS)[: mask.nbytes], mask.view(np.uint8).data)
+            (np.subtract if subtract else np.add)(part, mask, out=part)

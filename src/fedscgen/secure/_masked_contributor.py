@@ -17,7 +17,7 @@ import numpy as np
 from fedscgen._types import Message
 from fedscgen.secure._aggregator import AggregationError, Contribution
 from fedscgen.secure._fixed_point import check_precision
-from fedscgen.secure._keys import KEY_LENGTH, KeyPair, add_mask, derive, seal, unseal
+from fedscgen.secure._keys import KEY_LENGTH, KeyPair, add_masks, derive, seal, unseal
 from fedscgen.secure._masked_protocol import (
     KEYS,
     MASKING,
@@ -131,10 +131,9 @@ class MaskedContributor:
         sites = self._members(masking["sites"], among=stage.sites, threshold=stage.terms.threshold)
         arrays, weight = self._asked_for(contribution, masking)
         words, manifest = flatten(arrays, weight, precision=stage.terms.precision, max_abs=stage.terms.max_abs)
-        for peer in sites:
-            if peer != self.site:
-                add_mask(words, stage.pair_keys[peer], subtract=subtracts(self.site, peer))
-        add_mask(words, derive(stage.seed, stage.terms.round.self_context(self.site)))
+        masks = [(stage.pair_keys[peer], subtracts(self.site, peer)) for peer in sites if peer != self.site]
+        own = derive(stage.seed, stage.terms.round.self_context(self.site))
+        add_masks(words, [*masks, (own, False)])
         self._stage = _Contributed(stage.terms, sites, stage.channel_keys, stage.own_share)
         shown = "row" in masking or "selected" in masking
         meta = {"protection": "opened by site" if shown else "masked", "manifest": manifest}

@@ -10,7 +10,7 @@ import numpy as np
 from fedscgen._types import Message
 from fedscgen.secure._aggregator import AggregationError, Sums
 from fedscgen.secure._fixed_point import decode
-from fedscgen.secure._keys import KEY_LENGTH, KeyPair, add_mask, derive
+from fedscgen.secure._keys import KEY_LENGTH, KeyPair, add_masks, derive
 from fedscgen.secure._masked_protocol import KEYS, SEALED_LENGTH, SHARES, UNMASK, from_rows, subtracts, to_rows
 from fedscgen.secure._shamir import SHARE_LENGTH, combine
 from fedscgen.secure._vector import common_manifest, n_words, unflatten
@@ -102,12 +102,12 @@ class MaskedRound:
                 raise AggregationError(
                     f"the shares of the mask key of site {site!r} give another key: nothing was opened"
                 )
-        for site, seed in seeds.items():
-            add_mask(total, derive(seed, self.terms.round.self_context(site)), subtract=True)
+        masks = [(derive(seed, self.terms.round.self_context(site)), True) for site, seed in seeds.items()]
         for site, pair in pairs.items():
             for peer in self.survivors:
                 key = pair.agree(self._mask_keys[peer], self.terms.round.pair_context(peer, site))
-                add_mask(total, key, subtract=not subtracts(peer, site))
+                masks.append((key, not subtracts(peer, site)))
+        add_masks(total, masks)
 
     def _collect_unmasking_shares(self, dropped: list[str]) -> dict[str, dict[str, list[bytes]]]:
         """Ask the survivors for shares of self-masks of survivors and mask keys of the rest; by site, by kind."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from fedscgen.secure._aggregator import AggregationError
 from fedscgen.secure._fixed_point import encode
+from fedscgen.secure._threads import for_each
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,11 +35,11 @@ def flatten(
     manifest = [(name, list(np.shape(arrays[name]))) for name in sorted(arrays)]
     words = np.empty(n_words(manifest) + 1, dtype=np.uint64)
     encode(np.float64(weight), precision, "weight", max_abs=max_abs, out=words[-1:].reshape(()))
-    start = 0
-    for name, shape in manifest:
-        part = words[start : start + math.prod(shape)].reshape(shape)
-        encode(arrays[name], precision, name, max_abs=max_abs, weight=weight, out=part)
-        start += part.size
+    parts = unflatten(words, manifest)
+    for_each(
+        list(parts),
+        lambda name: encode(arrays[name], precision, name, max_abs=max_abs, weight=weight, out=parts[name]),
+    )
     return words, manifest
 
 
@@ -48,7 +49,7 @@ def n_words(manifest: Manifest) -> int:
 
 
 def unflatten(values: np.ndarray, manifest: Manifest) -> NamedArrays:
-    """Cut an opened vector into views of the manifest's names and shapes."""
+    """Cut a vector into views of the manifest's names and shapes."""
     arrays, start = {}, 0
     for name, shape in manifest:
         arrays[name] = values[start : start + math.prod(shape)].reshape(shape)
