@@ -153,12 +153,13 @@ class MaskedRound:
 
 def _add_up(contributions: Mapping[str, Message], length: int) -> np.ndarray:
     """Add the masked vectors modulo 2**64."""
-    total = np.zeros(length, dtype=np.uint64)
     for site, answer in contributions.items():
         words = answer.arrays.get("masked")
-        if words is None or words.dtype != np.uint64 or words.shape != total.shape:
+        if words is None or words.dtype != np.uint64 or words.shape != (length,):
             raise AggregationError(f"site {site!r} contributed no vector of {length} masked words: nothing was opened")
-        np.add(total, words, out=total)
+    total = np.zeros(length, dtype=np.uint64)
+    for answer in contributions.values():
+        np.add(total, answer.arrays["masked"], out=total)
     return total
 
 
