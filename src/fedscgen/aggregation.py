@@ -43,7 +43,7 @@ def aggregate(updates: Sequence[ClientUpdate], strategy: Strategy = "weighted_fe
     for position, update in enumerate(updates):
         check_update(update.weights, updates[0].weights, who=f"update {position}")
     shares = [site_weight(update.n_cells, strategy) for update in updates]
-    summed = weighted_sum((to_summable(update.weights) for update in updates), shares)
+    summed = weighted_sum((to_summable(update.weights), share) for update, share in zip(updates, shares, strict=True))
     return from_sums(summed, sum(shares), like=updates[0].weights)
 
 
@@ -53,10 +53,10 @@ def site_weight(n_cells: int, strategy: Strategy) -> float:
     return float(n_cells) if strategy == "weighted_fedavg" else 1.0
 
 
-def weighted_sum(terms: Iterable[Mapping[str, np.ndarray]], shares: Sequence[float]) -> NamedArrays:
-    """Sum named arrays in float64, each times its share."""
+def weighted_sum(terms: Iterable[tuple[Mapping[str, np.ndarray], float]]) -> NamedArrays:
+    """Sum named arrays in float64, each times its share; no term is held longer than it takes to add it."""
     total: NamedArrays = {}
-    for term, share in zip(terms, shares, strict=True):
+    for term, share in terms:
         for name, array in term.items():
             scaled = np.asarray(np.multiply(array, share, dtype=np.float64))
             total[name] = np.add(total[name], scaled, out=total[name]) if name in total else scaled

@@ -141,7 +141,7 @@ class Unreliable(InProcessTransport):
 
     def ask(self, messages):
         self.asked += self.site in messages
-        return super().ask({s: m for s, m in messages.items() if s != self.site or self.asked <= self.last})
+        yield from super().ask({s: m for s, m in messages.items() if s != self.site or self.asked <= self.last})
 
 
 @pytest.mark.parametrize("last", range(2, 16))

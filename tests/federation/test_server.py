@@ -22,7 +22,7 @@ class Unreliable(InProcessTransport):
     def ask(self, messages):
         for site in messages:
             self.asked[site] += 1
-        return super().ask({s: m for s, m in messages.items() if self.asked[s] <= self.lost.get(s, 99)})
+        yield from super().ask({s: m for s, m in messages.items() if self.asked[s] <= self.lost.get(s, 99)})
 
 
 def federation(adata, lost, settings=SETTINGS):

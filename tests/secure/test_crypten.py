@@ -62,7 +62,7 @@ def answer_all(aggregator, contributions, messages):
         task = Message.from_bytes(message.to_bytes())
         answer = aggregator.contributor(site).contribute(contributions[site], task)
         answers[site] = Message.from_bytes(answer.to_bytes())
-    return answers
+    return answers.items()
 
 
 def sum_of(aggregator, contributions, task=FIT):
@@ -182,11 +182,11 @@ def test_altered_shares_are_refused_and_the_parties_go_on(two_parties):
     contributions = terms(2)
 
     def ask(messages, party):
-        answers = answer_all(two_parties, contributions, messages)
+        answers = dict(answer_all(two_parties, contributions, messages))
         altered = answers["site 1"].arrays[party].copy()
         altered[-20] ^= 1
         arrays = {**answers["site 1"].arrays, party: altered}
-        return {**answers, "site 1": Message("fit", answers["site 1"].meta, arrays)}
+        return {**answers, "site 1": Message("fit", answers["site 1"].meta, arrays)}.items()
 
     for party in ("party 0", "party 1"):
         with pytest.raises(AggregationError, match=rf"{party}: the share of site 'site 1' is refused: altered"):
@@ -203,10 +203,10 @@ def test_contributions_that_do_not_fit_together_are_refused(two_parties):
     plain = PlainAggregator().contributor("site 2")
     with pytest.raises(AggregationError, match="another aggregator"):
         two_parties.sum(
-            lambda messages: {
-                **answer_all(two_parties, contributions, {s: messages[s] for s in ("site 0", "site 1")}),
-                "site 2": plain.contribute(contributions["site 2"], messages["site 2"]),
-            },
+            lambda messages: [
+                *answer_all(two_parties, contributions, {s: messages[s] for s in ("site 0", "site 1")}),
+                ("site 2", plain.contribute(contributions["site 2"], messages["site 2"])),
+            ],
             list(contributions),
             FIT,
         )

@@ -48,7 +48,7 @@ def answer_all(aggregator, terms, log, messages):
         answer = aggregator.contributor(site).contribute(terms[site][message.meta["task"]], message)
         log += [message.to_bytes(), answer.to_bytes()]
         answers[site] = answer
-    return answers
+    return answers.items()
 
 
 def open_everything(aggregator, terms, log):

@@ -46,7 +46,7 @@ class Star:
                 answer = self._exchange(site, message)
             if not down:
                 answers[site] = answer
-        return answers
+        return answers.items()
 
     def _exchange(self, site, message):
         data = message.to_bytes()

@@ -35,7 +35,7 @@ def dominant(aggregator, *, answers=lambda site, message: True, contributors=Non
             else contributors[site].answer(message)
             for site, message in received.items()
             if answers(site, message)
-        }
+        }.items()
 
     return aggregator.dominant(ask, list(terms), TASK)
 
@@ -79,7 +79,7 @@ def test_a_row_that_is_not_there_is_refused(row):
             masking = {**message.meta["masking"], "row": row}
             task = Message(message.kind, {**message.meta, "masking": masking})
             answers[site] = contributors[site].contribute(terms[site], task)
-        return answers
+        return answers.items()
 
     with pytest.raises(AggregationError, match="site 'a' refuses the message 'label statistics'"):
         aggregator.dominant(ask, list(terms), TASK)

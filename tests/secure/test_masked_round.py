@@ -26,7 +26,7 @@ def sum_with(spoil, *, silent=()):
             elif site not in silent:
                 answer = contributors[site].contribute(Contribution({"w": np.ones(4)}), message)
                 answers[site] = spoil(site, answer)
-        return answers
+        return answers.items()
 
     with aggregator as opened:
         return opened.sum(ask, SITES, TRAIN)

@@ -29,7 +29,7 @@ def eavesdrop(aggregator, terms, n_rounds=1):
             )
             seen.append((site, "coordinator", answer.to_bytes()))
             answers[site] = Message.from_bytes(seen[-1][2])
-        return answers
+        return answers.items()
 
     for _ in range(n_rounds):
         aggregator.sum(ask, list(terms), TRAIN)

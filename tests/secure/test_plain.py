@@ -12,11 +12,11 @@ FIT = Message("task", {"task": "fit"})
 
 
 def ask_of(contributions, aggregator):
-    return lambda messages: {
-        site: aggregator.contributor(site).contribute(contributions[site], message)
+    return lambda messages: (
+        (site, aggregator.contributor(site).contribute(contributions[site], message))
         for site, message in messages.items()
         if site in contributions
-    }
+    )
 
 
 def sum_of(contributions, sites=None):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -105,7 +105,7 @@ class Server:
     def agree(self) -> None:
         """Ask the sites for genes and cell types, and send them what they have in common and the settings."""
         self._reference_kind()
-        answers = self._ask(dict.fromkeys(self.sites, Message(DESCRIBE)))
+        answers = dict(self._ask(dict.fromkeys(self.sites, Message(DESCRIBE))))
         self.genes = self._common_genes({site: answer.meta["genes"] for site, answer in answers.items()})
         self._reported = {site: answer.meta["labels"] for site, answer in answers.items()}
         self.labels = self._shared_labels()
@@ -116,7 +116,7 @@ class Server:
             **{name: getattr(settings, name) for name in ("n_epochs", "lr", "batch_size", "strategy", "batchnorm")},
         }
         seeds = {site: settings.seed + position for position, site in enumerate(self.sites)}
-        self._ask({site: Message(SET_UP, {**common, "seed": seed}) for site, seed in seeds.items()})
+        dict(self._ask({site: Message(SET_UP, {**common, "seed": seed}) for site, seed in seeds.items()}))
         self.weights = initial_weights(len(self.genes), settings.seed, settings.model)
 
     def train_round(self) -> None:
@@ -151,7 +151,7 @@ class Server:
     def correct(self) -> None:
         """Send the result to the sites; each corrects its own cells."""
         message = Message(CORRECT, {"references": self.references.to_json()}, self.weights)
-        self._ask(dict.fromkeys(self.sites, message))
+        dict(self._ask(dict.fromkeys(self.sites, message)))
 
     def _sum(self, task: str) -> Sums:
         return self._aggregator.sum(self._ask, self.sites, Message(task, {"task": task}, self.weights))
@@ -170,22 +170,27 @@ class Server:
         patience = self._settings.early_stopping_patience
         return patience is not None and len(self.losses) - self._best[0] >= patience
 
-    def _ask(self, messages: Mapping[str, Message]) -> dict[str, Message]:
+    def _ask(self, messages: Mapping[str, Message]) -> Iterator[tuple[str, Message]]:
         """Ask sites, and go on without those that don't answer."""
-        if self._round is not None:
-            entered: dict[int, Message] = {}
-            for message in messages.values():
-                meta = {**message.meta, "round": self._round}
-                entered.setdefault(id(message), Message(message.kind, meta, message.arrays))
-            messages = {site: entered[id(message)] for site, message in messages.items()}
-        answers = self._transport.ask(messages)
-        missing = [site for site in messages if site not in answers]
+        missing = list(messages)
+        for site, answer in self._transport.ask(self._in_this_round(messages)):
+            missing.remove(site)
+            yield site, answer
         if missing:
             self.sites = [site for site in self.sites if site not in missing]
             logger.warning("no answer from %s: the federation goes on without", ", ".join(missing))
         if not self.sites:
             raise SiteError("no site is left: none answered the last question")
-        return answers
+
+    def _in_this_round(self, messages: Mapping[str, Message]) -> Mapping[str, Message]:
+        """The messages with the round's number; one that goes to several sites stays one."""
+        if self._round is None:
+            return messages
+        entered: dict[int, Message] = {}
+        for message in messages.values():
+            meta = {**message.meta, "round": self._round}
+            entered.setdefault(id(message), Message(message.kind, meta, message.arrays))
+        return {site: entered[id(message)] for site, message in messages.items()}
 
     def _common_genes(self, genes: Mapping[str, list[str]]) -> list[str]:
         sets = [set(names) for names in genes.values()]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from fedscgen._types import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from fedscgen._types import Buffer
     from fedscgen.federation._client import Client
@@ -25,8 +25,8 @@ class Transport(Protocol):
         """Names of the sites, in an order that stays."""
         ...
 
-    def ask(self, messages: Mapping[str, Message]) -> dict[str, Message]:
-        """Send a message to each named site, and return the answers of those that answered.
+    def ask(self, messages: Mapping[str, Message]) -> Iterable[tuple[str, Message]]:
+        """Send a message to each named site, and give the answers of those that answer, one by one as they come.
 
         Raises
         ------
@@ -53,10 +53,11 @@ class InProcessTransport:
         """Names of the sites, in the order of the clients."""
         return list(self._clients)
 
-    def ask(self, messages: Mapping[str, Message]) -> dict[str, Message]:
+    def ask(self, messages: Mapping[str, Message]) -> Iterator[tuple[str, Message]]:
         """Have each client answer; see :class:`Transport`."""
         encoded = {id(message): message.to_buffer() for message in messages.values()}
-        return {site: self._ask_one(site, message, encoded[id(message)]) for site, message in messages.items()}
+        for site, message in messages.items():
+            yield site, self._ask_one(site, message, encoded[id(message)])
 
     def _ask_one(self, site: str, message: Message, data: Buffer) -> Message:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -10,8 +10,11 @@ import numpy as np
 
 from fedscgen._types import Message, NamedArrays
 
-Ask = Callable[[Mapping[str, Message]], dict[str, Message]]
-"""Send a message to each named site and return the answers of those that answered."""
+Ask = Callable[[Mapping[str, Message]], Iterable[tuple[str, Message]]]
+"""Send a message to each named site and give the answers of those that answer, one by one as they come.
+
+Whoever adds them up need not hold all of them at a time.
+"""
 
 
 class AggregationError(RuntimeError):

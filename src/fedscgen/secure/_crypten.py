@@ -227,7 +227,7 @@ class _Round:
             "keys": [key.hex() for key in self._processes.keys],
         }
         message = Message(task.kind, {**task.meta, PARTIES: terms}, task.arrays)
-        present = ask(dict.fromkeys(sites, message))
+        present = dict(ask(dict.fromkeys(sites, message)))
         answers = {site: present[site] for site in sites if site in present}
         missing = ", ".join(site for site in sites if site not in present)
         least = max(2, len(sites)) if require_all else 2  # a sum over one site is that site's term

@@ -13,7 +13,7 @@ from fedscgen.secure._fixed_point import decode
 from fedscgen.secure._keys import KEY_LENGTH, KeyPair, add_masks, derive
 from fedscgen.secure._masked_protocol import KEYS, SEALED_LENGTH, SHARES, UNMASK, from_rows, subtracts, to_rows
 from fedscgen.secure._shamir import SHARE_LENGTH, combine
-from fedscgen.secure._vector import common_manifest, n_words, unflatten
+from fedscgen.secure._vector import Manifest, common_manifest, n_words, unflatten
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -49,10 +49,7 @@ class MaskedRound:
         """
         self._collect_keys()
         self._collect_shares()
-        contributions = self._collect_contributions(task, extras)
-        self.survivors = list(contributions)
-        manifest = common_manifest(contributions)
-        total = _add_up(contributions, n_words(manifest) + 1)
+        total, manifest = self._add_up(self._contribution_messages(task, extras))
         self._unmask(total)
         values = decode(total, self.terms.precision)
         logger.info("round %d: opened a sum over %d sites", self.terms.round.number, len(self.survivors))
@@ -78,18 +75,41 @@ class MaskedRound:
             sealed = _read(site, answer, "shares", len(peers), SEALED_LENGTH)
             self._sealed[site] = dict(zip(peers, sealed, strict=True))
 
-    def _collect_contributions(
+    def _contribution_messages(
         self, task: Message, extras: Mapping[str, Mapping[str, Any]] | None
     ) -> dict[str, Message]:
-        """Have the sites that dealt shares perform the task (round 2). Its arrays are passed on, not copied."""
+        """The task for each site that dealt shares (round 2). Its arrays are passed on, not copied."""
 
         def with_meta(**more: Any) -> Message:
             return Message(task.kind, {**task.meta, **self.terms.round.meta(sites=sites, **more)}, task.arrays)
 
         sites = list(self._sealed)
         if extras is None:
-            return self._ask_enough(dict.fromkeys(sites, with_meta()))
-        return self._ask_enough({site: with_meta(**extras[site]) for site in sites})
+            return dict.fromkeys(sites, with_meta())
+        return {site: with_meta(**extras[site]) for site in sites}
+
+    def _add_up(self, messages: Mapping[str, Message]) -> tuple[np.ndarray, Manifest]:
+        """Add the masked vectors modulo 2**64 as they come, so that two at most are held."""
+        total, answers, misfits = None, {}, []
+        for site, answer in self.ask(messages):
+            words = answer.arrays.get("masked")
+            answers[site] = Message(answer.kind, answer.meta)
+            if words is None or words.dtype != np.uint64 or (total is not None and words.shape != total.shape):
+                misfits.append(site)
+            elif total is None:
+                total = words.copy()
+            else:
+                np.add(total, words, out=total)
+        self.survivors = list(self._enough(messages, answers))
+        manifest = common_manifest(answers)
+        length = n_words(manifest) + 1
+        if total is None or total.shape != (length,):
+            misfits = self.survivors
+        if total is None or misfits:
+            raise AggregationError(
+                f"site {misfits[0]!r} contributed no vector of {length} masked words: nothing was opened"
+            )
+        return total, manifest
 
     def _unmask(self, total: np.ndarray) -> None:
         """Recover the masks that are left in ``total``, and subtract them in place (round 4)."""
@@ -137,8 +157,11 @@ class MaskedRound:
             ) from error
 
     def _ask_enough(self, messages: Mapping[str, Message]) -> dict[str, Message]:
-        """Ask, and go on with the sites that answered, in order, if they are no fewer than the threshold."""
-        answers = self.ask(messages)
+        """Ask, and go on with the sites that answered."""
+        return self._enough(messages, dict(self.ask(messages)))
+
+    def _enough(self, messages: Mapping[str, Message], answers: Mapping[str, Message]) -> dict[str, Message]:
+        """The answers in the order of the messages, if they are no fewer than the threshold."""
         present = {site: answers[site] for site in messages if site in answers}
         if len(present) < self.terms.threshold:
             (kind,) = {message.kind for message in messages.values()}
@@ -149,18 +172,6 @@ class MaskedRound:
                 "begin a new round when enough sites can be reached"
             )
         return present
-
-
-def _add_up(contributions: Mapping[str, Message], length: int) -> np.ndarray:
-    """Add the masked vectors modulo 2**64."""
-    for site, answer in contributions.items():
-        words = answer.arrays.get("masked")
-        if words is None or words.dtype != np.uint64 or words.shape != (length,):
-            raise AggregationError(f"site {site!r} contributed no vector of {length} masked words: nothing was opened")
-    total = np.zeros(length, dtype=np.uint64)
-    for answer in contributions.values():
-        np.add(total, answer.arrays["masked"], out=total)
-    return total
 
 
 def _read(site: str, answer: Message, name: str, n_rows: int, length: int) -> list[bytes]:

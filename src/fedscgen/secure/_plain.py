@@ -11,8 +11,9 @@ from fedscgen.aggregation import check_update, weighted_sum
 from fedscgen.secure._aggregator import AggregationError, Contribution, Sums
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
+    from fedscgen._types import NamedArrays
     from fedscgen.secure._aggregator import Ask
 
 _WEIGHT = "weight"
@@ -48,31 +49,39 @@ class PlainAggregator:
         return PlainContributor()
 
     def sum(self, ask: Ask, sites: Sequence[str], task: Message, *, require_all: bool = False) -> Sums:
-        """Sum the answers in float64; see :class:`~fedscgen.secure.Aggregator`."""
-        answers = _collect(ask, sites, task, require_all=require_all)
-        weights = [float(answer[_WEIGHT]) for answer in answers]
-        terms = ({name: array for name, array in answer.items() if name != _WEIGHT} for answer in answers)
-        return Sums(weighted_sum(terms, weights), sum(weights), len(weights))
+        """Sum the answers in float64, as they come; see :class:`~fedscgen.secure.Aggregator`."""
+        weights: list[float] = []
+
+        def terms() -> Iterator[tuple[NamedArrays, float]]:
+            for _, arrays in _collect(ask, sites, task, require_all=require_all):
+                weights.append(float(arrays.pop(_WEIGHT)))
+                yield arrays, weights[-1]
+
+        return Sums(weighted_sum(terms()), sum(weights), len(weights))
 
     def dominant(self, ask: Ask, sites: Sequence[str], task: Message) -> Sums:
         """Choose in the clear; see :class:`~fedscgen.secure.Aggregator`."""
-        answers = _collect(ask, sites, task, require_all=True)
-        counts = np.stack([answer["counts"] for answer in answers])  # (S, L)
-        means = np.stack([answer["means"] for answer in answers])  # (S, L, n_latent)
-        site, label = counts.argmax(axis=0), np.arange(counts.shape[1])
-        return Sums({"means": means[site, label], "n_cells": counts[site, label]}, len(answers), len(answers))
+        answers = dict(_collect(ask, sites, task, require_all=True))
+        counts, means = (np.stack([answers[site][name] for site in sites]) for name in ("counts", "means"))
+        site, label = counts.argmax(axis=0), np.arange(counts.shape[1])  # of (S, L); the first of equals
+        return Sums({"means": means[site, label], "n_cells": counts[site, label]}, len(sites), len(sites))
 
 
-def _collect(ask: Ask, sites: Sequence[str], task: Message, *, require_all: bool) -> list[Mapping[str, np.ndarray]]:
-    """Ask every site and refuse answers that don't fit the first one's."""
-    answers = ask(dict.fromkeys(sites, task))
-    missing = ", ".join(site for site in sites if site not in answers)
-    if not answers or (require_all and missing):
-        raise AggregationError(f"no answer to the task {task.meta['task']!r} from {missing}: nothing was opened")
-    arrays = [answers[site].arrays for site in sites if site in answers]
-    for site, answer in answers.items():
+def _collect(ask: Ask, sites: Sequence[str], task: Message, *, require_all: bool) -> Iterator[tuple[str, NamedArrays]]:
+    """Ask every site and give what each answers, as it comes; refuse those that don't fit the first.
+
+    The end is an error if nobody has answered, or somebody hasn't who should.
+    """
+    missing, expected = list(sites), None
+    for site, answer in ask(dict.fromkeys(sites, task)):
+        expected = answer.arrays if expected is None else expected
         try:
-            check_update(answer.arrays, arrays[0], who=f"site {site!r}")
+            check_update(answer.arrays, expected, who=f"site {site!r}")
         except ValueError as error:
             raise AggregationError(str(error)) from error
-    return arrays
+        missing.remove(site)
+        yield site, dict(answer.arrays)
+    if missing and (require_all or len(missing) == len(sites)):
+        raise AggregationError(
+            f"no answer to the task {task.meta['task']!r} from {', '.join(missing)}: nothing was opened"
+        )
