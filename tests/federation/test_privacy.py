@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cells import SMALL, make_adata
+from fedscgen import Message
 from fedscgen.federation import Client, FederationSettings, InProcessTransport, Server, simulate
 from fedscgen.secure import PlainAggregator
 
@@ -68,6 +69,23 @@ def test_rare_types_are_not_even_named(federation):
     wire = b"".join(data for _, _, data in transport.crossed)
     assert b"secret disease" not in wire
     assert b"type1" in wire
+
+
+@pytest.mark.parametrize("kind", ["dominant", "mean"])
+def test_means_of_few_cells_stay_at_their_site(kind):
+    adata = make_adata()
+    adata.obs["cell_type"] = adata.obs["cell_type"].astype(str)
+    of_site = np.flatnonzero((adata.obs["batch"] == "site0") & (adata.obs["cell_type"] == "type2"))
+    adata.obs.iloc[of_site[3:], adata.obs.columns.get_loc("cell_type")] = "type1"
+    aggregator = PlainAggregator()
+    parts = {site: adata[adata.obs["batch"] == site].copy() for site in ("site0", "site1", "site2")}
+    transport = Recorded([Client(site, part, aggregator.contributor(site)) for site, part in parts.items()])
+    Server(transport, aggregator, FederationSettings(n_rounds=1, n_epochs=1, model=SMALL, reference=kind)).run()
+    answers = [Message.from_bytes(data) for sender, _, data in transport.crossed if sender == "site0"]
+    (answer,) = (answer for answer in answers if answer.kind == "cell type means")
+    values = answer.arrays["means" if kind == "dominant" else "sums"]
+    assert list(answer.arrays["counts"] > 0) == [True, True, False, True], "types 0 to 3, of which type 2 is rare"
+    assert list(values.any(axis=1)) == [True, True, False, True]
 
 
 def test_no_integer_counter_crosses_the_wire(federation):

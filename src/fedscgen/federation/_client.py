@@ -93,6 +93,8 @@ class Client:
         accelerator: str = "auto",
         **correction: Any,
     ) -> None:
+        if min_cells < 1:
+            raise ValueError(f"min_cells={min_cells}: at least 1")
         self.site = site
         self.model: FedSCGEN | None = None
         self.corrected: AnnData | None = None
@@ -192,7 +194,8 @@ class Client:
             sums = np.einsum("bl,bld->ld", counts, stats.means)
             return Contribution({"counts": counts.sum(axis=0), "sums": sums})
         dominant, columns = counts.argmax(axis=0), np.arange(counts.shape[1])
-        return Contribution({"counts": counts[dominant, columns], "means": stats.means[dominant, columns]})
+        means = np.where(counts[..., None] > 0, stats.means, 0.0)  # (B, L, n_latent); those of few cells stay here
+        return Contribution({"counts": counts[dominant, columns], "means": means[dominant, columns]})
 
     def _correct(self, message: Message) -> Message:
         """Correct this site's cells; types that no other site holds are aligned among the site's own batches."""

@@ -203,6 +203,7 @@ def _in_input_order(adata: AnnData, site_key: str, clients: Sequence[Client], ex
         part, rows = client.corrected, np.flatnonzero(sites == client.site)
         if part is None:
             continue
+        client.corrected = None  # its expression is as large as the result's
         for key in part.obsm:
             _fill(corrected.obsm, key, rows, part.obsm[key], adata.n_obs)
         if expression is not None:
