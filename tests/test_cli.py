@@ -103,6 +103,19 @@ def test_bad_input_gives_one_line_and_exit_code_2(file, tmp_path, options, messa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cells.h5ad"]
 
 
+def test_a_site_that_fails_leaves_no_output(file, tmp_path, monkeypatch):
+    from fedscgen.model import FedSCGEN
+
+    def dying(*_, **__):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(FedSCGEN, "train_local", dying)
+    result = run("simulate", file, "-o", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "Error: site 'site0' failed at 'model weights' in round 1: out of memory" in said(result)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cells.h5ad"]
+
+
 def test_files_that_are_none_are_refused(tmp_path):
     (tmp_path / "text.h5ad").write_text("not cells")
     result = run("simulate", tmp_path / "text.h5ad", "-o", tmp_path / "out")
