@@ -278,6 +278,8 @@ def test_bad_arguments_are_refused(adata):
         simulate(adata, reference="median", **QUICK)
     with pytest.raises(ValueError, match="early_stopping_patience=0: at least 1 round"):
         simulate(adata, early_stopping_patience=0, **QUICK)
+    with pytest.raises(ValueError, match="a federation needs cell types: name their column as labels_key"):
+        simulate(adata, labels_key=None, **QUICK)
     with pytest.raises(ValueError, match="min_cells=0: at least 1"):
         simulate(adata, min_cells=0, **QUICK)
     with pytest.raises(ValueError, match="unknown aggregator 'magic'"):

@@ -93,6 +93,8 @@ class Client:
         accelerator: str = "auto",
         **correction: Any,
     ) -> None:
+        if labels_key is None:
+            raise ValueError(f"site {site!r}: a federation needs cell types: name their column as labels_key")
         if min_cells < 1:
             raise ValueError(f"min_cells={min_cells}: at least 1")
         self.site = site
