@@ -115,6 +115,10 @@ def test_all_cells_may_train(adata):
     assert np.isnan(model.get_validation_loss(train_size=1.0))
     with pytest.raises(ValueError, match=r"train_size=1\.5: choose a share above 0"):
         model.train_local(1, train_size=1.5)
+    with pytest.raises(ValueError, match=r"train_size=0\.01 leaves 2 of 150 cells to train on"):
+        model.train_local(1, train_size=0.01)
+    model.train(2, train_size=1.0, enable_progress_bar=False)
+    assert len(model.history["train_loss"]) == 3
 
 
 def test_loss_is_mean_squared_error_plus_weighted_kl(adata):

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from fedscgen.aggregation import BatchNormPolicy, Strategy
 
-_FEWEST_CELLS = 4  # three to train on, as BatchNorm needs more than one, and one to validate
+_FEWEST_CELLS = 4  # one to validate, the others to train on
+_FEWEST_TO_TRAIN = 3  # BatchNorm needs more than one
 
 
 class TrainingMixin(UnsupervisedTrainingMixin, BaseModelClass):
@@ -127,10 +128,13 @@ class TrainingMixin(UnsupervisedTrainingMixin, BaseModelClass):
         batch_size: int,
         train_size: float,
         early_stopping: bool,
+        plan_kwargs: dict[str, Any],
         callbacks: Sequence[Any] = (),
         **kwargs: Any,
     ) -> None:
         train, validation = self._split(train_size)
+        if not len(validation):
+            plan_kwargs = {**plan_kwargs, "reduce_lr_on_plateau": False}  # it follows the validation loss
         # scvi-tools appends to a trained model's history, which weights from elsewhere don't come with
         self.is_trained_ = bool(self.history_)
         validating = early_stopping and len(validation) > 0
@@ -149,6 +153,7 @@ class TrainingMixin(UnsupervisedTrainingMixin, BaseModelClass):
                     "drop_last": len(train) > batch_size and len(train) % batch_size in (1, 2),
                     "data_and_attributes": [REGISTRY_KEYS.X_KEY],
                 },
+                plan_kwargs=plan_kwargs,
                 **kwargs,
             )
 
@@ -162,6 +167,11 @@ class TrainingMixin(UnsupervisedTrainingMixin, BaseModelClass):
         if not 0 < train_size <= 1:
             raise ValueError(f"train_size={train_size}: choose a share above 0 and at most 1")
         n_validation = 0 if train_size == 1 else max(1, n_cells - math.ceil(n_cells * train_size))
+        if n_cells - n_validation < _FEWEST_TO_TRAIN:
+            raise ValueError(
+                f"train_size={train_size} leaves {n_cells - n_validation} of {n_cells} cells to train on: "
+                f"choose a share that leaves at least {_FEWEST_TO_TRAIN}"
+            )
         validation, train = np.split(torch.randperm(n_cells).numpy(), [n_validation])
         self._drawn_split = train_size, train, validation
         return train, validation
