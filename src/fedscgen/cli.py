@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-import shutil
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from fedscgen._files import replacing
+from fedscgen.aggregation import Strategy
+from fedscgen.correction import ReferenceKind
+from fedscgen.secure import AggregatorName
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -26,28 +28,7 @@ app = typer.Typer(
 )
 
 _BAD_INPUT = 2
-
-
-class Secure(StrEnum):
-    """How sums over the sites are opened."""
-
-    plain = "plain"
-    masked = "masked"
-    crypten = "crypten"
-
-
-class Strategy(StrEnum):
-    """How much a site counts in an average."""
-
-    weighted_fedavg = "weighted_fedavg"
-    fedavg = "fedavg"
-
-
-class Reference(StrEnum):
-    """Where a cell type belongs."""
-
-    dominant = "dominant"
-    mean = "mean"
+_OVERWRITE = "choose another place or add --overwrite"
 
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")]
@@ -55,7 +36,7 @@ Rounds = Annotated[int, typer.Option("--rounds", min=1, help="Rounds of training
 Epochs = Annotated[int, typer.Option("--epochs", min=1, help="Epochs that every site trains in a round.")]
 Seed = Annotated[int, typer.Option(help="Where all random numbers come from.")]
 SecureOption = Annotated[
-    Secure,
+    AggregatorName,
     typer.Option(
         help="How sums over the sites are opened. plain: the coordinator sees every update, for study only. masked: "
         "pairwise masks. crypten: secret shares among compute processes. The last two need the extras of their names."
@@ -77,7 +58,7 @@ def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make.")] = Path("fedscgen_demo"),
     rounds: Rounds = 8,
     epochs: Epochs = 2,
-    secure: SecureOption = Secure.plain,
+    secure: SecureOption = "plain",
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> None:
@@ -86,11 +67,11 @@ def demo(
     Takes 700 real blood cells that ship with scanpy, gives them to three unequal hospitals with simulated site
     effects, trains across them, corrects each hospital's cells, and writes corrected.h5ad, the model and report.html.
     """
-    with _user_errors(), _replacing(output, overwrite) as folder:
+    with _user_errors(), replacing(output, overwrite=overwrite, remedy=_OVERWRITE) as folder:
         from fedscgen.benchmark import demo_data
 
         adata = demo_data(seed)
-        _simulate_into(folder, adata, "batch", "cell_type", seed, n_rounds=rounds, n_epochs=epochs, secure=secure.value)
+        _simulate_into(folder, adata, "batch", "cell_type", seed, n_rounds=rounds, n_epochs=epochs, secure=secure)
     typer.echo(f"Open {output / 'report.html'} in a browser.")
 
 
@@ -103,11 +84,9 @@ def simulate(
     layer: Layer = None,
     rounds: Rounds = 8,
     epochs: Epochs = 2,
-    strategy: Annotated[Strategy, typer.Option(help="Weigh sites by their cells, or all alike.")] = (
-        Strategy.weighted_fedavg
-    ),
+    strategy: Annotated[Strategy, typer.Option(help="Weigh sites by their cells, or all alike.")] = "weighted_fedavg",
     reference: Annotated[
-        Reference | None,
+        ReferenceKind | None,
         typer.Option(
             help="Where a cell type belongs: at the mean of the site with most cells of it, or at the mean over all "
             "sites. By default dominant, where it can be found without showing counts."
@@ -117,7 +96,7 @@ def simulate(
     patience: Annotated[
         int | None, typer.Option(min=1, help="Stop after so many rounds without a better validation loss.")
     ] = None,
-    secure: SecureOption = Secure.plain,
+    secure: SecureOption = "plain",
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> None:
@@ -126,7 +105,7 @@ def simulate(
     Writes corrected.h5ad (obsm["X_fedscgen"] and layers["fedscgen_corrected"]), model/ for new sites, history.csv,
     ledger.csv (what left each site) and report.html. The folder appears only when all of it is complete.
     """
-    with _user_errors(), _replacing(output, overwrite) as folder:
+    with _user_errors(), replacing(output, overwrite=overwrite, remedy=_OVERWRITE) as folder:
         _simulate_into(
             folder,
             _read(file),
@@ -136,11 +115,11 @@ def simulate(
             layer=layer,
             n_rounds=rounds,
             n_epochs=epochs,
-            strategy=strategy.value,
-            reference=None if reference is None else reference.value,
+            strategy=strategy,
+            reference=reference,
             min_cells=min_cells,
             early_stopping_patience=patience,
-            secure=secure.value,
+            secure=secure,
         )
     typer.echo(f"Open {output / 'report.html'} in a browser; the corrected cells are in {output / 'corrected.h5ad'}.")
 
@@ -168,7 +147,7 @@ def correct(
 
     Needs the folder model/ that a federation wrote, and a file with the same genes (in any order) and cell types.
     """
-    with _user_errors(), _replacing(output, overwrite) as target:
+    with _user_errors(), replacing(output, overwrite=overwrite, remedy=_OVERWRITE) as target:
         from fedscgen.correction import include_batches
         from fedscgen.model import FedSCGEN
 
@@ -228,20 +207,6 @@ def _without_bookkeeping(adata: AnnData) -> AnnData:
     for key in [key for key in adata.uns if key.startswith("_scvi")]:
         del adata.uns[key]
     return adata
-
-
-@contextmanager
-def _replacing(path: Path, overwrite: bool) -> Iterator[Path]:
-    """A temporary place for a file or folder, which goes to ``path`` when all has gone well."""
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists: choose another place or add --overwrite")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as directory:
-        target = Path(directory) / path.name
-        yield target
-        if path.exists():
-            shutil.move(path, Path(directory) / "replaced")
-        target.rename(path)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import torch
 
 from fedscgen._types import Message, References
 from fedscgen.aggregation import site_weight, to_summable
-from fedscgen.correction import NoSharedLabelError, align_labels, choose_references, merge_references
+from fedscgen.correction import NoSharedLabelError, align_labels, merge_references
 from fedscgen.federation._ledger import PrivacyLedger
 from fedscgen.federation._protocol import (
     CORRECT,
@@ -202,16 +202,20 @@ class Client:
     def _correct(self, message: Message) -> Message:
         """Correct this site's cells; types that no other site holds are aligned among the site's own batches."""
         model = self._load(message)
-        references = References.from_json(message.meta["references"])
-        model.references = references
-        try:
-            own = choose_references(model.get_label_stats())
-        except NoSharedLabelError:
-            own = references
+        model.references = References.from_json(message.meta["references"])
+        references = self._with_own(model.references, model)
         with _warned_before():
-            merged = merge_references(references, own)
-            self.corrected = model.correct(self._adata, references=merged, **self._correction)
+            self.corrected = model.correct(self._adata, references=references, **self._correction)
         return Message(CORRECT, {"done": True})
+
+    def _with_own(self, references: References, model: FedSCGEN) -> References:
+        """Add references of the site's own choice for types that only its batches share."""
+        if self._keys.batch_key is None:
+            return references
+        try:
+            return merge_references(references, model.get_references())
+        except NoSharedLabelError:
+            return references
 
     def _load(self, message: Message) -> FedSCGEN:
         """Load the weights that come with a message."""

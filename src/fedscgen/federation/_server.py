@@ -231,8 +231,7 @@ def initial_weights(n_genes: int, seed: int, model: Mapping[str, Any]) -> NamedA
     """The network's weights as a model of ``n_genes`` genes has them right after its construction under ``seed``."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        state = FedVAE(n_genes, **model).state_dict()
-    return {name: tensor.numpy() for name, tensor in state.items() if tensor.is_floating_point()}
+        return FedVAE(n_genes, **model).weights()
 
 
 def _listed(reported: Mapping[str, list[str]]) -> str:

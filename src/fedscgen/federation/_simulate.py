@@ -147,12 +147,14 @@ def simulate(
     sites = dict(adata) if isinstance(adata, Mapping) else _split(adata, site_key, keys)
     aggregator = make_aggregator(secure, len(sites))
     options: dict[str, Any] = {
+        "batch_key": batch_key,
+        "labels_key": labels_key,
+        "layer": layer,
         "min_cells": min_cells,
         "accelerator": accelerator,
         "expression": expression,
         "reencode": reencode,
     }
-    options |= {"batch_key": batch_key, "labels_key": labels_key, "layer": layer}
     clients = [Client(site, cells, aggregator.contributor(site), **options) for site, cells in sites.items()]
     server = Server(InProcessTransport(clients), aggregator, settings)
     try:

@@ -14,6 +14,8 @@ from fedscgen.model._layers import Decoder, Encoder
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from fedscgen._types import NamedArrays
+
 _MIN_SCALE = 1e-4
 
 
@@ -50,6 +52,13 @@ class FedVAE(BaseModuleClass):
         self.kl_weight = kl_weight
         self.encoder = Encoder(n_input, n_hidden, n_layers, n_latent, dropout_rate)
         self.decoder = Decoder(n_latent, n_hidden, n_layers, n_input, dropout_rate)
+
+    def weights(self) -> NamedArrays:
+        """All parameters and BatchNorm statistics by name, without integer counters.
+
+        Memory is shared with the network where it lives on the CPU.
+        """
+        return {name: t.cpu().numpy() for name, t in self.state_dict().items() if t.is_floating_point()}
 
     def _get_inference_input(self, tensors: dict[str, Tensor], **_: Any) -> dict[str, Tensor]:
         return {"x": tensors[REGISTRY_KEYS.X_KEY]}

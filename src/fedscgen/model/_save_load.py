@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 import zipfile
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +13,7 @@ from anndata import read_h5ad
 from mudata import MuData, read_h5mu
 from scvi.model.base import BaseModelClass
 
+from fedscgen._files import replacing
 from fedscgen._types import References
 from fedscgen.model._data import DataKeys, gene_columns
 
@@ -56,20 +55,13 @@ class SaveLoadMixin(BaseModelClass):
         FileExistsError
             The folder exists and ``overwrite`` is not set.
         """
-        target = Path(dir_path)
-        if target.exists() and not overwrite:
-            raise FileExistsError(f"{target} exists: choose another folder or set overwrite=True")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as directory:
-            folder = Path(directory) / "model"
+        remedy = "choose another folder or set overwrite=True"
+        with replacing(Path(dir_path), overwrite=overwrite, remedy=remedy) as folder:
             folder.mkdir()
             (folder / _MODEL).write_text(json.dumps(self._description(), indent=1), encoding="utf-8")
             np.savez(folder / _WEIGHTS, **self.get_weights())
             if save_anndata:
                 self.adata.write(folder / (_MDATA if isinstance(self.adata, MuData) else _ADATA))
-            if target.exists():
-                shutil.move(target, Path(directory) / "replaced")
-            folder.rename(target)
 
     @classmethod
     def load(cls, dir_path: str | Path, adata: AnnData | MuData | None = None, **keys: str | None) -> Self:

@@ -196,12 +196,7 @@ class TrainingMixin(UnsupervisedTrainingMixin, BaseModelClass):
 
     def get_weights(self) -> NamedArrays:
         """Copies of all parameters and BatchNorm statistics by name, in float32; integer counters stay here."""
-        return {name: array.copy() for name, array in self._weights().items()}
-
-    def _weights(self) -> NamedArrays:
-        """The same, sharing memory with the network where it lives on the CPU."""
-        state = self.module.state_dict()
-        return {name: tensor.cpu().numpy() for name, tensor in state.items() if tensor.is_floating_point()}
+        return {name: array.copy() for name, array in self.module.weights().items()}
 
     def load_weights(self, weights: Mapping[str, np.ndarray], batchnorm: BatchNormPolicy = "pooled") -> None:
         """Load weights by name, such as :meth:`aggregate` returns.
@@ -218,7 +213,7 @@ class TrainingMixin(UnsupervisedTrainingMixin, BaseModelClass):
         ValueError
             Names or shapes don't fit, or a value is NaN or inf.
         """
-        own = self._weights()
+        own = self.module.weights()
         aggregation.check_update(weights, own, who="these weights")
         chosen = aggregation.weights_for_site(weights, own, batchnorm)
         self.module.load_state_dict({name: torch.tensor(array) for name, array in chosen.items()}, strict=False)

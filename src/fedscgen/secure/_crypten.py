@@ -149,10 +149,7 @@ class CryptenAggregator:
 
     def precision_for(self, n_sites: int) -> int:
         """Fractional bits used among ``n_sites``; :func:`~fedscgen.secure._fixed_point.error_bound` follows from it."""
-        if self.precision is None:
-            return precision_for(self.max_abs, n_sites)
-        check_precision(self.precision, self.max_abs, n_sites)
-        return self.precision
+        return precision_for(self.max_abs, n_sites, self.precision)
 
     def contributor(self, site: str) -> CryptenContributor:
         """A site's half."""

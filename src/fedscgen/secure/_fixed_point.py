@@ -21,14 +21,19 @@ _LARGEST_WORD = 2**63 - 1
 _CHUNK = 2**15  # words
 
 
-def precision_for(max_abs: float, n_sites: int) -> int:
+def precision_for(max_abs: float, n_sites: int, declared: int | None = None) -> int:
     """Most fractional bits, 16 to 32, with which a sum over ``n_sites`` of values up to ``max_abs`` can't wrap.
+
+    Bits that are ``declared`` are checked instead.
 
     Raises
     ------
     ValueError
-        Not even 16 bits fit; the message says how large ``max_abs`` may be.
+        Not even 16 bits fit, or the declared ones don't; the message says how large ``max_abs`` may be.
     """
+    if declared is not None:
+        check_precision(declared, max_abs, n_sites)
+        return declared
     _check_range(max_abs, n_sites)
     for precision in range(MAX_PRECISION, MIN_PRECISION - 1, -1):
         if _fits(precision, max_abs, n_sites):

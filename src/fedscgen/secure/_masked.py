@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedscgen.secure._aggregator import AggregationError, Sums
-from fedscgen.secure._fixed_point import check_precision, precision_for
+from fedscgen.secure._fixed_point import precision_for
 from fedscgen.secure._masked_contributor import MaskedContributor
 from fedscgen.secure._masked_protocol import RoundId, Terms, majority
 from fedscgen.secure._masked_round import MaskedRound
@@ -81,10 +81,7 @@ class MaskedAggregator:
 
     def precision_for(self, n_sites: int) -> int:
         """Fractional bits used among ``n_sites``; :func:`~fedscgen.secure._fixed_point.error_bound` follows from it."""
-        if self.precision is None:
-            return precision_for(self.max_abs, n_sites)
-        check_precision(self.precision, self.max_abs, n_sites)
-        return self.precision
+        return precision_for(self.max_abs, n_sites, self.precision)
 
     def contributor(self, site: str) -> MaskedContributor:
         """A new site's half, which holds its keys of the current round."""

@@ -1,0 +1,32 @@
+"""Outputs that appear when they are complete."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def replacing(path: Path, *, overwrite: bool, remedy: str) -> Iterator[Path]:
+    """A temporary place for a file or folder, which goes to ``path`` when all has gone well.
+
+    Raises
+    ------
+    FileExistsError
+        ``path`` exists and may not be overwritten; the message ends with the remedy.
+    """
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists: {remedy}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as directory:
+        target = Path(directory) / path.name
+        yield target
+        if path.exists():
+            shutil.move(path, Path(directory) / "replaced")
+        target.rename(path)
