@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedscgen import __version__
-from fedscgen.benchmark import _report_sections as sections
-from fedscgen.benchmark._figures import LABEL_COLOURS, SITE_COLOURS, umap_layout
+from fedscgen.benchmark.report import _run_sections as sections
+from fedscgen.benchmark.report._cell_figures import LABEL_COLOURS, SITE_COLOURS, umap_layout
 from fedscgen.benchmark.metrics import metrics_table
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-    from fedscgen.benchmark._report_sections import Group
+    from fedscgen.benchmark.report._run_sections import Group
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ def write_report(
     n_sites = len(cells.sites.names)
     fields = {
         "title": f"{n_sites} {'site' if n_sites == 1 else 'sites'}, {adata.n_obs:,} cells: before and after correction",
-        "css": _packaged("_report.css"),
+        "css": _packaged("_page.css"),
         "lead": sections.lead(history, recorded=ledger is not None, simulated="simulated_site_effects" in adata.uns),
         "facts": sections.facts(_facts(adata, cells, history, ledger)),
         "n_components": str(cells.before.shape[1]),
@@ -121,7 +121,7 @@ def write_report(
         "version": __version__,
         "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
     }
-    _write(path, Template(_packaged("_report.html")).substitute(fields))
+    _write(path, Template(_packaged("_run_report.html")).substitute(fields))
     logger.info("Report written to %s", path)
 
 
@@ -209,7 +209,7 @@ def _metrics(cells: _Cells) -> str:
 
 
 def _packaged(name: str) -> str:
-    return resources.files("fedscgen.benchmark").joinpath(name).read_text(encoding="utf-8")
+    return resources.files("fedscgen.benchmark.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def _write(path: Path, content: str) -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from fedscgen.benchmark._figures import (
+from fedscgen.benchmark.report._cell_figures import (
     LABEL_COLOURS,
     SITE_COLOURS,
     Curve,

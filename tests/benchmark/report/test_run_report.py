@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from matplotlib.image import imread
 
-from fedscgen.benchmark import _report, metrics_table, write_report
+from fedscgen.benchmark import metrics_table, write_report
+from fedscgen.benchmark.report import _run_report
 
 KEYS = {"batch_key": "batch", "labels_key": "cell_type"}
 _VOID = {"meta", "img", "br", "link", "hr", "input"}
@@ -80,7 +81,7 @@ def quick(monkeypatch):
         plane = np.column_stack([embedding, embedding])[:, :2]
         return (plane - plane.min(axis=0)) / (np.ptp(plane, axis=0) + 1e-12)
 
-    monkeypatch.setattr(_report, "umap_layout", two_dimensions)
+    monkeypatch.setattr(_run_report, "umap_layout", two_dimensions)
 
 
 def small(n_cells=30, sites=("x", "y"), labels=("B", "T")):
@@ -233,7 +234,7 @@ def test_report_makes_all_names_harmless(tmp_path, quick):
 
 
 def test_report_of_many_cells_shows_a_subset_and_says_so(tmp_path, quick, monkeypatch):
-    monkeypatch.setattr(_report, "_MAX_CELLS", 20)
+    monkeypatch.setattr(_run_report, "_MAX_CELLS", 20)
     page = report(tmp_path, small(n_cells=32), losses("x", "y"))
     assert "Of the 32 cells, 20 chosen at random are shown" in page.text
     assert all(image["alt"].startswith("UMAP of 20 cells") for image in page.all("img"))
@@ -284,7 +285,7 @@ def test_cells_without_a_type_are_shown_as_such(tmp_path, quick):
 def test_report_replaces_whole_or_not_at_all(tmp_path, quick, monkeypatch):
     path = tmp_path / "report.html"
     path.write_text("old")
-    monkeypatch.setattr(_report.Path, "replace", _fail)
+    monkeypatch.setattr(_run_report.Path, "replace", _fail)
     with pytest.raises(OSError, match="disk full"):
         write_report(path, small(), history=losses("x", "y"), **KEYS)
     assert path.read_text() == "old"

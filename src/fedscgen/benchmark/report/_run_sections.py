@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedscgen.benchmark._figures import (
+from fedscgen.benchmark.report._cell_figures import (
     SITE_COLOURS,
     Curve,
     Mark,

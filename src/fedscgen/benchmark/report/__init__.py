@@ -1,0 +1,5 @@
+"""Self-contained HTML pages about a run and about a benchmark."""
+
+from fedscgen.benchmark.report._run_report import write_report
+
+__all__ = ["write_report"]
