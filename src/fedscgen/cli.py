@@ -1,4 +1,4 @@
-"""The command line: ``fedscgen demo``, ``fedscgen simulate``, ``fedscgen correct``."""
+"""The command line: ``fedscgen demo``, ``simulate``, ``correct`` and ``benchmark``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ app = typer.Typer(
     help="Integrate single-cell RNA-seq across sites that may not share their cells.",
 )
 
-_BAD_INPUT = 2
+benchmark = typer.Typer(no_args_is_help=True, help="Compare methods in experiments that resume where they stopped.")
+app.add_typer(benchmark, name="benchmark")
+
+_FAILED, _BAD_INPUT, _INTERRUPTED = 1, 2, 130
 _OVERWRITE = "choose another place or add --overwrite"
 
 
@@ -160,6 +163,74 @@ def correct(
         corrected = _without_bookkeeping(loaded.correct())
         corrected.write_h5ad(target)
     typer.echo(f"Wrote {corrected.n_obs} corrected cells to {output}.")
+
+
+@benchmark.command("run")
+def benchmark_run(
+    spec: Annotated[
+        str, typer.Argument(metavar="SPEC", help="A TOML file, or the name of a specification: smoke, paper.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of results; a run in it goes on.")],
+    devices: Annotated[str, typer.Option(help="'cpu', or numbers of GPUs with commas between them.")] = "cpu",
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Tasks at a time. By default one a GPU, or one a CPU core.")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads a task.")] = 1,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Folder with published data (NAME.h5ad); what is missing is downloaded.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and what it costs; run nothing.")] = False,
+) -> None:
+    """Run a specification's experiments over the devices, and write tables and report.html.
+
+    Interrupt it as you like: the same command goes on where it stopped, and finished tasks are never run again. A task
+    that fails doesn't stop the others; it is listed in the report, and tried again by the next run.
+    """
+    from fedscgen.benchmark.experiments import describe_plan, run_benchmark
+    from fedscgen.benchmark.report import write_benchmark_report
+
+    with _user_errors():
+        chosen = [device.strip() for device in devices.split(",")]
+        if dry_run:
+            typer.echo(describe_plan(spec, output, devices=chosen, jobs=jobs, threads=threads))
+            return
+        try:
+            summary = run_benchmark(spec, output, devices=chosen, jobs=jobs, threads=threads, data_dir=data_dir)
+        except KeyboardInterrupt:
+            typer.echo(f"Interrupted. What is finished is in {output}; the same command goes on.", err=True)
+            raise typer.Exit(_INTERRUPTED) from None
+        write_benchmark_report(output)
+    typer.echo(f"{summary}\nOpen {output / 'report.html'} in a browser; the numbers are in {output / 'results.csv'}.")
+    if summary.n_failed:
+        raise typer.Exit(_FAILED)
+
+
+@benchmark.command("report")
+def benchmark_report(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of results, of a run that may still go on.")],
+) -> None:
+    """Write tables, figures and report.html of what is finished so far."""
+    from fedscgen.benchmark.experiments import write_tables
+    from fedscgen.benchmark.report import write_benchmark_report
+
+    with _user_errors():
+        write_tables(folder)
+        write_benchmark_report(folder)
+    typer.echo(f"Open {folder / 'report.html'} in a browser.")
+
+
+@benchmark.command("spec")
+def benchmark_spec(
+    name: Annotated[str | None, typer.Argument(help="smoke or paper; a list if left out.")] = None,
+) -> None:
+    """Print a specification that comes with the package, to begin your own with."""
+    from fedscgen.benchmark.experiments import built_in_specs
+
+    specs = built_in_specs()
+    with _user_errors():
+        if name is not None and name not in specs:
+            raise ValueError(f"no specification {name!r}: there are {', '.join(sorted(specs))}")
+        typer.echo(specs[name].rstrip() if name else "\n".join(sorted(specs)))
 
 
 def _simulate_into(folder: Path, adata: AnnData, site_key: str, labels_key: str, seed: int, **options: Any) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Track = Callable[[Iterable[int]], Iterable[int]]
+OnRound = Callable[[int, NamedArrays], None]
 
 
 class Server:
@@ -70,13 +71,15 @@ class Server:
         self._best: tuple[int, NamedArrays] = (0, {})
         self._reported: dict[str, list[str]] = {}
 
-    def run(self, track: Track = iter) -> None:
+    def run(self, track: Track = iter, on_round: OnRound | None = None) -> None:
         """Agree on genes and cell types, train, find references and have every site correct its cells.
 
         Parameters
         ----------
         track
             Wraps the rounds, to show progress.
+        on_round
+            Called after each round with its number and the federation's weights.
 
         Raises
         ------
@@ -93,6 +96,8 @@ class Server:
         for round_ in track(range(1, self._settings.n_rounds + 1)):
             self._round = round_
             self.train_round()
+            if on_round is not None:
+                on_round(round_, self.weights)
             if self._has_stopped_improving():
                 logger.info("stopped in round %d: the validation loss no longer improves", round_)
                 break

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import warnings
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ from fedscgen.model._data import DataKeys, check_unique, working_copy
 from fedscgen.secure import make_aggregator
 
 if TYPE_CHECKING:
-    from fedscgen._types import References
+    from fedscgen._types import NamedArrays, References
     from fedscgen.aggregation import BatchNormPolicy, Strategy
     from fedscgen.correction import ReferenceKind
     from fedscgen.secure import Aggregator, AggregatorName
@@ -88,6 +88,7 @@ def simulate(
     model_kwargs: Mapping[str, Any] | None = None,
     accelerator: str = "auto",
     show_progress: bool = True,
+    on_round: Callable[[int, NamedArrays], None] | None = None,
 ) -> SimulationResult:
     """Run a whole federation: every site trains, agrees on references and corrects its cells.
 
@@ -121,6 +122,9 @@ def simulate(
         Where to train, as Lightning names it.
     show_progress
         Show a progress bar over the rounds.
+    on_round
+        Called after each round with its number and the federation's weights as they stand, such as to keep snapshots.
+        Load them with :meth:`fedscgen.model.FedSCGEN.load_weights`.
 
     Raises
     ------
@@ -159,7 +163,9 @@ def simulate(
     server = Server(InProcessTransport(clients), aggregator, settings)
     try:
         with aggregator:
-            server.run(lambda rounds: track(rounds, "Federated training", total=n_rounds, disable=not show_progress))
+            server.run(
+                lambda rounds: track(rounds, "Federated training", total=n_rounds, disable=not show_progress), on_round
+            )
     finally:
         for client in clients:
             client.close()

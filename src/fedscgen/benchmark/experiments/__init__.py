@@ -1,0 +1,19 @@
+"""Experiments: what is to be run, run over the devices at hand, kept so that an interrupted run goes on."""
+
+from fedscgen.benchmark.experiments._classification import classify
+from fedscgen.benchmark.experiments._comparison import compare
+from fedscgen.benchmark.experiments._cost import describe_plan
+from fedscgen.benchmark.experiments._run import BenchmarkSummary, run_benchmark, write_tables
+from fedscgen.benchmark.experiments._spec import SpecError, built_in_specs, read_spec
+
+__all__ = [
+    "BenchmarkSummary",
+    "SpecError",
+    "built_in_specs",
+    "classify",
+    "compare",
+    "describe_plan",
+    "read_spec",
+    "run_benchmark",
+    "write_tables",
+]
