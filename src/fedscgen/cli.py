@@ -283,12 +283,19 @@ def _without_bookkeeping(adata: AnnData) -> AnnData:
 @contextmanager
 def _user_errors() -> Iterator[None]:
     """One line and exit code 2 for what the user can mend; anything else is a bug and shows its traceback."""
-    from fedscgen.federation import SiteError
-    from fedscgen.secure import AggregationError
-
     try:
         yield
-    except (KeyError, ValueError, OSError, ModuleNotFoundError, SiteError, AggregationError) as error:
+    except Exception as error:
+        if not isinstance(error, _mendable()):
+            raise
         message = str(error.args[0]) if isinstance(error, KeyError) else str(error)
         typer.secho(f"Error: {message}", err=True, fg=typer.colors.RED)
         raise typer.Exit(_BAD_INPUT) from error
+
+
+def _mendable() -> tuple[type[Exception], ...]:
+    """Errors that come of bad input. Importing the federation takes seconds, which commands that need none save."""
+    from fedscgen.federation import SiteError
+    from fedscgen.secure import AggregationError
+
+    return KeyError, ValueError, OSError, ModuleNotFoundError, SiteError, AggregationError

@@ -46,6 +46,15 @@ def balanced(pbmc):
 
 
 @pytest.fixture(scope="session")
+def mixed(pbmc):
+    """PCA of the real cells in which each assay's mean of each type sits on the type's mean; shape (1200, 20)."""
+    frame = pd.DataFrame(pbmc.obsm["X_pca"].astype(np.float64), index=pbmc.obs_names)
+    by_type = frame.groupby(pbmc.obs["cell_type"], observed=True).transform("mean")
+    by_group = frame.groupby([pbmc.obs["cell_type"], pbmc.obs["batch"]], observed=True).transform("mean")
+    return (frame - by_group + by_type).to_numpy()
+
+
+@pytest.fixture(scope="session")
 def corrected(demo):
     """The demo with an embedding in which each site's mean of each type sits on the type's mean."""
     adata = demo.copy()

@@ -4,15 +4,6 @@ import pytest
 from fedscgen.benchmark.metrics import graph_connectivity, nearest_neighbors
 
 
-def test_neighbours_are_the_nearest_cells_themselves_first():
-    neighbors = nearest_neighbors([[0.0], [1.0], [3.0], [10.0]], n_neighbors=2)
-    np.testing.assert_array_equal(neighbors, [[0, 1], [1, 0], [2, 1], [3, 2]])
-
-
-def test_no_more_neighbours_than_cells():
-    assert nearest_neighbors(np.arange(6.0).reshape(3, 2)).shape == (3, 3)
-
-
 def test_connectivity_is_the_mean_share_of_the_largest_component():
     """Type a: {0, 1, 2} hang together, 3 is alone: 3 / 4. Type b: its two cells point at each other: 1."""
     neighbors = [[0, 1], [1, 2], [2, 0], [3, 0], [4, 5], [5, 4]]
@@ -58,8 +49,3 @@ def test_connectivity_equals_scib_metrics_on_the_same_neighbours(pbmc, n_neighbo
 def test_neighbours_that_are_no_cells_are_refused(neighbors, message):
     with pytest.raises(ValueError, match=message):
         graph_connectivity(neighbors, ["a", "a"])
-
-
-def test_less_than_one_neighbour_is_refused():
-    with pytest.raises(ValueError, match="n_neighbors is 0"):
-        nearest_neighbors(np.eye(3), n_neighbors=0)

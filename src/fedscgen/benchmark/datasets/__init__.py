@@ -1,5 +1,22 @@
 """Data to benchmark with: the published ones by name, files of your own, and sites that are simulated."""
 
 from fedscgen.benchmark.datasets._demo import demo_data
+from fedscgen.benchmark.datasets._download import fetch_dataset
+from fedscgen.benchmark.datasets._inclusion import Inclusion, apply_inclusion
+from fedscgen.benchmark.datasets._load import load_dataset, load_file
+from fedscgen.benchmark.datasets._prepare import prepare
+from fedscgen.benchmark.datasets._published import DATASETS, PublishedDataset
+from fedscgen.benchmark.datasets._simulator import simulate_sites
 
-__all__ = ["demo_data"]
+__all__ = [
+    "DATASETS",
+    "Inclusion",
+    "PublishedDataset",
+    "apply_inclusion",
+    "demo_data",
+    "fetch_dataset",
+    "load_dataset",
+    "load_file",
+    "prepare",
+    "simulate_sites",
+]

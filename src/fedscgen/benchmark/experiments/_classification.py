@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +27,7 @@ def classify(
     Parameters
     ----------
     classifier
-        ``"MLP"``: a perceptron with one hidden layer of 100 units. ``"k-NN"``: 15 nearest neighbours. ``"k-means"``: as
+        ``"MLP"``: a perceptron with one hidden layer of 100 units, at most 500 epochs. ``"k-NN"``: 15 nearest neighbours. ``"k-means"``: as
         many clusters as there are types, each of which votes as its training cells are distributed.
     embedding
         Shape ``(n_cells, n_dimensions)``; it is standardised by the training cells.
@@ -48,6 +49,7 @@ def classify(
     ValueError
         No such classifier, no cell held out, or no more than one type to train on.
     """
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.preprocessing import StandardScaler
 
     check_choice(classifier, Classifier, "classifier")
@@ -60,7 +62,9 @@ def classify(
         )
     scaler = StandardScaler().fit(vectors[~asked])
     model = _make(classifier, len(known), seed)
-    model.fit(scaler.transform(vectors[~asked]), np.searchsorted(known, names[~asked]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the perceptron has a fixed budget
+        model.fit(scaler.transform(vectors[~asked]), np.searchsorted(known, names[~asked]))
     probabilities = model.predict_proba(scaler.transform(vectors[asked]))  # (n_held_out, n_types)
     return {
         "accuracy": float(np.mean(known[probabilities.argmax(axis=1)] == names[asked])),

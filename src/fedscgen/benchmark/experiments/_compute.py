@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 QUANTILES = {"q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95}
 _SHOWN_CELLS = 5_000
+_LISI_NEIGHBORS = 90  # as scib-metrics takes
 
 
 @dataclass
@@ -84,7 +85,7 @@ def compute(task: Task, *, data_dir: str | None = None, accelerator: str = "cpu"
 
 def _measure(outcome: Outcome, task: Task, prepared: _Prepared, embedding: np.ndarray, axes: Mapping[str, Any]) -> None:
     """All metrics, and how LISI is distributed over the cells."""
-    from fedscgen.benchmark.metrics import all_metrics, lisi_per_cell
+    from fedscgen.benchmark.metrics import all_metrics, lisi_per_cell, neighbors_and_distances
 
     cells = prepared.measured
     batch, labels = (prepared.adata.obs[key].astype(str).to_numpy()[cells] for key in (BATCH, LABELS))
@@ -92,8 +93,9 @@ def _measure(outcome: Outcome, task: Task, prepared: _Prepared, embedding: np.nd
     outcome.rows += [{"kind": task.kind, **axes, "metric": name, "value": value} for name, value in values.items()]
     if task.kind == "tuning":
         return
+    neighbors, distances = neighbors_and_distances(embedding[cells], _LISI_NEIGHBORS)
     for name, groups in (("iLISI", batch), ("cLISI", labels)):
-        quantiles = np.nanquantile(lisi_per_cell(embedding[cells], groups), list(QUANTILES.values()))
+        quantiles = np.nanquantile(lisi_per_cell(neighbors, distances, groups), list(QUANTILES.values()))
         row = {"kind": task.kind, **axes, "metric": name, "n_groups": len(np.unique(groups))}
         outcome.distributions.append(row | dict(zip(QUANTILES, quantiles.tolist(), strict=True)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -60,13 +61,19 @@ class WorkerProcess:
             self._stopped = True
             if self._process is not None:
                 self._process.kill()
-                self._process.wait()
+
+    def close(self) -> None:
+        """Free the pipes, once :meth:`run` has returned."""
+        if self._process is not None:
+            with self._process, contextlib.suppress(BrokenPipeError):
+                self._process.stdin.close()  # type: ignore[union-attr]
+            self._process = None
 
     def _running(self) -> subprocess.Popen[str]:
         with self._lock:
             if self._stopped:
                 raise RuntimeError("this worker has been stopped")
-            if self._process is None or self._process.poll() is not None:
+            if self._process is None:
                 # in a session of its own, so that Ctrl-C reaches the run alone, which then stops its workers
                 self._process = subprocess.Popen(  # noqa: S603  (this interpreter, on our own module)
                     self._command,
@@ -80,6 +87,7 @@ class WorkerProcess:
 
     def _death(self, process: subprocess.Popen[str]) -> str:
         code = process.wait()
+        self.close()
         if code == -signal.SIGKILL:
             return "the process was killed: it may have run out of memory"
         return f"the process died of {signal.Signals(-code).name if code < 0 else f'exit code {code}'}: see the log"
@@ -104,14 +112,18 @@ def run_tasks(tasks: Sequence[Task], workers: Sequence[WorkerProcess]) -> Iterat
     ended: queue.SimpleQueue[tuple[Task, str | None]] = queue.SimpleQueue()
     for task in tasks:
         waiting.put(task)
-    for worker in workers:
-        threading.Thread(target=_work_off, args=(worker, waiting, ended), daemon=True).start()
+    threads = [threading.Thread(target=_work_off, args=(worker, waiting, ended), daemon=True) for worker in workers]
+    for thread in threads:
+        thread.start()
     try:
         for _ in tasks:
             yield ended.get()
     finally:
         for worker in workers:
             worker.stop()
+        for thread, worker in zip(threads, workers, strict=True):
+            thread.join()
+            worker.close()
 
 
 def _work_off(worker: WorkerProcess, waiting: Any, ended: Any) -> None:

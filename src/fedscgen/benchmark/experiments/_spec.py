@@ -140,7 +140,7 @@ def read_spec(spec: str | Path) -> Spec:
         text, folder = known[str(spec)], Path()
     else:
         raise FileNotFoundError(
-            f"no specification {str(spec)!r}: neither a file, nor one of {', '.join(sorted(known))}"
+            f"no specification {str(spec)!r}: neither a file nor one of {', '.join(sorted(known))}"
         )
     try:
         return _Reader(str(spec), folder).read(tomllib.loads(text))

@@ -127,12 +127,13 @@ def unique_tasks(planned: Iterable[Planned]) -> list[Task]:
 def _runs(spec: Spec, experiment: Experiment) -> Iterator[Planned]:
     for name in experiment.data:
         source = _with_minor_types(spec.data[name])
+        n_batches = size_of(source).n_batches
         for inclusion in experiment.inclusion:
             if inclusion != "all" and not source.minor_types:
                 continue
             for method in experiment.methods:
                 for seed in experiment.seeds:
-                    for axes in _axes(experiment, source, seed):
+                    for axes in _axes(experiment, n_batches, seed):
                         task = Task(
                             experiment.kind,
                             source,
@@ -146,12 +147,12 @@ def _runs(spec: Spec, experiment: Experiment) -> Iterator[Planned]:
                         yield Planned(experiment.name, method, task)
 
 
-def _axes(experiment: Experiment, source: DataSource, seed: int) -> Iterator[dict[str, Any]]:
+def _axes(experiment: Experiment, n_batches: int, seed: int) -> Iterator[dict[str, Any]]:
     if experiment.kind == "tuning":
         for n_epochs in experiment.n_epochs:
             yield {"n_rounds": experiment.n_rounds, "n_epochs": n_epochs}
     elif experiment.kind == "batch_out":
-        for position in range(size_of(source).n_batches):
+        for position in range(n_batches):
             pictured = seed == experiment.seeds[0]
             yield {"held_out": position, "classifiers": experiment.classifiers, "keep_embedding": pictured}
     else:

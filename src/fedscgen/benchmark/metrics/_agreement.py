@@ -36,11 +36,13 @@ def kmeans_clusters(embedding: npt.ArrayLike, n_clusters: int, *, seed: int = 0,
         Fewer cells than clusters, a shape that doesn't fit, or values not finite.
     """
     from sklearn.cluster import KMeans
+    from threadpoolctl import threadpool_limits
 
     array = check_embedding(embedding)
     if not 1 <= n_clusters <= len(array):
         raise ValueError(f"{len(array)} cells can't form {n_clusters} clusters: ask for 1 to {len(array)}")
-    return KMeans(n_clusters, n_init=n_init, random_state=seed).fit_predict(array)
+    with threadpool_limits(1, user_api="openmp"):  # threads add up a centre in the order in which they come in
+        return KMeans(n_clusters, n_init=n_init, random_state=seed).fit_predict(array)
 
 
 def nmi(labels: npt.ArrayLike, clusters: npt.ArrayLike) -> float:

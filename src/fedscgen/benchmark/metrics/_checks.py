@@ -6,6 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 
+class UndefinedMetricError(ValueError):
+    """The cells are well formed, but this metric has no value on them."""
+
+
 def check_embedding(embedding: npt.ArrayLike) -> np.ndarray:
     """Return ``embedding`` as a finite array of shape ``(n_cells, n_dimensions)``."""
     array = np.asarray(embedding)

@@ -6,38 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedscgen.benchmark.metrics._checks import check_embedding, check_names
+from fedscgen.benchmark.metrics._checks import check_names
+from fedscgen.benchmark.metrics._neighbors import check_neighbors
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-
-
-def nearest_neighbors(embedding: npt.ArrayLike, n_neighbors: int = 15) -> np.ndarray:
-    """Find each cell's nearest cells, itself included, by exact search in bounded memory.
-
-    Parameters
-    ----------
-    embedding
-        Shape ``(n_cells, n_dimensions)``; distances are Euclidean.
-    n_neighbors
-        Capped at ``n_cells``.
-
-    Returns
-    -------
-    Positions of the neighbours, nearest first, shape ``(n_cells, n_neighbors)``.
-
-    Raises
-    ------
-    ValueError
-        ``n_neighbors`` is below 1, the shape doesn't fit, or values are not finite.
-    """
-    from sklearn.neighbors import NearestNeighbors
-
-    array = check_embedding(embedding)
-    if n_neighbors < 1:
-        raise ValueError(f"n_neighbors is {n_neighbors}: ask for at least 1")
-    search = NearestNeighbors(n_neighbors=min(n_neighbors, len(array))).fit(array)
-    return search.kneighbors(array, return_distance=False)
 
 
 def graph_connectivity(neighbors: npt.ArrayLike, labels: npt.ArrayLike) -> float:
@@ -65,7 +38,7 @@ def graph_connectivity(neighbors: npt.ArrayLike, labels: npt.ArrayLike) -> float
     from scipy import sparse
     from scipy.sparse.csgraph import connected_components
 
-    indices = _check_neighbors(neighbors)
+    indices = check_neighbors(neighbors)
     n_cells, n_neighbors = indices.shape
     codes = check_names(labels, "label", n_cells=n_cells, at_least=1)
     starts = np.arange(0, indices.size + 1, n_neighbors)
@@ -76,18 +49,3 @@ def graph_connectivity(neighbors: npt.ArrayLike, labels: npt.ArrayLike) -> float
         _, component = connected_components(graph[cells][:, cells], directed=True, connection="strong")
         shares.append(np.bincount(component).max() / len(cells))
     return float(np.mean(shares))
-
-
-def _check_neighbors(neighbors: npt.ArrayLike) -> np.ndarray:
-    indices = np.asarray(neighbors)
-    if indices.ndim != 2 or indices.size == 0 or not np.issubdtype(indices.dtype, np.integer):
-        raise ValueError(
-            f"neighbors is an integer array of shape (n_cells, n_neighbors), not one of shape {indices.shape} and "
-            f"dtype {indices.dtype}: see nearest_neighbors"
-        )
-    if indices.min() < 0 or indices.max() >= len(indices):
-        raise ValueError(
-            f"neighbors names cells {indices.min()} to {indices.max()}, but the cells are 0 to {len(indices) - 1}: "
-            "find the neighbours among the same cells"
-        )
-    return indices

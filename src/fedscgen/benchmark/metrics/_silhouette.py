@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedscgen.benchmark.metrics._checks import check_embedding, check_names
+from fedscgen.benchmark.metrics._checks import UndefinedMetricError, check_embedding, check_names
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -38,7 +38,9 @@ def silhouette_label(embedding: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     array = check_embedding(embedding)
     codes = check_names(labels, "label", n_cells=len(array))
     if codes.max() + 1 == len(array):
-        raise ValueError(f"every one of the {len(array)} cells has a label of its own: there are no groups to compare")
+        raise UndefinedMetricError(
+            f"every one of the {len(array)} cells has a label of its own: there are no groups to compare"
+        )
     return float((_silhouette(array, codes).mean() + 1) / 2)
 
 
@@ -74,7 +76,7 @@ def silhouette_batch(embedding: npt.ArrayLike, labels: npt.ArrayLike, batch: npt
         if 1 < codes.max() + 1 < len(codes):
             widths.append(np.mean(1 - np.abs(_silhouette(array[cells], codes))))
     if not widths:
-        raise ValueError(
+        raise UndefinedMetricError(
             "no label has cells in two batches, so that batches can't be compared within one: check that labels are "
             "spelled alike in all batches"
         )

@@ -8,7 +8,8 @@ import numpy as np
 
 from fedscgen.benchmark.metrics._agreement import ari, kmeans_clusters, nmi
 from fedscgen.benchmark.metrics._checks import check_embedding, check_names
-from fedscgen.benchmark.metrics._graph_connectivity import graph_connectivity, nearest_neighbors
+from fedscgen.benchmark.metrics._graph_connectivity import graph_connectivity
+from fedscgen.benchmark.metrics._neighbors import nearest_neighbors
 from fedscgen.benchmark.metrics._silhouette import silhouette_batch, silhouette_label
 
 if TYPE_CHECKING:

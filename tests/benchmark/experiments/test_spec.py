@@ -1,0 +1,110 @@
+"""Specifications: what is read, and what is said of those that can't be run."""
+
+import pytest
+
+from fedscgen.benchmark.experiments import SpecError, built_in_specs, read_spec
+
+WHOLE = """
+name = "mine"
+seeds = [1, 2]
+
+[data.hospital]
+file = "cells.h5ad"
+batch_key = "ward"
+
+[data.drawn]
+simulate = { n_sites = 4 }
+
+[methods.fedavg]
+like = "fedscgen"
+strategy = "fedavg"
+
+[[experiments]]
+name = "both"
+kind = "integration"
+data = ["hospital", "drawn", "demo"]
+methods = ["pca", "fedavg"]
+"""
+EXPERIMENT = '[[experiments]]\nname = "e"\nkind = "integration"\ndata = ["demo"]\nmethods = ["pca"]\n'
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text):
+        (tmp_path / "spec.toml").write_text(text)
+        return tmp_path / "spec.toml"
+
+    return write
+
+
+def test_a_spec_names_data_methods_and_experiments(write, tmp_path):
+    spec = read_spec(write(WHOLE))
+    (experiment,) = spec.experiments
+    assert (spec.name, spec.min_cells, experiment.seeds) == ("mine", 10, (1, 2))
+    assert spec.data["hospital"].file == str(tmp_path / "cells.h5ad"), "a file lies beside the specification"
+    assert spec.data["hospital"].batch_key == "ward"
+    assert spec.data["drawn"].simulate == {"n_sites": 4}
+    assert spec.methods["fedavg"].like == "fedscgen"
+    assert spec.methods["fedavg"].settings == {"strategy": "fedavg"}
+    assert "demo" in spec.data
+    assert experiment.inclusion == ("all",)
+
+
+def test_an_experiment_may_have_seeds_of_its_own(write):
+    (experiment,) = read_spec(write("seeds = [1, 2]\n" + EXPERIMENT + "seeds = [7]\n")).experiments
+    assert experiment.seeds == (7,)
+
+
+@pytest.mark.parametrize("name", ["smoke", "paper"])
+def test_specs_of_the_package_can_be_read(name):
+    assert name in built_in_specs()
+    kinds = {experiment.kind for experiment in read_spec(name).experiments}
+    assert kinds == {"integration", "tuning", "batch_out"}
+
+
+def test_the_paper_is_the_published_grid():
+    spec = read_spec("paper")
+    secure = next(experiment for experiment in spec.experiments if experiment.name == "secure aggregation")
+    tuning = next(experiment for experiment in spec.experiments if experiment.kind == "tuning")
+    assert secure.seeds == (42, 123, 456, 789, 101112, 2024, 31415, 2718, 1618, 9999)
+    assert "MouseBrain" not in secure.data
+    assert len(secure.data) == 7
+    assert (tuning.n_rounds, tuning.n_epochs) == (10, tuple(range(1, 11)))
+    assert spec.methods["fedscgen-crypten"].settings == {"n_rounds": 8, "n_epochs": 2, "reencode": True}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name = ", "is not TOML"),
+        ('name = "empty"', r"no \[\[experiments\]\] table"),
+        (EXPERIMENT + 'titel = "x"', "unknown key 'titel': known are data, inclusion, kind"),
+        ("sedes = [1]\n" + EXPERIMENT, "unknown key 'sedes'"),
+        (EXPERIMENT.replace('"pca"', '"pac"'), "unknown method 'pac': known are pca, harmony"),
+        (EXPERIMENT.replace("integration", "integrate"), "unknown kind 'integrate'"),
+        (EXPERIMENT.replace('name = "e"\n', ""), "has no name"),
+        (EXPERIMENT + EXPERIMENT, "names of experiments repeat"),
+        (EXPERIMENT + "seeds = []", r"seeds is \[\], not a list of int"),
+        (EXPERIMENT + "seeds = [1, 1]", "seeds repeats a value"),
+        (EXPERIMENT + "seeds = [true]", "not a list of int"),
+        (EXPERIMENT + 'inclusion = ["most"]', "unknown inclusion 'most'"),
+        (EXPERIMENT + "n_rounds = 3", "unknown key 'n_rounds'"),
+        ("min_cells = 0\n" + EXPERIMENT, "min_cells is 0"),
+        ("[methods.fedscgen]\nrounds = 3\n" + EXPERIMENT, "sets 'rounds', which 'fedscgen' doesn't have; it has"),
+        ("[methods.fedscgen]\nsite_key = 'x'\n" + EXPERIMENT, "sets 'site_key'"),
+        ("[methods.mine]\nlr = 3\n" + EXPERIMENT, "is like 'mine', which is no method: add like"),
+        ("[data.d]\nfile = 'a'\nsimulate = {}\n" + EXPERIMENT, "both file and simulate"),
+        (EXPERIMENT.replace("integration", "batch_out").replace("pca", "harmony"), "can't embed a batch"),
+        (EXPERIMENT.replace("integration", "tuning") + "n_rounds = 2\nn_epochs = [1]", "doesn't train in rounds"),
+        (EXPERIMENT.replace("integration", "tuning") + "n_epochs = [1]", "n_rounds is None"),
+    ],
+)
+def test_what_does_not_fit_is_named(write, text, message):
+    with pytest.raises(SpecError, match=message) as error:
+        read_spec(write(text))
+    assert "spec.toml" in str(error.value)
+
+
+def test_a_name_that_is_none_says_which_there_are():
+    with pytest.raises(FileNotFoundError, match="no specification 'smok': neither a file nor one of paper, smoke"):
+        read_spec("smok")
