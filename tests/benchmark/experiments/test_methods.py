@@ -91,5 +91,5 @@ def test_scvi_refuses_scaled_data(drawn):
     scaled = drawn.copy()
     del scaled.layers["counts"]
     scaled.X = scaled.X.toarray() - 1
-    with pytest.raises(ValueError, match="negative values .* no layers\\['counts'\\]"):
+    with pytest.raises(ValueError, match=r"negative values .* no layers\['counts'\]"):
         embed("scvi", scaled)

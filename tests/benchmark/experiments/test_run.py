@@ -79,7 +79,7 @@ def records(folder):
 def start(spec, out, jobs=1):
     """A run in a process of its own."""
     code = f"from fedscgen.benchmark.experiments import run_benchmark as r; r({str(spec)!r}, {str(out)!r}, jobs={jobs})"
-    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)  # noqa: S603  (our own code)
 
 
 def wait_for(condition, seconds=120):
@@ -187,7 +187,7 @@ def test_a_failing_task_and_a_dying_worker_do_not_stop_the_rest(tmp_path):
 def test_two_runs_do_not_share_a_folder(finished):
     with (
         ResultsFolder(finished).locked(),
-        pytest.raises(BlockingIOError, match="another run is writing to .*: wait for it, or choose another folder"),
+        pytest.raises(BlockingIOError, match=r"another run is writing to .*: wait for it, or choose another folder"),
     ):
         run_benchmark(finished.parent / "spec.toml", finished, show_progress=False)
 

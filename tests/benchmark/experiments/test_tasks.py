@@ -127,5 +127,6 @@ def test_a_dry_run_says_what_is_to_do(tmp_path, read):
 
 
 def test_more_training_costs_more():
-    cheap, dear = (replace(TASK, method=MethodSettings("fedscgen", {"n_rounds": n})) for n in (1, 50))
-    assert estimate_seconds(dear) > estimate_seconds(cheap) > estimate_seconds(replace(TASK, method=MethodSettings("pca")))
+    methods = [MethodSettings("pca"), *(MethodSettings("fedscgen", {"n_rounds": n}) for n in (1, 50))]
+    costs = [estimate_seconds(replace(TASK, method=method)) for method in methods]
+    assert costs == sorted(set(costs))

@@ -27,8 +27,9 @@ def classify(
     Parameters
     ----------
     classifier
-        ``"MLP"``: a perceptron with one hidden layer of 100 units, at most 500 epochs. ``"k-NN"``: 15 nearest neighbours. ``"k-means"``: as
-        many clusters as there are types, each of which votes as its training cells are distributed.
+        ``"MLP"``: a perceptron with one hidden layer of 100 units, at most 500 epochs. ``"k-NN"``: 15 nearest
+        neighbours. ``"k-means"``: as many clusters as there are types, each of which votes as its training cells are
+        distributed.
     embedding
         Shape ``(n_cells, n_dimensions)``; it is standardised by the training cells.
     labels

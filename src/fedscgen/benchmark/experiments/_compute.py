@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from fedscgen.benchmark.experiments._spec import DataSource, Inclusion
+    from fedscgen.benchmark.datasets import Inclusion
+    from fedscgen.benchmark.experiments._spec import DataSource
     from fedscgen.benchmark.experiments._tasks import Task
 
 QUANTILES = {"q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95}
@@ -142,7 +143,10 @@ def _prepare(source: DataSource, inclusion: Inclusion, data_dir: str | None, min
 
 
 def load_cells(source: DataSource, *, data_dir: str | None = None) -> AnnData:
-    """Load or simulate cells, log-normalised, with categories ``obs["batch"]`` and ``obs["cell_type"]``."""
+    """Load or simulate cells with categories ``obs["batch"]`` and ``obs["cell_type"]``.
+
+    Log-normalised; published data scaled as well, as published.
+    """
     from fedscgen.benchmark.datasets import load_dataset, load_file, simulate_sites
 
     if source.simulate is not None:

@@ -9,10 +9,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from fedscgen.benchmark.datasets import Inclusion
 from fedscgen.benchmark.experiments._methods import METHODS
 
 Kind = Literal["integration", "tuning", "batch_out"]
-Inclusion = Literal["all", "dropped", "combined"]
 Classifier = Literal["MLP", "k-NN", "k-means"]
 
 
@@ -139,9 +139,7 @@ def read_spec(spec: str | Path) -> Spec:
     elif str(spec) in known:
         text, folder = known[str(spec)], Path()
     else:
-        raise FileNotFoundError(
-            f"no specification {str(spec)!r}: neither a file nor one of {', '.join(sorted(known))}"
-        )
+        raise FileNotFoundError(f"no specification {str(spec)!r}: neither a file nor one of {', '.join(sorted(known))}")
     try:
         return _Reader(str(spec), folder).read(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Self
 from fedscgen.benchmark.experiments._spec import DataSource, Experiment, MethodSettings, Spec, SpecError
 
 if TYPE_CHECKING:
-    from fedscgen.benchmark.experiments._spec import Classifier, Inclusion, Kind
+    from fedscgen.benchmark.datasets import Inclusion
+    from fedscgen.benchmark.experiments._spec import Classifier, Kind
 
 _FORMAT = 1  # raise it when a task means something else than before, so that finished ones are not taken for it
 

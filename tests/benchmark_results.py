@@ -1,0 +1,114 @@
+"""Folders of results as a benchmark writes them, with made-up numbers."""
+
+import json
+
+import numpy as np
+import pandas as pd
+
+METRICS = ["NMI", "ARI", "GC", "ILF1", "ASW_C", "ASW_B", "kBET", "EBM", "iLISI", "cLISI", "kNN", "PCR"]
+SCORES = [*METRICS, "bio", "batch", "total"]
+KINDS = ("integration", "tuning", "batch_out", "classification")
+METHODS = ("pca", "scgen", "fedscgen")
+
+
+def write_results(
+    folder, *, datasets=("Lung",), scenarios=("all",), methods=METHODS, seeds=(1, 2, 3), kinds=KINDS,
+    batches=("north", "south"), types=("B", "T", "NK"), n_rounds=3, n_epochs=2, n_cells=60, spec=None,
+):  # fmt: skip
+    """Write all files of a benchmark; returns the scores."""
+    folder.mkdir(exist_ok=True)
+    spec = {"name": "A benchmark", "description": "Made-up numbers.", "seeds": list(seeds)} | (spec or {})
+    (folder / "spec.json").write_text(json.dumps(spec))
+    rng = np.random.default_rng(0)
+    rows = []
+    for kind in kinds:
+        data = datasets if kind == "integration" else datasets[:1]
+        for dataset in data:
+            for scenario in scenarios if kind == "integration" else scenarios[:1]:
+                for i, method in enumerate(methods):
+                    for seed in seeds:
+                        names = {"experiment": kind, "kind": kind, "dataset": dataset, "scenario": scenario,
+                                 "method": method, "seed": seed}  # fmt: skip
+                        rows += _rows(names, i / len(methods), rng, batches, n_rounds, n_epochs)
+    scores = pd.DataFrame(rows)
+    scores.to_csv(folder / "results.csv", index=False)
+    _distributions(scores, rng, len(batches), len(types)).to_csv(folder / "distributions.csv", index=False)
+    _comparisons(scores, rng).to_csv(folder / "comparisons.csv", index=False)
+    _failures(datasets[0], methods[-1]).to_csv(folder / "failures.csv", index=False)
+    _embeddings(folder, scores, rng, batches, types, n_cells)
+    return scores
+
+
+def _rows(names, quality, rng, batches, n_rounds, n_epochs):
+    """Scores of one task or, where batches are held out in turn and training is tuned, of several."""
+    kind = names["kind"]
+    held_out = batches if kind in ("batch_out", "classification") else [""]
+    lengths = [(r, e) for r in range(1, n_rounds + 1) for e in range(1, n_epochs + 1)] if kind == "tuning" else [()]
+    measured = [(c, m) for c in ("MLP", "k-NN", "k-means") for m in ("accuracy", "AUC")]
+    measured = measured if kind == "classification" else [("", m) for m in SCORES]
+    rows = []
+    for batch in held_out:
+        for length in lengths:
+            n_round, n_epoch = length or (np.nan, np.nan)
+            training = 0.02 * (n_round + n_epoch) if length else 0
+            task = "-".join([kind, names["dataset"], names["scenario"], str(hash_of(names["method"])),
+                             str(names["seed"]), str(hash_of(batch)), *map(str, length[1:])])  # fmt: skip
+            for classifier, metric in measured:
+                value = np.clip(0.4 + 0.35 * quality + training + rng.normal(scale=0.03), 0, 1)
+                if (classifier, metric) == ("k-means", "AUC"):
+                    value = np.nan
+                rows.append(
+                    names
+                    | {"held_out": batch, "n_rounds": n_round, "n_epochs": n_epoch, "classifier": classifier}
+                    | {"metric": metric, "value": value, "seconds": 10 + 200 * quality, "peak_memory_mb": 900.0}
+                    | {"device": "cpu", "threads": 1, "versions": "fedscgen 0.2.0; torch 2.13.0", "task": task}
+                )
+    return rows
+
+
+def hash_of(name):
+    """A short number that stands for a name in a file's name."""
+    return sum(i * ord(letter) for i, letter in enumerate(name, 1))
+
+
+def _distributions(scores, rng, n_batches, n_types):
+    keys = ["experiment", "kind", "dataset", "scenario", "method", "seed", "held_out"]
+    runs = scores.loc[scores["kind"].isin(["integration", "batch_out"]), keys].drop_duplicates()
+    rows = []
+    for run in runs.to_dict("records"):
+        for metric, largest in (("iLISI", n_batches), ("cLISI", n_types)):
+            scale = largest - 1 if metric == "iLISI" else 0.4 * (largest - 1)
+            quantiles = 1 + scale * np.sort(rng.beta(2, 2, size=5))
+            named = dict(zip(("q05", "q25", "q50", "q75", "q95"), quantiles, strict=True))
+            rows.append(run | {"metric": metric} | named | {"n_groups": largest})
+    return pd.DataFrame(rows, columns=[*keys, "metric", "q05", "q25", "q50", "q75", "q95", "n_groups"])
+
+
+def _comparisons(scores, rng):
+    keys = ["experiment", "dataset", "scenario", "metric", "method"]
+    integrated = scores[(scores["kind"] == "integration") & (scores["method"] != "scgen")]
+    tests = integrated.groupby(keys, sort=False)["seed"].nunique().rename("n_seeds").reset_index()
+    tests["baseline"] = "scgen"
+    tests["median_difference"] = rng.normal(scale=0.02, size=len(tests))
+    tests["p_value"] = rng.uniform(size=len(tests))
+    return tests
+
+
+def _failures(dataset, method):
+    error = "RuntimeError: the party 'north' closed the connection"
+    row = {"task": "lost", "experiment": "integration", "dataset": dataset, "method": method, "seed": 9}
+    return pd.DataFrame([row | {"held_out": "", "error": error, "log": "logs/lost.log"}])
+
+
+def _embeddings(folder, scores, rng, batches, types, n_cells):
+    (folder / "embeddings").mkdir(exist_ok=True)
+    left_out = scores[(scores["kind"] == "batch_out") & (scores["seed"] == scores["seed"].min())]
+    for task, held_out in left_out[["task", "held_out"]].drop_duplicates().itertuples(index=False):
+        label, batch = rng.integers(len(types), size=n_cells), rng.integers(len(batches), size=n_cells)
+        centres = 4 * rng.normal(size=(len(types), 8))
+        np.savez_compressed(
+            folder / "embeddings" / f"{task}.npz",
+            embedding=(centres[label] + 0.5 * batch[:, None] + rng.normal(size=(n_cells, 8))).astype(np.float32),
+            batch=batch, label=label, batch_names=np.array(batches), label_names=np.array(types),
+            dataset=np.array("Lung"), held_out=np.array(held_out),
+        )  # fmt: skip
