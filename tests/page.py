@@ -10,7 +10,7 @@ class Page(HTMLParser):
 
     def __init__(self, content):
         super().__init__()
-        self.elements, self.texts, self.rows, self._open = [], [], [], []
+        self.elements, self.texts, self.headings, self.rows, self._open = [], [], [], [], []
         self.feed(content)
         self.close()
         assert not self._open
@@ -33,6 +33,8 @@ class Page(HTMLParser):
     def handle_data(self, data):
         if "style" not in self._open:
             self.texts.append(data)
+        if self._open[-1:] == ["h2"]:
+            self.headings.append(data)
         if {"td", "th"} & set(self._open):
             self.rows[-1][-1] += data
 

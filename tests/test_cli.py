@@ -133,8 +133,65 @@ def test_correct_needs_a_model_of_a_federation(file, tmp_path):
     assert not (tmp_path / "out.h5ad").exists()
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["simulate"], ["correct"]])
+@pytest.mark.parametrize("command", [[], ["demo"], ["simulate"], ["correct"], ["benchmark", "run"]])
 def test_help_is_worth_reading(command):
     result = run(*command, "--help")
     assert result.exit_code == 0
     assert len(said(result)) > 300
+
+
+TINY_SPEC = """
+[data.cells]
+file = "cells.h5ad"
+[methods.broken]
+like = "pca"
+n_components = -1
+[[experiments]]
+name = "e"
+kind = "integration"
+data = ["cells"]
+methods = ["pca", "broken"]
+"""
+
+
+def test_benchmark_runs_reports_and_says_what_failed(file, tmp_path):
+    pytest.importorskip("scib_metrics")
+    (tmp_path / "spec.toml").write_text(TINY_SPEC)
+    result = run("benchmark", "run", tmp_path / "spec.toml", "-o", tmp_path / "out", "--jobs", 1)
+    assert result.exit_code == 1
+    assert "2 tasks: 1 run, 0 finished before, 1 failed." in said(result)
+    results = pd.read_csv(tmp_path / "out" / "results.csv")
+    assert set(results["dataset"]) == {"cells"}
+    assert "n_components" in (tmp_path / "out" / "report.html").read_text()
+    (tmp_path / "out" / "report.html").unlink()
+    assert run("benchmark", "report", tmp_path / "out").exit_code == 0
+    assert (tmp_path / "out" / "report.html").exists()
+    plan = run("benchmark", "run", tmp_path / "spec.toml", "-o", tmp_path / "out", "--dry-run")
+    assert plan.exit_code == 0
+    assert "1 tasks to run, 1 finished" in said(plan)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "smok", "-o", "out"], "Error: no specification 'smok'"),
+        (["run", "smoke", "-o", "out", "--devices", "gpu"], "Error: devices gpu: name 'cpu' or numbers of GPUs"),
+        (["report", "nowhere"], "holds no benchmark: plan.json is missing"),
+        (["spec", "smok"], "Error: no specification 'smok': there are paper, smoke"),
+    ],
+)
+def test_benchmark_refuses_bad_input_in_one_line(tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    result = run("benchmark", *arguments)
+    assert result.exit_code == 2
+    assert message in said(result)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_printed_specification_can_be_run(tmp_path, monkeypatch):
+    printed = run("benchmark", "spec", "smoke")
+    assert printed.exit_code == 0
+    (tmp_path / "mine.toml").write_text(printed.output)
+    result = run("benchmark", "run", tmp_path / "mine.toml", "-o", tmp_path / "out", "--dry-run")
+    assert "50 tasks to run" in said(result)
+    assert run("benchmark", "spec").output.split() == ["paper", "smoke"]

@@ -311,3 +311,11 @@ def test_nothing_of_the_sites_stays_in_memory(adata):
     result = simulate(adata, **QUICK)
     assert len(FedSCGEN._setup_adata_manager_store) == before + 1, "that of the result's own model"
     assert result.model.get_latent_representation().shape == (150, 4)
+
+
+def test_weights_can_be_kept_after_each_round(adata):
+    kept = {}
+    result = simulate(adata, on_round=kept.__setitem__, **QUICK)
+    assert list(kept) == list(range(1, QUICK["n_rounds"] + 1))
+    for name, array in result.model.get_weights().items():
+        np.testing.assert_array_equal(kept[QUICK["n_rounds"]][name], array)
