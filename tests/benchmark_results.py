@@ -19,9 +19,9 @@ def write_results(
     """Write all files of a benchmark; returns the scores."""
     folder.mkdir(exist_ok=True)
     spec = {"name": "A benchmark", "description": "Made-up numbers.", "seeds": list(seeds)} | (spec or {})
-    (folder / "spec.json").write_text(json.dumps(spec))
+    (folder / "plan.json").write_text(json.dumps(spec))
     rng = np.random.default_rng(0)
-    classified = [(classifier, name) for classifier in ("MLP", "k-NN", "k-means") for name in ("accuracy", "AUC")]
+    classified = [(classifier, name) for classifier in ("MLP", "k-means") for name in ("accuracy", "AUC")]
     rows = []
     for kind in kinds:
         measured = classified if kind == "classification" else [("", name) for name in scores]
@@ -29,6 +29,8 @@ def write_results(
         for dataset in data:
             for scenario in scenarios if kind == "integration" else scenarios[:1]:
                 for i, method in enumerate(methods):
+                    if kind == "tuning" and method != methods[-1]:
+                        continue
                     for seed in seeds:
                         names = {"experiment": kind, "kind": kind, "dataset": dataset, "scenario": scenario,
                                  "method": method, "seed": seed}  # fmt: skip

@@ -69,6 +69,12 @@ def test_boxes_span_their_quantiles_on_an_axis_of_all_possible_values(axes):
     assert list(axes.get_xticks()) == [1, 2, 3]
 
 
+def test_boxes_of_a_single_batch_have_an_axis(axes):
+    draw_boxes(axes, ["row"], [(0, FIRST, np.ones(5))], largest=1.0)
+    assert list(axes.get_xticks()) == [1]
+    assert axes.get_xlim()[0] < 1 < axes.get_xlim()[1]
+
+
 def test_heat_map_frames_the_best_and_leaves_gaps_for_what_is_missing(axes):
     values = np.array([[0.1, np.nan], [0.9, 0.5]])
     draw_heat_map(axes, values, ["1", "2"], ["1", "2"])
@@ -100,7 +106,7 @@ def test_numbers_in_a_heat_map_can_be_read_on_every_shade(axes):
         ("MouseHematopoieticStemProgenitorCells", "MouseHematopoietic\nStemProgenitorCells"),
         ("two\nlines", "two lines"),
         ("x" * 30, "x" * 18 + "…"),
-        ("a word and another and yet another one more", "a word and another\nand yet another…"),
+        ("a word and another and yet another one more", "a word and another\nand yet another on…"),
         ("", ""),
     ],
 )

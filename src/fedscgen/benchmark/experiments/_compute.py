@@ -115,7 +115,10 @@ def _picture(task: Task, adata: AnnData, embedding: np.ndarray, held_out: str) -
     arrays = {"embedding": embedding[np.sort(chosen)].astype(np.float32)}
     for name, key in (("batch", BATCH), ("label", LABELS)):
         column = adata.obs[key].cat.remove_unused_categories().iloc[np.sort(chosen)]
-        arrays |= {name: column.cat.codes.to_numpy(), f"{name}_names": np.array([str(each) for each in column.cat.categories])}
+        arrays |= {
+            name: column.cat.codes.to_numpy(),
+            f"{name}_names": np.array([str(each) for each in column.cat.categories]),
+        }
     return arrays | {"dataset": np.array(task.data.name), "held_out": np.array(held_out)}
 
 

@@ -33,10 +33,10 @@ LABEL_COLOURS = (
     "#94a4a2",
     "#717581",
 )
-_MARKERS = ("o", "^", "s", "D", "v")
+MARKERS = ("o", "^", "s", "D", "v")
 _DASHES = ("-", "--", ":", "-.")
-_INK = "#010203"  # stands for the page's text colour, light or dark, until the SVG is inlined
-_PANEL_INCHES, _PANEL_DPI = 5.0, 160
+INK = "#010203"  # stands for the page's text colour, light or dark, until the SVG is inlined
+_PANEL_INCHES = 5.0
 _BADGE = 0.042  # width of a badge, as a share of the picture
 _LOG_SCALE_FROM = 20.0  # ratio of largest to smallest loss
 
@@ -60,18 +60,22 @@ class Curve:
 
 
 @contextmanager
-def _default_style() -> Iterator[None]:
-    """Matplotlib's own defaults for a moment: a notebook's style must not leak into the report, nor ours into it."""
+def default_style(**settings: Any) -> Iterator[None]:
+    """Matplotlib's own defaults for a moment: a notebook's style must not leak into the report, nor ours into it.
+
+    ``settings`` are parameters of matplotlib's that differ from ours, with ``_`` for the dot in their names.
+    """
     from matplotlib import style
 
-    with style.context(["default", {"svg.hashsalt": "fedscgen", "svg.fonttype": "path", "font.size": 11}]):
+    ours = {"svg.hashsalt": "fedscgen", "svg.fonttype": "path", "font.size": 11}
+    with style.context(["default", ours, {name.replace("_", ".", 1): value for name, value in settings.items()}]):
         yield
 
 
 def marks(n: int, colours: Sequence[str]) -> list[Mark]:
     """Return ``n`` marks, distinct as long as ``n <= 5 * len(colours)``."""
     cycles = [divmod(i, len(colours)) for i in range(n)]
-    return [Mark(colours[c], _MARKERS[k % len(_MARKERS)], _DASHES[k % len(_DASHES)]) for k, c in cycles]
+    return [Mark(colours[c], MARKERS[k % len(MARKERS)], _DASHES[k % len(_DASHES)]) for k, c in cycles]
 
 
 def umap_layout(embedding: np.ndarray, *, seed: int = 0) -> np.ndarray:
@@ -121,8 +125,10 @@ def _start(embedding: np.ndarray, seed: int) -> np.ndarray:
     return start.astype(np.float32)
 
 
-@_default_style()
-def scatter_png(layout: np.ndarray, codes: np.ndarray, palette: Sequence[Mark], *, seed: int = 0) -> bytes:
+@default_style()
+def scatter_png(
+    layout: np.ndarray, codes: np.ndarray, palette: Sequence[Mark], *, pixels: int = 800, seed: int = 0
+) -> bytes:
     """Draw cells as dots on a transparent ground, in random order so that no group hides another.
 
     Parameters
@@ -131,20 +137,34 @@ def scatter_png(layout: np.ndarray, codes: np.ndarray, palette: Sequence[Mark], 
         Positions from 0 to 1, shape ``(n_cells, 2)``.
     codes
         Positions in ``palette``, shape ``(n_cells,)``.
+    pixels
+        Width and height of the picture.
     """
     figure, axes = _axes(_PANEL_INCHES, _PANEL_INCHES, fill=True)
+    draw_cells(axes, layout, codes, palette, seed=seed)
+    return save_figure(figure, "png", dpi=pixels / _PANEL_INCHES, transparent=True)
+
+
+def draw_cells(
+    axes: Axes,
+    layout: np.ndarray,
+    codes: np.ndarray,
+    palette: Sequence[Mark],
+    *,
+    inches: float = _PANEL_INCHES,
+    seed: int = 0,
+) -> None:
+    """Fill ``axes``, that many inches wide, with what :func:`scatter_png` shows; an SVG gets the dots as one image."""
     axes.set(xlim=MARGIN_LIMITS, ylim=MARGIN_LIMITS)
     axes.set_axis_off()
     order = np.random.default_rng(seed).permutation(len(layout))
     colours = np.array([mark.colour for mark in palette])[codes]
     markers = np.array([mark.marker for mark in palette])[codes]
-    size = float(np.clip(14_000 / len(layout), 2.0, 16.0))
-    for marker in sorted(set(markers), key=_MARKERS.index):
+    size = float(np.clip(14_000 / len(layout), 2.0, 16.0)) * (inches / _PANEL_INCHES) ** 2
+    for marker in sorted(set(markers), key=MARKERS.index):
         cells = order[markers[order] == marker]
-        axes.scatter(
-            layout[cells, 0], layout[cells, 1], s=size, c=colours[cells], marker=marker, linewidths=0, alpha=0.85
-        )
-    return _save(figure, "png", dpi=_PANEL_DPI, transparent=True)
+        x, y = layout[cells].T
+        axes.scatter(x, y, s=size, c=colours[cells], marker=marker, linewidths=0, alpha=0.85, rasterized=True)
 
 
 MARGIN_LIMITS = (-0.04, 1.04)  # of a scatter plot's axes, which fill the picture
@@ -184,7 +204,7 @@ def place_badges(layout: np.ndarray, codes: np.ndarray, n_groups: int) -> np.nda
     return placed
 
 
-@_default_style()
+@default_style()
 def line_chart_svg(curves: Iterable[Curve], *, x_label: str, y_label: str) -> str:
     """Draw curves as an SVG element for inlining in HTML: text and axes take the colour of the text around it.
 
@@ -203,14 +223,14 @@ def line_chart_svg(curves: Iterable[Curve], *, x_label: str, y_label: str) -> st
     values = np.concatenate(drawn) if drawn else np.empty(0)
     if len(values) and values.min() > 0 and values.max() / values.min() > _LOG_SCALE_FROM:
         axes.set_yscale("log")
-    axes.set_xlabel(x_label, color=_INK)
-    axes.set_ylabel(y_label, color=_INK)
+    axes.set_xlabel(x_label, color=INK)
+    axes.set_ylabel(y_label, color=INK)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.tick_params(which="both", colors=_INK)
-    axes.grid(alpha=0.15, color=_INK)
+    axes.tick_params(which="both", colors=INK)
+    axes.grid(alpha=0.15, color=INK)
     for side, spine in axes.spines.items():
-        spine.set(visible=side in ("left", "bottom"), color=_INK)
-    return _inline(_save(figure, "svg", transparent=True).decode())
+        spine.set(visible=side in ("left", "bottom"), color=INK)
+    return inline_svg(save_figure(figure, "svg", transparent=True).decode())
 
 
 def _axes(width: float, height: float, *, fill: bool) -> tuple[Figure, Axes]:
@@ -220,17 +240,18 @@ def _axes(width: float, height: float, *, fill: bool) -> tuple[Figure, Axes]:
     return figure, figure.add_axes((0, 0, 1, 1)) if fill else figure.add_subplot()
 
 
-def _save(figure: Figure, kind: str, **options: Any) -> bytes:
+def save_figure(figure: Figure, kind: str, **options: Any) -> bytes:
+    """Render as ``"svg"`` or ``"png"``, without date or version of the software."""
     buffer = io.BytesIO()
     nothing = {"Creator": None, "Date": None, "Format": None, "Type": None} if kind == "svg" else {"Software": None}
     figure.savefig(buffer, format=kind, metadata=nothing, **options)
     return buffer.getvalue()
 
 
-def _inline(svg: str) -> str:
+def inline_svg(svg: str) -> str:
     """Strip what only a file needs (prolog, document type, name spaces, fixed size), and adopt the page's colour."""
     svg = svg[svg.index("<svg") :]
     head, body = svg.split(">", 1)
     view_box = re.search(r'viewBox="[^"]*"', head)
     head = f'<svg {view_box.group()} aria-hidden="true"' if view_box else "<svg"
-    return f"{head}>{body}".replace(_INK, "currentColor").strip()
+    return f"{head}>{body}".replace(INK, "currentColor").strip()

@@ -5,18 +5,15 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib import resources
 from pathlib import Path
-from string import Template
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedscgen import __version__
+from fedscgen.benchmark.metrics import metrics_table
 from fedscgen.benchmark.report import _run_sections as sections
 from fedscgen.benchmark.report._cell_figures import LABEL_COLOURS, SITE_COLOURS, umap_layout
-from fedscgen.benchmark.metrics import metrics_table
+from fedscgen.benchmark.report._page import counted, facts, text, write_page
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -106,22 +103,19 @@ def write_report(
     cells = _choose_cells(adata, batch_key, labels_key, embedding)
     n_sites = len(cells.sites.names)
     fields = {
-        "title": f"{n_sites} {'site' if n_sites == 1 else 'sites'}, {adata.n_obs:,} cells: before and after correction",
-        "css": _packaged("_page.css"),
+        "title": f"{counted(n_sites, 'site')}, {adata.n_obs:,} cells: before and after correction",
         "lead": sections.lead(history, recorded=ledger is not None, simulated="simulated_site_effects" in adata.uns),
-        "facts": sections.facts(_facts(adata, cells, history, ledger)),
+        "facts": facts(_facts(adata, cells, history, ledger)),
         "n_components": str(cells.before.shape[1]),
-        "embedding": sections.text(embedding),
+        "embedding": text(embedding),
         "sampled": _sampled(cells),
         "umaps": _umaps(cells),
         "metrics": _metrics(cells),
         "training": sections.training(history, cells.sites),
         "ledger": sections.ledger(ledger),
         "settings": sections.settings(settings),
-        "version": __version__,
-        "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
     }
-    _write(path, Template(_packaged("_run_report.html")).substitute(fields))
+    write_page(path, "_run_report.html", fields)
     logger.info("Report written to %s", path)
 
 
@@ -204,19 +198,5 @@ def _metrics(cells: _Cells) -> str:
         embeddings = {"before": cells.before, "after": cells.after}
         table = metrics_table(embeddings, cells.sites.of_cells(), cells.labels.of_cells(), seed=_SEED)
     except ValueError as error:
-        return f"<p>The metrics can't be computed on these cells: {sections.text(error)}.</p>"
+        return f"<p>The metrics can't be computed on these cells: {text(error)}.</p>"
     return sections.metrics(table)
-
-
-def _packaged(name: str) -> str:
-    return resources.files("fedscgen.benchmark.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def _write(path: Path, content: str) -> None:
-    """Write beside ``path`` and rename, so that no reader ever sees half a report."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(content, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import platform
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fedscgen.benchmark.metrics import BATCH_CORRECTION, BIO_CONSERVATION
 from fedscgen.benchmark.report._cell_figures import (
     SITE_COLOURS,
     Curve,
@@ -21,7 +21,7 @@ from fedscgen.benchmark.report._cell_figures import (
     scatter_png,
     to_picture,
 )
-from fedscgen.benchmark.metrics import BATCH_CORRECTION, BIO_CONSERVATION
+from fedscgen.benchmark.report._page import counted, pairs, text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,7 +47,7 @@ _PROTECTION = {
     "secret shares": "looks random to each computing party; only the sum is opened",
     "shares": "opens masks, not contributions",
 }
-_SHAPES = {
+SHAPES = {
     "o": '<circle cx="8" cy="8" r="7"/>',
     "^": '<path d="M8 1 15 15H1Z"/>',
     "s": '<path d="M2 2H14V14H2Z"/>',
@@ -67,11 +67,6 @@ class Group:
     def of_cells(self) -> np.ndarray:
         """Name of each cell's site or type, shape ``(n_cells,)``."""
         return np.asarray(self.names)[self.codes]
-
-
-def text(value: object) -> str:
-    """Make ``value`` harmless in HTML text and attributes."""
-    return html.escape(str(value))
 
 
 def group(column: pd.Series, colours: Sequence[str], *, by_size: bool = False) -> Group:
@@ -128,15 +123,9 @@ def _what_was_done(history: pd.DataFrame, recorded: bool) -> str:
         else "the sites exchanged the model's weights, not cells"
     )
     return (
-        f"Here {n_sites} sites trained one model together over {_number(n_rounds, 'round')}: each trained it on its "
+        f"Here {n_sites} sites trained one model together over {counted(n_rounds, 'round')}: each trained it on its "
         f"own cells, and {exchanged}."
     )
-
-
-def facts(items: Mapping[str, str]) -> str:
-    """Large numbers with small captions."""
-    rows = "".join(f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd></div>" for name, value in items.items())
-    return f"<dl class='facts'>{rows}</dl>"
 
 
 def umap_pair(title: str, what: str, layouts: Mapping[str, np.ndarray], cells: Group, *, numbered: bool) -> str:
@@ -144,23 +133,27 @@ def umap_pair(title: str, what: str, layouts: Mapping[str, np.ndarray], cells: G
     counts = np.bincount(cells.codes, minlength=len(cells.names))
     figures = []
     for when, layout in layouts.items():
-        png = base64.b64encode(scatter_png(layout, cells.codes, cells.marks)).decode()
         alt = f"UMAP of {len(layout):,} cells {when} correction, coloured by {what}: {', '.join(cells.names)}"
-        badges = _badges(layout, cells) if numbered else ""
-        figures.append(
-            f"<figure><figcaption>{when.capitalize()} correction</figcaption><div class='plot'>"
-            f"<img src='data:image/png;base64,{png}' alt='{text(alt)}' width='800' height='800'>{badges}</div></figure>"
-        )
+        figures.append(scatter(f"{when.capitalize()} correction", alt, layout, cells, numbered=numbered))
     note = "<p class='note'>A number marks the middle of each type, or stands beside it.</p>" if numbered else ""
     return (
-        f"<div class='group'><h3>{text(title)}</h3>{_legend(cells, counts, numbered=numbered)}"
+        f"<div class='group'><h3>{text(title)}</h3>{legend(cells, counts, numbered=numbered)}"
         f"<div class='pair'>{''.join(figures)}</div>{note}</div>"
     )
 
 
+def scatter(caption: str, alt: str, layout: np.ndarray, cells: Group, *, numbered: bool, pixels: int = 800) -> str:
+    """A scatter plot under its caption, with the groups' numbers upon it if ``numbered``."""
+    png = base64.b64encode(scatter_png(layout, cells.codes, cells.marks, pixels=pixels)).decode()
+    badges = _badges(layout, cells) if numbered else ""
+    image = f"<img src='data:image/png;base64,{png}' alt='{text(alt)}' width='{pixels}' height='{pixels}'>"
+    return f"<figure><figcaption>{text(caption)}</figcaption><div class='plot'>{image}{badges}</div></figure>"
+
+
 def _badges(layout: np.ndarray, cells: Group) -> str:
     badges = []
-    for code, position in enumerate(place_badges(layout, cells.codes, len(cells.names))):
+    drawn, codes = np.unique(cells.codes, return_inverse=True)
+    for code, position in zip(drawn, place_badges(layout, codes, len(drawn)), strict=True):
         left, top = to_picture(position)
         badges.append(
             f"<span class='badge' style='left:{left:.1f}%;top:{top:.1f}%' aria-hidden='true'>{code + 1}</span>"
@@ -168,12 +161,13 @@ def _badges(layout: np.ndarray, cells: Group) -> str:
     return "".join(badges)
 
 
-def _legend(cells: Group, counts: np.ndarray | None = None, *, numbered: bool = False) -> str:
+def legend(cells: Group, counts: np.ndarray | None = None, *, numbered: bool = False) -> str:
+    """Marks and names of the groups, with numbers of cells where ``counts`` has them."""
     items = []
     for position, (name, mark) in enumerate(zip(cells.names, cells.marks, strict=True)):
         number = f"<span class='number'>{position + 1}</span>" if numbered else ""
         count = "" if counts is None else f" <span class='count'>{counts[position]:,}</span>"
-        shape = f"<svg viewBox='0 0 16 16' fill='{mark.colour}' aria-hidden='true'>{_SHAPES[mark.marker]}</svg>"
+        shape = f"<svg viewBox='0 0 16 16' fill='{mark.colour}' aria-hidden='true'>{SHAPES[mark.marker]}</svg>"
         items.append(f"<li>{number}{shape}<span>{text(name)}{count}</span></li>")
     return f"<ul class='legend{' numbered' if numbered else ''}'>{''.join(items)}</ul>"
 
@@ -238,7 +232,7 @@ def training(history: pd.DataFrame, sites: Group) -> str:
     return (
         "<p>The loss measures how far the model's reconstruction of a cell is from the cell itself: lower is better, "
         f"and the curves should fall and level off. {averaged}{kept_out}</p>"
-        f"{_legend(drawn)}<div class='pair'>{''.join(figures)}</div>"
+        f"{legend(drawn)}<div class='pair'>{''.join(figures)}</div>"
     )
 
 
@@ -304,7 +298,7 @@ def _ledger_lead(sent: pd.DataFrame) -> str:
         else "None of it went unprotected."
     )
     return (
-        f"<p>The sites sent {_number(len(sent), 'message')}, {volume(sent['bytes'].sum())} in all. {openly} Transport "
+        f"<p>The sites sent {counted(len(sent), 'message')}, {volume(sent['bytes'].sum())} in all. {openly} Transport "
         "encryption, where there was any, comes on top and isn't counted here.</p>"
     )
 
@@ -321,17 +315,5 @@ def _protection(name: str) -> str:
 def settings(values: Mapping[str, Any] | None) -> str:
     """Two tables: what the run was asked to do, and the versions that did it."""
     versions = {"Python": platform.python_version()} | {package: version(package) for package in _PACKAGES}
-    given = _pairs("Settings", values) if values else "<div><h3>Settings</h3><p>None were recorded.</p></div>"
-    return f"<div class='columns'>{given}{_pairs('Versions', versions)}</div>"
-
-
-def _pairs(title: str, values: Mapping[str, Any]) -> str:
-    rows = "".join(
-        f"<tr><th scope='row'>{text(name)}</th><td><code>{text(value)}</code></td></tr>"
-        for name, value in values.items()
-    )
-    return f"<div><h3>{text(title)}</h3><table><tbody>{rows}</tbody></table></div>"
-
-
-def _number(n: int, noun: str) -> str:
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+    given = pairs("Settings", values) if values else "<div><h3>Settings</h3><p>None were recorded.</p></div>"
+    return f"<div class='columns'>{given}{pairs('Versions', versions)}</div>"
