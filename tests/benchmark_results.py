@@ -40,7 +40,7 @@ def write_results(
     _distributions(table, rng, len(batches), len(types)).to_csv(folder / "distributions.csv", index=False)
     _comparisons(table, rng).to_csv(folder / "comparisons.csv", index=False)
     _failures(datasets[0], methods[-1]).to_csv(folder / "failures.csv", index=False)
-    _embeddings(folder, table, rng, batches, types, n_cells)
+    _pictures(folder, table, rng, batches, types, n_cells)
     return table
 
 
@@ -98,15 +98,15 @@ def _failures(dataset, method):
     return pd.DataFrame([row | {"held_out": "", "error": error, "log": "logs/lost.log"}])
 
 
-def _embeddings(folder, scores, rng, batches, types, n_cells):
-    (folder / "embeddings").mkdir(exist_ok=True)
+def _pictures(folder, scores, rng, batches, types, n_cells):
+    (folder / "pictures").mkdir(exist_ok=True)
     left_out = scores[(scores["kind"] == "batch_out") & (scores["seed"] == scores["seed"].min())]
-    for task, held_out in left_out[["task", "held_out"]].drop_duplicates().itertuples(index=False):
+    for task in left_out["task"].unique():
         label, batch = rng.integers(len(types), size=n_cells), rng.integers(len(batches), size=n_cells)
-        centres = 4 * rng.normal(size=(len(types), 8))
+        centres = rng.random((len(types), 2))
+        layout = centres[label] + 0.02 * batch[:, None] + 0.05 * rng.normal(size=(n_cells, 2))
         np.savez_compressed(
-            folder / "embeddings" / f"{task}.npz",
-            embedding=(centres[label] + 0.5 * batch[:, None] + rng.normal(size=(n_cells, 8))).astype(np.float32),
+            folder / "pictures" / f"{task}.npz",
+            layout=layout.clip(0, 1).astype(np.float32),
             batch=batch, label=label, batch_names=np.array(batches), label_names=np.array(types),
-            dataset=np.array("Lung"), held_out=np.array(held_out),
         )  # fmt: skip

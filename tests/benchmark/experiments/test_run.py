@@ -120,7 +120,7 @@ def test_results_are_tidy(finished):
     quantiles = pd.read_csv(finished / "distributions.csv")
     assert (quantiles[["q05", "q25", "q50", "q75", "q95"]].diff(axis=1).iloc[:, 1:] >= 0).all(axis=None)
     assert quantiles["q95"].max() <= 3.001
-    assert len(list((finished / "embeddings").iterdir())) == 2
+    assert len(list((finished / "pictures").iterdir())) == 2
 
 
 def test_finished_tasks_are_not_run_again(finished):

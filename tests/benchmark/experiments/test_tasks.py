@@ -28,7 +28,7 @@ def experiment(name="e", kind="integration", data='["demo"]', methods='["pca"]',
 
 
 def test_a_task_survives_its_text():
-    for task in (TASK, replace(TASK, kind="batch_out", held_out=1, classifiers=("MLP",), keep_embedding=True)):
+    for task in (TASK, replace(TASK, kind="batch_out", held_out=1, classifiers=("MLP",), pictured=True)):
         assert Task.from_json(task.to_json()) == task
         assert Task.from_json(task.to_json()).id == task.id
 
@@ -70,7 +70,7 @@ def test_each_batch_is_left_out_in_turn_and_pictured_once(read):
     more = 'seeds = [3, 4]\nclassifiers = ["k-NN"]'
     tasks = [run.task for run in plan(read(experiment(kind="batch_out", more=more)))]
     assert [(task.seed, task.held_out) for task in tasks] == [(3, 0), (3, 1), (3, 2), (4, 0), (4, 1), (4, 2)]
-    assert [task.keep_embedding for task in tasks] == [True] * 3 + [False] * 3
+    assert [task.pictured for task in tasks] == [True] * 3 + [False] * 3
 
 
 def test_minor_types_of_published_data_are_known(read):

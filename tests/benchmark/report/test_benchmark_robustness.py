@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from benchmark_results import write_results
-from fedscgen.benchmark.report import _benchmark_report, _benchmark_training, write_benchmark_report
+from fedscgen.benchmark.report import _benchmark_report, write_benchmark_report
 from page import Page
 
 BAD = "<b onclick='x()'>&\"$title</b><script>"
@@ -17,17 +17,6 @@ SECTIONS = [
     "A batch left out of training", "Classification of a batch left out", "Cost", "Failures", "Metrics explained",
     "Settings and versions",
 ]  # fmt: skip
-
-
-@pytest.fixture
-def quick(monkeypatch):
-    """Leave UMAP out where a test is not about pictures."""
-
-    def two_dimensions(embedding, *, seed=0):
-        plane = embedding[:, :2] - embedding[:, :2].min(axis=0)
-        return plane / plane.max()
-
-    monkeypatch.setattr(_benchmark_training, "umap_layout", two_dimensions)
 
 
 def report(folder, **options):
@@ -40,7 +29,7 @@ def rewritten(folder):
     return Page(write_benchmark_report(folder).read_text(encoding="utf-8"))
 
 
-def test_smallest_benchmark_has_no_standard_deviations(tmp_path, quick):
+def test_smallest_benchmark_has_no_standard_deviations(tmp_path):
     small = {"methods": ("scgen", "fedscgen"), "seeds": (42,), "n_rounds": 1, "n_epochs": 1, "scores": ("total", "NMI")}
     page = report(tmp_path / "small", **small)
     tables = page.tables("Method", "total")
@@ -60,7 +49,7 @@ def test_smallest_benchmark_has_no_standard_deviations(tmp_path, quick):
         ("classification", [SECTIONS[5]]),
     ],
 )
-def test_sections_without_data_are_left_out(tmp_path, quick, kind, shown):
+def test_sections_without_data_are_left_out(tmp_path, kind, shown):
     page = report(tmp_path / "one", kinds=(kind,), batches=("north",), seeds=(1, 2), scores=("total",))
     assert page.headings == [*shown, *SECTIONS[6:]]
 
@@ -115,7 +104,7 @@ def test_values_that_are_undefined_are_shown_as_such(tmp_path):
     assert not page.charts("kBET")
 
 
-def test_report_makes_all_names_harmless(tmp_path, quick):
+def test_report_makes_all_names_harmless(tmp_path):
     folder = tmp_path / "bad"
     names = {"methods": ("scgen", f"method {BAD}"), "datasets": (f"data {BAD}",), "scenarios": (f"scene {BAD}",)}
     groups = {"batches": (f"batch {BAD}", "NA"), "types": (f"type {BAD}", "细胞")}
@@ -130,12 +119,11 @@ def test_report_makes_all_names_harmless(tmp_path, quick):
         ET.parse(path)  # noqa: S314
 
 
-def test_a_model_that_diverged_is_not_drawn(tmp_path, quick):
+def test_a_model_that_diverged_has_no_picture(tmp_path):
     folder = tmp_path / "diverged"
     write_results(folder, kinds=("batch_out",))
-    for path in (folder / "embeddings").iterdir():
-        with np.load(path) as arrays:
-            np.savez(path, **dict(arrays) | {"embedding": np.full_like(arrays["embedding"], np.nan)})
+    for path in (folder / "pictures").iterdir():
+        path.unlink()
     page = rewritten(folder)
     assert not page.all("img")
     assert len(page.tables("Method", "total")) == 2
@@ -237,9 +225,9 @@ def test_words_among_numbers_are_refused_with_their_place(tmp_path):
         write_benchmark_report(tmp_path)
 
 
-def test_embeddings_that_are_broken_are_refused_by_name(tmp_path):
+def test_pictures_that_are_broken_are_refused_by_name(tmp_path):
     write_results(tmp_path, kinds=("batch_out",))
-    path = next((tmp_path / "embeddings").iterdir())
+    path = next((tmp_path / "pictures").iterdir())
     path.write_bytes(b"PK")
-    with pytest.raises(ValueError, match=f"{path.name} isn't whole, or no embedding .*: delete it"):
+    with pytest.raises(ValueError, match=f"{path.name} isn't whole, or no picture .*: delete it"):
         write_benchmark_report(tmp_path)

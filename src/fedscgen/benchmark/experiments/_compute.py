@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fedscgen.benchmark.experiments._tasks import Task
 
 QUANTILES = {"q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95}
-_SHOWN_CELLS = 5_000
+_SHOWN_CELLS = 2_000
 _LISI_NEIGHBORS = 90  # as scib-metrics takes
 
 
@@ -79,8 +79,8 @@ def compute(task: Task, *, data_dir: str | None = None, accelerator: str = "cpu"
     _measure(outcome, task, prepared, embedding, {"held_out": held_out})
     if task.classifiers:
         _classify(outcome, task, prepared, embedding, held_out)
-    if task.keep_embedding:
-        outcome.picture = _picture(task, adata, embedding, held_out)
+    if task.pictured:
+        outcome.picture = _picture(adata, embedding)
     return outcome
 
 
@@ -110,16 +110,19 @@ def _classify(outcome: Outcome, task: Task, prepared: _Prepared, embedding: np.n
         outcome.rows += [{**axes, "metric": name, "value": value} for name, value in values.items()]
 
 
-def _picture(task: Task, adata: AnnData, embedding: np.ndarray, held_out: str) -> dict[str, np.ndarray]:
-    chosen = np.random.default_rng(0).permutation(adata.n_obs)[:_SHOWN_CELLS]
-    arrays = {"embedding": embedding[np.sort(chosen)].astype(np.float32)}
+def _picture(adata: AnnData, embedding: np.ndarray) -> dict[str, np.ndarray]:
+    """Some cells in the plane, with their batches and types; nothing of a model that diverged."""
+    from fedscgen.benchmark.report._cell_figures import umap_layout
+
+    if not np.isfinite(embedding).all():
+        return {}
+    chosen = np.sort(np.random.default_rng(0).permutation(adata.n_obs)[:_SHOWN_CELLS])
+    arrays = {"layout": umap_layout(embedding[chosen])}
     for name, key in (("batch", BATCH), ("label", LABELS)):
-        column = adata.obs[key].cat.remove_unused_categories().iloc[np.sort(chosen)]
-        arrays |= {
-            name: column.cat.codes.to_numpy(),
-            f"{name}_names": np.array([str(each) for each in column.cat.categories]),
-        }
-    return arrays | {"dataset": np.array(task.data.name), "held_out": np.array(held_out)}
+        column = adata.obs[key].iloc[chosen].cat.remove_unused_categories()
+        names = np.array([str(each) for each in column.cat.categories])
+        arrays |= {name: column.cat.codes.to_numpy(), f"{name}_names": names}
+    return arrays
 
 
 _latest: dict[tuple[str, str, str | None, int], _Prepared] = {}  # of one data set: neighbouring tasks share it

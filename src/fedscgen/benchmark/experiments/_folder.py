@@ -60,7 +60,7 @@ class ResultsFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        for name in ("tasks", "failures", "embeddings", "logs"):
+        for name in ("tasks", "failures", "pictures", "logs"):
             (path / name).mkdir(parents=True, exist_ok=True)
 
     @contextmanager
@@ -100,10 +100,10 @@ class ResultsFolder:
     def finish(self, task: Task, outcome: Outcome, **facts: Any) -> None:
         """Keep a task's outcome, with facts about its run."""
         if outcome.picture:
-            embedding = self.path / "embeddings" / f"{task.id}.npz"
-            partial = embedding.with_suffix(f".{os.getpid()}.npz")
+            picture = self.path / "pictures" / f"{task.id}.npz"
+            partial = picture.with_suffix(f".{os.getpid()}.npz")
             np.savez_compressed(partial, **outcome.picture)  # type: ignore[arg-type]  # numpy's stub: allow_pickle
-            partial.replace(embedding)
+            partial.replace(picture)
         content = {"rows": outcome.rows, "distributions": outcome.distributions, "facts": facts, "task": asdict(task)}
         write_whole(_record(self.path, task), json.dumps(content).encode())
         self._failure(task).unlink(missing_ok=True)

@@ -37,8 +37,8 @@ class Task:
         Of ``"tuning"``.
     held_out
         Position, among the batches in alphabetical order, of the one left out of training.
-    keep_embedding
-        Whether the embedding is kept for a picture.
+    pictured
+        Whether the cells are laid out for a picture.
     fingerprint
         SHA-256 of a user's file.
     """
@@ -53,7 +53,7 @@ class Task:
     n_epochs: int | None = None
     held_out: int | None = None
     classifiers: tuple[Classifier, ...] = ()
-    keep_embedding: bool = False
+    pictured: bool = False
     fingerprint: str | None = None
     format: int = field(default=_FORMAT, kw_only=True)
 
@@ -154,8 +154,8 @@ def _axes(experiment: Experiment, n_batches: int, seed: int) -> Iterator[dict[st
             yield {"n_rounds": experiment.n_rounds, "n_epochs": n_epochs}
     elif experiment.kind == "batch_out":
         for position in range(n_batches):
-            pictured = seed == experiment.seeds[0]
-            yield {"held_out": position, "classifiers": experiment.classifiers, "keep_embedding": pictured}
+            first = seed == experiment.seeds[0]
+            yield {"held_out": position, "classifiers": experiment.classifiers, "pictured": first}
     else:
         yield {}
 

@@ -242,6 +242,8 @@ def save_panels(figure: Figure, folder: Path) -> None:
         for axes in places[len(figure.panels) :]:
             axes.set_axis_off()
         _add_legend(canvas, figure.legend)
+        canvas.draw_without_rendering()
+        canvas.set_layout_engine("none")  # it stays as it is now, and isn't found again for each kind
         for kind in ("svg", "png"):
             (folder / f"{figure.name}.{kind}").write_bytes(save_figure(canvas, kind, dpi=_FILE_DPI))
 

@@ -33,7 +33,7 @@ def write_benchmark_report(folder: str | os.PathLike[str]) -> Path:
     ----------
     folder
         A benchmark's results: ``plan.json`` and ``results.csv``, and where there are any ``distributions.csv``,
-        ``comparisons.csv``, ``failures.csv`` and ``embeddings/*.npz``. The page goes to ``report.html`` in it, and
+        ``comparisons.csv``, ``failures.csv`` and ``pictures/*.npz``. The page goes to ``report.html`` in it, and
         every figure to ``figures/`` as SVG and PNG; both are replaced when all has been drawn, or not at all.
 
     Returns

@@ -64,7 +64,7 @@ class Results:
     distributions: pd.DataFrame
     comparisons: pd.DataFrame
     failures: pd.DataFrame
-    embeddings: tuple[Path, ...]
+    pictures: tuple[Path, ...]
     methods: Mapping[str, Mark]  # in the order in which they are shown
 
     def marks_of(self, table: pd.DataFrame) -> dict[str, Mark]:
@@ -91,9 +91,9 @@ def read_results(folder: Path) -> Results:
             raise FileNotFoundError(f"{folder} holds no {name}: name a folder that a benchmark wrote its results to")
     spec = _read_spec(folder / "plan.json")
     scores, distributions, comparisons, failures = (_read_table(folder / name) for name in COLUMNS)
-    embeddings = tuple(sorted((folder / "embeddings").glob("*.npz")))
+    pictures = tuple(sorted((folder / "pictures").glob("*.npz")))
     methods = _methods((scores, distributions, comparisons, failures))
-    return Results(spec, scores, distributions, comparisons, failures, embeddings, methods)
+    return Results(spec, scores, distributions, comparisons, failures, pictures, methods)
 
 
 def _read_spec(path: Path) -> Mapping[str, Any]:

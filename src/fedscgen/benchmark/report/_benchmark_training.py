@@ -12,7 +12,7 @@ import numpy as np
 from fedscgen.benchmark.report._benchmark_figures import PANEL_WIDTH, Figure, Panel, draw_heat_map
 from fedscgen.benchmark.report._benchmark_parts import Album, dot_panels, folded, score_table
 from fedscgen.benchmark.report._benchmark_results import groups, metrics_of
-from fedscgen.benchmark.report._cell_figures import LABEL_COLOURS, SITE_COLOURS, draw_cells, marks, umap_layout
+from fedscgen.benchmark.report._cell_figures import LABEL_COLOURS, SITE_COLOURS, draw_cells, marks
 from fedscgen.benchmark.report._run_sections import Group, legend, scatter
 
 if TYPE_CHECKING:
@@ -25,14 +25,12 @@ if TYPE_CHECKING:
 
 _TUNED = ("total", "bio", "batch", "NMI", "ASW_B", "kBET")
 _ROW_HEIGHT = 0.22  # inches, of a heat map
-_MIN_CELLS, _MAX_CELLS = 3, 2_000  # that are laid out and drawn
 _PIXELS = 600  # of a picture: there may be many
-_SEED = 0
 
 
 @dataclass(frozen=True)
 class _Picture:
-    """Cells of one embedding, laid out in the plane."""
+    """Cells in the plane, after one method."""
 
     method: str
     layout: np.ndarray
@@ -82,7 +80,7 @@ def batch_out(results: Results, album: Album) -> str:
     for title, part in groups(scores, ["experiment", "dataset", "scenario", "held_out"]):
         table = score_table(part, "metric", metrics_of(part), results.methods)
         methods = dict(zip(part["task"], part["method"], strict=True))
-        files = {methods[path.stem]: path for path in results.embeddings if path.stem in methods}
+        files = {methods[path.stem]: path for path in results.pictures if path.stem in methods}
         files = {name: files[name] for name in results.methods if name in files}
         parts.append((title, table + _pictures(title, files, part["held_out"].iloc[0], album)))
     return (
@@ -96,8 +94,7 @@ def batch_out(results: Results, album: Album) -> str:
 
 def _pictures(title: str, files: Mapping[str, Path], held_out: str, album: Album) -> str:
     """A pair of scatter plots for each method, by batch and by cell type, under common legends."""
-    embeddings = {method: _read_embedding(path) for method, path in files.items()}
-    pictures = [_lay_out(method, cells, held_out) for method, cells in embeddings.items() if _drawable(cells)]
+    pictures = [_picture(method, _read_picture(path), held_out) for method, path in files.items()]
     if not pictures:
         return ""
     batch, label = pictures[0].batch, pictures[0].label
@@ -122,33 +119,25 @@ def _pictures(title: str, files: Mapping[str, Path], held_out: str, album: Album
     )
 
 
-def _read_embedding(path: Path) -> dict[str, np.ndarray]:
-    names = ("embedding", "batch", "label", "batch_names", "label_names")
+def _read_picture(path: Path) -> dict[str, np.ndarray]:
+    names = ("layout", "batch", "label", "batch_names", "label_names")
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in names}
     except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(
-            f"{path} isn't whole, or no embedding ({type(error).__name__}): delete it to do without"
+            f"{path} isn't whole, or no picture ({type(error).__name__}): delete it to do without"
         ) from error
 
 
-def _drawable(cells: dict[str, np.ndarray]) -> bool:
-    """Whether there is anything to lay out; the scores of a model that diverged speak for themselves."""
-    return len(cells["embedding"]) >= _MIN_CELLS and bool(np.isfinite(cells["embedding"]).all())
-
-
-def _lay_out(method: str, cells: dict[str, np.ndarray], held_out: str) -> _Picture:
-    chosen = np.arange(len(cells["embedding"]))
-    if len(chosen) > _MAX_CELLS:
-        chosen = np.sort(np.random.default_rng(_SEED).choice(chosen, _MAX_CELLS, replace=False))
+def _picture(method: str, cells: dict[str, np.ndarray], held_out: str) -> _Picture:
     batches = tuple(f"{name} (held out)" if name == held_out else str(name) for name in cells["batch_names"])
     labels = tuple(map(str, cells["label_names"]))
     return _Picture(
         method=method,
-        layout=umap_layout(cells["embedding"][chosen], seed=_SEED),
-        batch=Group(batches, tuple(marks(len(batches), SITE_COLOURS)), cells["batch"][chosen]),
-        label=Group(labels, tuple(marks(len(labels), LABEL_COLOURS)), cells["label"][chosen]),
+        layout=cells["layout"],
+        batch=Group(batches, tuple(marks(len(batches), SITE_COLOURS)), cells["batch"]),
+        label=Group(labels, tuple(marks(len(labels), LABEL_COLOURS)), cells["label"]),
     )
 
 
