@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from fedscgen.benchmark.experiments import run_benchmark, write_tables
+from fedscgen.benchmark.experiments import _run, run_benchmark, write_tables
 from fedscgen.benchmark.experiments._folder import ResultsFolder
 
 pytest.importorskip("scib_metrics")
@@ -210,3 +210,10 @@ def test_a_folder_without_a_benchmark_is_none(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"holds no benchmark: plan.json is missing"):
         write_tables(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_without_the_extra_nothing_begins(tmp_path, monkeypatch):
+    monkeypatch.setattr(_run, "_NEEDED", ("scib_metrics", "no_such_package"))
+    with pytest.raises(ModuleNotFoundError, match=r"benchmarks need no_such_package: pip install .*\[benchmark\]"):
+        run_benchmark("smoke", tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from fedscgen.benchmark.experiments._tasks import Task
 
 logger = logging.getLogger(__name__)
+
+_NEEDED = ("scib_metrics", "harmonypy", "pooch")
 
 
 @dataclass(frozen=True)
@@ -89,11 +92,14 @@ def run_benchmark(
         The specification can't be run.
     BlockingIOError
         Another run is using the folder.
+    ModuleNotFoundError
+        The extra isn't installed.
     ValueError
         Bad numbers of jobs or threads, or bad devices.
     KeyboardInterrupt
         Ctrl-C. Finished tasks are kept and tabulated.
     """
+    _require_extra()
     spec = read_spec(spec) if isinstance(spec, (str, Path)) else spec
     jobs = choose_jobs(devices, jobs, threads)
     planned = plan(spec)
@@ -113,6 +119,13 @@ def run_benchmark(
         finally:
             results.write_tables()
     return BenchmarkSummary(len(tasks), len(tasks) - len(waiting), n_failed)
+
+
+def _require_extra() -> None:
+    """Say before anything runs what each task would fail of."""
+    missing = [name for name in _NEEDED if find_spec(name) is None]
+    if missing:
+        raise ModuleNotFoundError(f"benchmarks need {', '.join(missing)}: pip install 'fedscgen[benchmark]'")
 
 
 def write_tables(folder: str | Path) -> None:
