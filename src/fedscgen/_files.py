@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from contextlib import contextmanager
@@ -30,3 +31,16 @@ def replacing(path: Path, *, overwrite: bool, remedy: str) -> Iterator[Path]:
         if path.exists():
             shutil.move(path, Path(directory) / "replaced")
         target.rename(path)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file beside its place, have it reach the disk, and rename it."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -69,13 +69,13 @@ def compute(task: Task, *, data_dir: str | None = None, accelerator: str = "cpu"
     train = adata if task.held_out is None else adata[adata.obs[BATCH] != held_out].copy()
     cells = Cells(adata, train, task.seed, accelerator)
     outcome = Outcome()
-    settings = {**METHODS[task.method.like].defaults, **task.method.settings}
+    method = METHODS[task.method.like]
     if task.kind == "tuning":
-        settings |= {"n_rounds": task.n_rounds, "n_epochs": task.n_epochs}
+        settings = method.complete(task.method.settings) | {"n_rounds": task.n_rounds, "n_epochs": task.n_epochs}
         for n_rounds, embedding in round_by_round(cells, **settings):
             _measure(outcome, task, prepared, embedding, {"n_rounds": n_rounds, "n_epochs": task.n_epochs})
         return outcome
-    embedding = METHODS[task.method.like](cells, settings)
+    embedding = method(cells, task.method.settings)
     _measure(outcome, task, prepared, embedding, {"held_out": held_out})
     if task.classifiers:
         _classify(outcome, task, prepared, embedding, held_out)

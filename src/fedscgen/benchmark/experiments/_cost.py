@@ -30,7 +30,7 @@ def estimate_seconds(task: Task) -> float | None:
     size = size_of(task.data)
     if size.n_cells is None:
         return None
-    settings = {**METHODS[task.method.like].defaults, **task.method.settings}
+    settings = METHODS[task.method.like].complete(task.method.settings)
     n_epochs, weights = _epochs(task, settings, size.n_cells), _weights(task, settings, size.n_genes or _GENES)
     step = _SECONDS_PER_WEIGHT * weights + _SECONDS_PER_STEP / _BATCH_SIZE.get(task.method.like, 50)
     measured = task.n_rounds or 1

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fedscgen._files import write_whole
 from fedscgen.benchmark.experiments._comparison import compare
 from fedscgen.benchmark.experiments._tasks import Planned, Task
 
@@ -154,16 +155,3 @@ def _names(run: Planned) -> dict[str, Any]:
         "classifier": "",
         "task": task.id,
     }
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file beside its place, have it reach the disk, and rename it."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -76,7 +76,11 @@ class Method:
 
     def __call__(self, cells: Cells, settings: Mapping[str, Any]) -> np.ndarray:
         """Embed all cells."""
-        return self.embed(cells, **{**self.defaults, **settings})
+        return self.embed(cells, **self.complete(settings))
+
+    def complete(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings, with this method's own defaults where they say nothing."""
+        return {**self.defaults, **settings}
 
 
 # settings of simulate and train that the benchmark chooses itself

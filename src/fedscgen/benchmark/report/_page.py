@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import html
-import os
 from datetime import UTC, datetime
 from importlib import resources
 from string import Template
 from typing import TYPE_CHECKING
 
 from fedscgen import __version__
+from fedscgen._files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,12 +60,7 @@ def write_page(path: Path, template: str, fields: Mapping[str, str]) -> None:
         "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
     }
     content = Template(_packaged(template)).substitute(common | dict(fields))
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(content, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(path, content.encode())
 
 
 def _packaged(name: str) -> str:
