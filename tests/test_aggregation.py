@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fedscgen._types import ClientUpdate
-from fedscgen.aggregation import aggregate, from_sums, to_summable, weights_for_site
+from fedscgen.aggregation import ServerOptimizer, aggregate, from_sums, to_summable, weights_for_site
 
 
 def site(seed, n_cells):
@@ -83,3 +84,37 @@ def test_unknown_choices_are_refused():
         aggregate([ClientUpdate({"w": np.zeros(1)}, 1)], "median")
     with pytest.raises(ValueError, match="unknown BatchNorm policy 'none': choose one of 'pooled', 'local'"):
         weights_for_site({}, {}, "none")
+
+
+def test_the_average_is_taken_as_it_is_by_default():
+    average = {"w": np.ones(3, np.float32)}
+    assert ServerOptimizer("average").step({"w": np.zeros(3, np.float32)}, average)["w"] is average["w"]
+
+
+def test_momentum_goes_on_in_the_last_direction():
+    optimizer, weights = ServerOptimizer("momentum"), {"w": np.zeros(2, np.float32), "n.running_mean": np.zeros(1)}
+    steps = []
+    for _ in range(3):
+        weights = optimizer.step(weights, {"w": weights["w"] + 1, "n.running_mean": np.full(1, 7.0)})
+        steps.append(weights["w"][0])
+    np.testing.assert_allclose(np.diff([0, *steps]), [1, 1.9, 2.71], rtol=1e-6)
+    assert weights["n.running_mean"] == 7, "statistics are averaged, not driven on"
+
+
+def test_server_adam_equals_torch_on_the_negative_change():
+    rng = np.random.default_rng(0)
+    first, changes = rng.normal(size=5).astype(np.float32), rng.normal(size=(4, 5)).astype(np.float32)
+    parameter = torch.nn.Parameter(torch.tensor(first))
+    adam = torch.optim.Adam([parameter], lr=1e-2, betas=(0.9, 0.99), eps=1e-3)
+    optimizer, weights = ServerOptimizer("adam"), {"w": first}
+    for change in changes:
+        parameter.grad = torch.tensor(-change)
+        adam.step()
+        weights = optimizer.step(weights, {"w": weights["w"] + change})
+        assert weights["w"].dtype == np.float32
+    np.testing.assert_allclose(weights["w"], parameter.detach().numpy(), atol=1e-6)
+
+
+def test_an_unknown_server_optimizer_is_refused():
+    with pytest.raises(ValueError, match="unknown server optimizer 'sgd'"):
+        ServerOptimizer("sgd")

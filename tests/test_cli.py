@@ -73,6 +73,37 @@ def test_simulate_then_correct_a_new_site(file, tmp_path):
     assert (outputs[0].obsm["X_fedscgen"] != outputs[1].obsm["X_fedscgen"]).any()
 
 
+def test_cells_without_a_label_take_part(tmp_path):
+    cells = make_adata()
+    labels = cells.obs["cell_type"].astype(object)
+    labels.iloc[::6], labels.iloc[3::6] = "unknown", None
+    cells.obs["cell_type"] = labels
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    command = ["simulate", tmp_path / "cells.h5ad", "-o", tmp_path / "out", "--rounds", 1, "--epochs", 1]
+    refused = run(*command)
+    assert refused.exit_code == 2
+    assert "obs['cell_type'] is missing for 25 cells" in said(refused)
+    assert "name an unlabeled_category" in said(refused)
+    result = run(*command, "--unlabeled-category", "unknown")
+    assert result.exit_code == 0, said(result)
+    assert "unknown" not in read_h5ad(tmp_path / "out" / "corrected.h5ad").obs["fedscgen_cell_type"].cat.categories
+    cells.obs["cell_type"] = labels.fillna("unknown").replace("unknown", "unclear")
+    cells.write_h5ad(tmp_path / "new.h5ad")
+    command = [
+        "correct",
+        tmp_path / "new.h5ad",
+        "-m",
+        tmp_path / "out" / "model",
+        "-o",
+        tmp_path / "new_corrected.h5ad",
+    ]
+    result = run(*command, "--unlabeled-category", "unclear")
+    assert result.exit_code == 0, said(result)
+    obs = read_h5ad(tmp_path / "new_corrected.h5ad").obs
+    assert set(obs["fedscgen_cell_type"]) == {"type0", "type1", "type2", "type3"}
+    assert "unclear" in set(obs["cell_type"])
+
+
 def test_an_existing_output_is_kept(file, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "precious.txt").write_text("mine")

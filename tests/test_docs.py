@@ -22,6 +22,7 @@ ROOMS = [
     "fedscgen.correction",
     "fedscgen.federation",
     "fedscgen.model",
+    "fedscgen.principal_components",
     "fedscgen.secure",
 ]
 NEED_EXTRAS = {"CryptenAggregator", "CryptenContributor", "MaskedAggregator", "MaskedContributor"}

@@ -142,12 +142,16 @@ class LabelStats:
         Cells, shape ``(B, L)``.
     means
         Mean latent vectors, shape ``(B, L, n_latent)``; zero where the count is zero.
+    variances
+        Mean squared distance of the cells from their mean, shape ``(B, L)``: the variances of all dimensions together.
+        ``None`` where nobody asked for it; only shrunk shifts need it.
     """
 
     batches: tuple[str, ...]
     labels: tuple[str, ...]
     counts: np.ndarray
     means: np.ndarray
+    variances: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -202,11 +206,15 @@ class LatentShifts:
         Names of the axes, ``B`` and ``L`` long.
     shifts
         Shape ``(B, L, n_latent)``; zero where a type has no reference or the batch no cell of it.
+    known
+        Whether a type has a reference and the batch cells of it, shape ``(B, L)``, bool: tells a shift of zero from
+        none. ``None``: all are shifts.
     """
 
     batches: tuple[str, ...]
     labels: tuple[str, ...]
     shifts: np.ndarray
+    known: np.ndarray | None = None
 
 
 def check_choice(value: str, choices: object, what: str) -> None:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 Strategy = Literal["fedavg", "weighted_fedavg"]
 BatchNormPolicy = Literal["pooled", "local"]
+OptimizerKind = Literal["average", "momentum", "adam"]
+
+_MOMENTUM = 0.9
+_BETA1, _BETA2, _ADAPTIVITY, _SERVER_LR = 0.9, 0.99, 1e-3, 1e-2
 
 _MEAN, _VAR = ".running_mean", ".running_var"
 
@@ -88,6 +92,44 @@ def from_sums(
             # fixed-point sums may land a rounding error below zero
             means[name] = np.maximum(means[name] - means[_mean_of(name)] ** 2, 0.0)
     return {name: means[name].astype(np.float32) for name in (like if like is not None else means)}
+
+
+class ServerOptimizer:
+    """Takes the sites' average as a direction, and steps from the last weights (FedOpt: Reddi et al. 2021).
+
+    Parameters
+    ----------
+    kind
+        ``"average"`` goes all the way to the average; ``"momentum"`` (FedAvgM: Hsu et al. 2019) goes on in former
+        rounds' directions, 0.9 of them each round; ``"adam"`` (FedAdam) scales every parameter's step by its former
+        ones, at a learning rate of 0.01. BatchNorm statistics are always averaged.
+    """
+
+    def __init__(self, kind: OptimizerKind) -> None:
+        check_choice(kind, OptimizerKind, "server optimizer")
+        self._kind = kind
+        self._n_steps = 0
+        self._first: NamedArrays = {}
+        self._second: NamedArrays = {}
+
+    def step(self, weights: Mapping[str, np.ndarray], average: Mapping[str, np.ndarray]) -> NamedArrays:
+        """Weights to go on from, in float32, given the last ones and the average of what sites made of them."""
+        self._n_steps += 1
+        return {
+            name: mean if self._kind == "average" or name.endswith((_MEAN, _VAR)) else self._moved(name, weights, mean)
+            for name, mean in average.items()
+        }
+
+    def _moved(self, name: str, weights: Mapping[str, np.ndarray], mean: np.ndarray) -> np.ndarray:
+        change = mean - weights[name]
+        if self._kind == "momentum":
+            self._first[name] = _MOMENTUM * self._first.get(name, 0.0) + change
+            return weights[name] + self._first[name]
+        self._first[name] = _BETA1 * self._first.get(name, 0.0) + (1 - _BETA1) * change
+        self._second[name] = _BETA2 * self._second.get(name, 0.0) + (1 - _BETA2) * change**2
+        first = self._first[name] / (1 - _BETA1**self._n_steps)
+        second = self._second[name] / (1 - _BETA2**self._n_steps)
+        return (weights[name] + _SERVER_LR * first / (np.sqrt(second) + _ADAPTIVITY)).astype(np.float32)
 
 
 def weights_for_site(

@@ -84,6 +84,13 @@ def simulate(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make.")],
     site_key: Annotated[str, typer.Option(help="Column of obs with the sites.")] = "batch",
     labels_key: LabelsKey = "cell_type",
+    unlabeled_category: Annotated[
+        str | None,
+        typer.Option(
+            help="What the column says of cells without a label; those with no value are then without one, too. They "
+            "move as most of the labelled cells nearest to them do."
+        ),
+    ] = None,
     layer: Layer = None,
     rounds: Rounds = 8,
     epochs: Epochs = 2,
@@ -116,6 +123,7 @@ def simulate(
             labels_key,
             seed,
             layer=layer,
+            unlabeled_category=unlabeled_category,
             n_rounds=rounds,
             n_epochs=epochs,
             strategy=strategy,
@@ -138,6 +146,9 @@ def correct(
     labels_key: Annotated[
         str | None, typer.Option(help="Column of obs with the cell types; the model's by default.")
     ] = None,
+    unlabeled_category: Annotated[
+        str | None, typer.Option(help="What the column says of cells without a label; the model's by default.")
+    ] = None,
     layer: Layer = None,
     include_newcomer: Annotated[
         bool,
@@ -154,8 +165,9 @@ def correct(
         from fedscgen.correction import include_batches
         from fedscgen.model import FedSCGEN
 
-        keys = {"batch_key": batch_key, "layer": layer}
-        loaded = FedSCGEN.load(model, _read(file), **keys, **({"labels_key": labels_key} if labels_key else {}))
+        named = {"labels_key": labels_key, "unlabeled_category": unlabeled_category}
+        keys = {"batch_key": batch_key, "layer": layer, **{key: name for key, name in named.items() if name}}
+        loaded = FedSCGEN.load(model, _read(file), **keys)
         if loaded.references is None:
             raise ValueError(f"{model} holds no references: save the model that a federation returned")
         if include_newcomer:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ReferenceKind = Literal["dominant", "mean"]
+Unlabeled = Literal["knn", "mean", "leave"]
+
+_AT_REFERENCE = 1e-2  # of a mean's standard error; rounding in a secure sum moves a batch's own reference by less
 
 
 class NoSharedLabelError(ValueError):
@@ -26,24 +29,33 @@ def label_stats(
     batches: Sequence[str],
     labels: Sequence[str],
 ) -> LabelStats:
-    """Count cells and average latent vectors by batch and cell type.
+    """Count cells, and find mean and variance of their latent vectors, by batch and cell type.
 
     Parameters
     ----------
     latent
         Shape ``(n_cells, n_latent)``.
     batch_codes, label_codes
-        Positions in ``batches`` and ``labels``, shape ``(n_cells,)``.
+        Positions in ``batches`` and ``labels``, shape ``(n_cells,)``. Cells with a negative label code count nowhere.
     """
-    n_groups = len(batches) * len(labels)
-    groups = batch_codes * len(labels) + label_codes
-    counts = np.bincount(groups, minlength=n_groups)
-    membership = sparse.csr_matrix(
-        (np.ones(len(groups)), (groups, np.arange(len(groups)))), shape=(n_groups, len(groups))
-    )
-    means = (membership @ latent.astype(np.float64)) / np.maximum(counts, 1)[:, None]
+    labelled = label_codes >= 0
+    vectors = latent[labelled].astype(np.float64)
     shape = (len(batches), len(labels))
-    return LabelStats(tuple(batches), tuple(labels), counts.reshape(shape), means.reshape(*shape, -1))
+    groups = batch_codes[labelled].astype(np.int64) * len(labels) + label_codes[labelled]  # pandas' codes are int8
+    counts = np.bincount(groups, minlength=shape[0] * shape[1])
+    membership = sparse.csr_matrix(
+        (np.ones(len(groups)), (groups, np.arange(len(groups)))), shape=(len(counts), len(groups))
+    )
+    at_least_one = np.maximum(counts, 1)
+    means = (membership @ vectors) / at_least_one[:, None]
+    variances = (membership @ ((vectors - means[groups]) ** 2).sum(axis=1)) / at_least_one
+    return LabelStats(
+        tuple(batches),
+        tuple(labels),
+        counts.reshape(shape),
+        means.reshape(*shape, latent.shape[1]),
+        variances.reshape(shape),
+    )
 
 
 def choose_references(stats: LabelStats, *, kind: ReferenceKind = "dominant", min_cells: int = 1) -> References:
@@ -109,14 +121,115 @@ def merge_references(first: References, second: References) -> References:
     return References(labels, np.concatenate(means) if means else first.means, None, first.kind)
 
 
-def latent_shifts(stats: LabelStats, references: References) -> LatentShifts:
-    """Reference mean minus own mean, for each batch and cell type; zero where there is no reference or no cell."""
+def latent_shifts(stats: LabelStats, references: References, *, shrink: bool = False) -> LatentShifts:
+    """Reference mean minus own mean, for each batch and cell type; zero where there is no reference or no cell.
+
+    Parameters
+    ----------
+    stats
+        The batches to be moved.
+    references
+        Where each cell type belongs.
+    shrink
+        Draw each batch's shifts towards its overall shift, those of few cells most, since they are mostly noise:
+        empirical Bayes with the moments of DerSimonian and Laird (1986). With ``n`` cells of a type, ``s2`` the
+        variance within the batch's types and ``tau2`` that of the true shifts around the overall one, a shift keeps
+        ``tau2 / (tau2 + s2 / n)`` of its distance from the overall shift, the mean of all with weights
+        ``1 / (tau2 + s2 / n)``. Variances are those of all dimensions together: the axes of latent space are
+        arbitrary. Types of which the batch is itself the reference, recognised by a shift of less than a hundredth
+        of its standard error, neither move nor count.
+
+    Raises
+    ------
+    ValueError
+        ``shrink`` is set, and ``stats`` holds no variances.
+    """
     position = {label: i for i, label in enumerate(references.labels)}
     rows = np.array([position.get(label, -1) for label in stats.labels], dtype=int)
     movable = (rows >= 0)[None, :] & (stats.counts > 0)  # (B, L)
     targets = references.means[rows] if len(references.labels) else np.zeros_like(stats.means[0])
     shifts = np.where(movable[..., None], targets[None] - stats.means, 0.0)
-    return LatentShifts(stats.batches, stats.labels, shifts)
+    if shrink:
+        shifts = _shrunk(shifts, stats, movable)
+    return LatentShifts(stats.batches, stats.labels, shifts, movable)
+
+
+def _shrunk(raw: np.ndarray, stats: LabelStats, movable: np.ndarray) -> np.ndarray:
+    """Shifts ``(B, L, n_latent)``, each between its raw value and its batch's overall shift."""
+    if stats.variances is None:
+        raise ValueError("these statistics hold no variances, by which shifts are shrunk: make them with label_stats")
+    freedom = stats.counts.sum(axis=1) - (stats.counts > 0).sum(axis=1)
+    within = (stats.counts * stats.variances).sum(axis=1) / np.maximum(freedom, 1)  # (B,)
+    noise = within[:, None] / np.maximum(stats.counts, 1)  # (B, L)
+    moved = movable & ((raw**2).sum(axis=-1) > _AT_REFERENCE**2 * noise)
+    cells = np.where(moved, stats.counts, 0)
+    n_cells = np.maximum(cells.sum(axis=1), 1)
+    between = (cells * ((raw - _weighted_mean(raw, cells)) ** 2).sum(axis=-1)).sum(axis=1)
+    excess = between - (moved.sum(axis=1) - 1) * within
+    scatter = np.maximum(excess, 0.0) / np.maximum(n_cells - (cells**2).sum(axis=1) / n_cells, 1.0)
+    variance = scatter[:, None] + noise
+    variance[variance == 0] = 1.0  # all of the batch's shifts are the same then
+    overall = _weighted_mean(raw, moved / variance)
+    kept = (scatter[:, None] / variance)[..., None]
+    return np.where(moved[..., None], overall + kept * (raw - overall), raw)
+
+
+def _weighted_mean(shifts: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Mean over the types of ``(B, L, n_latent)``, kept as ``(B, 1, n_latent)``; zero where all weights are."""
+    total = weights.sum(axis=1)
+    sums = np.einsum("bl,bld->bd", weights, shifts)
+    return (sums / np.where(total > 0, total, 1.0)[:, None])[:, None]
+
+
+def mean_shifts(shifts: LatentShifts, batch_codes: np.ndarray, label_codes: np.ndarray) -> np.ndarray:
+    """Mean shift of each batch's labelled cells, of types that have a reference; zero for a batch without any.
+
+    Parameters
+    ----------
+    shifts
+        By batch and cell type.
+    batch_codes, label_codes
+        Positions in ``shifts.batches`` and ``shifts.labels``, shape ``(n_cells,)``; negative ones count nowhere.
+
+    Returns
+    -------
+    Shape ``(n_batches, n_latent)``.
+    """
+    counts = np.zeros(shifts.shifts.shape[:2])
+    held = (batch_codes >= 0) & (label_codes >= 0)
+    np.add.at(counts, (batch_codes[held], label_codes[held]), 1)
+    return _weighted_mean(shifts.shifts, counts if shifts.known is None else counts * shifts.known)[:, 0]
+
+
+def predict_labels(
+    latent: np.ndarray, batch_codes: np.ndarray, label_codes: np.ndarray, n_neighbors: int = 15
+) -> np.ndarray:
+    """Give each cell without a label that of most of its nearest labelled neighbours within its batch.
+
+    Parameters
+    ----------
+    latent
+        Where the cells lie, shape ``(n_cells, n_latent)``.
+    batch_codes, label_codes
+        Each cell's batch and label, shape ``(n_cells,)``; a negative label is none.
+    n_neighbors
+        Neighbours to ask; all labelled cells of a batch that has fewer. Of labels with equally many, the one with the
+        lowest code is taken.
+
+    Returns
+    -------
+    ``label_codes``, completed; still negative in a batch without a labelled cell.
+    """
+    from sklearn.neighbors import KNeighborsClassifier
+
+    completed = np.array(label_codes)
+    for batch in np.unique(batch_codes[label_codes < 0]):
+        known = (batch_codes == batch) & (label_codes >= 0)
+        asking = (batch_codes == batch) & (label_codes < 0)
+        if known.any():
+            classifier = KNeighborsClassifier(min(n_neighbors, int(known.sum())))
+            completed[asking] = classifier.fit(latent[known], label_codes[known]).predict(latent[asking])
+    return completed
 
 
 def apply_shifts(
@@ -127,7 +240,8 @@ def apply_shifts(
     Codes are positions in ``shifts.batches`` and ``shifts.labels``; a negative code moves nothing.
     """
     known = (batch_codes >= 0) & (label_codes >= 0)
-    moves = np.where(known[:, None], shifts.shifts[batch_codes, label_codes], 0.0)
+    moves = np.zeros(latent.shape)
+    moves[known] = shifts.shifts[batch_codes[known], label_codes[known]]
     return (latent + moves).astype(np.float32)
 
 

@@ -101,6 +101,7 @@ def test_the_result_has_the_ledger_of_all_sites(adata):
     assert list(dict.fromkeys(left["kind"])) == [
         "genes and cell types",
         "settings",
+        "principal components",
         "model weights",
         "cell type means",
         "final weights and references",

@@ -104,7 +104,7 @@ def _found(transport):
 
 def test_nothing_that_a_site_contributes_can_be_read_on_the_wire(secure):
     transport = spied_run(secure)
-    assert len(transport.contributed) == 6
+    assert len(transport.contributed) == 3 * (7 + 1 + 1), "principal components, weights, means"
     assert not _found(transport)
 
 
@@ -121,7 +121,7 @@ def test_lengths_do_not_depend_on_the_data(secure):
 
 def test_a_value_beyond_the_declared_range_names_site_and_array(adata):
     with pytest.raises(
-        Exception, match=r"site 'site0' failed at 'model weights' in round 1: weight is 39, .*exceeds max_abs=1"
+        Exception, match=r"site 'site0' failed at 'principal components': weight is 39, .*exceeds max_abs=1"
     ):
         simulate(adata, secure=MaskedAggregator(max_abs=1.0), **QUICK)
 
@@ -144,9 +144,9 @@ class Unreliable(InProcessTransport):
         yield from super().ask({s: m for s, m in messages.items() if s != self.site or self.asked <= self.last})
 
 
-@pytest.mark.parametrize("last", range(2, 16))
+@pytest.mark.parametrize("last", [*range(2, 7), *range(29, 44)])
 def test_a_masked_federation_survives_a_site_that_dies_at_any_question(last):
-    """Questions: 2 to agree, 4 a training round, 4 for the references, 1 to correct; with 15 nobody dies."""
+    """Questions: 2 to agree, 7 times 4 for principal components, 4 a training round, 4 for references, 1 to correct."""
     adata = make_adata(n_batches=4)
     aggregator = make_aggregator("masked", 4)
     clients = [
@@ -155,11 +155,11 @@ def test_a_masked_federation_survives_a_site_that_dies_at_any_question(last):
     ]
     settings = FederationSettings(n_rounds=2, n_epochs=1, model=SMALL, reference="mean")
     server = Server(Unreliable(clients, "site1", last), aggregator, settings)
-    in_references = 10 <= last < 14
+    in_references = 38 <= last < 42
     if in_references:
         with pytest.raises(AggregationError, match=r"missing: site1.*nothing was opened"):
             server.run()
         assert all(client.corrected is None for client in clients)
     else:
         server.run()
-        assert [client.corrected is not None for client in clients] == [True, last >= 15, True, True]
+        assert [client.corrected is not None for client in clients] == [True, last >= 43, True, True]

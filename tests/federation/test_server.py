@@ -35,7 +35,7 @@ def federation(adata, lost, settings=SETTINGS):
 
 
 def test_the_federation_goes_on_without_a_site_that_falls_silent_in_training(adata, caplog):
-    server, clients = federation(adata, {"site1": 3})
+    server, clients = federation(adata, {"site1": 10})
     server.run()
     assert server.sites == ["site0", "site2"]
     assert "no answer from site1: the federation goes on without" in caplog.text
@@ -50,7 +50,7 @@ def test_a_type_left_to_one_site_is_not_opened(adata):
     server, _ = federation(adata, {})
     server.run()
     assert "type0" in server.references.labels
-    server, _ = federation(adata, {"site1": 3})
+    server, _ = federation(adata, {"site1": 10})
     server.run()
     assert "type0" not in server.references.labels
 
@@ -58,7 +58,7 @@ def test_a_type_left_to_one_site_is_not_opened(adata):
 def test_a_site_that_falls_silent_at_the_references_stops_them(adata):
     for kind in ("mean", "dominant"):
         server, clients = federation(
-            adata, {"site1": 4}, FederationSettings(n_rounds=2, n_epochs=1, model=SMALL, reference=kind)
+            adata, {"site1": 11}, FederationSettings(n_rounds=2, n_epochs=1, model=SMALL, reference=kind)
         )
         with pytest.raises(
             AggregationError, match="no answer to the task 'cell type means' from site1: nothing was op"

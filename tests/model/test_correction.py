@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 
 from cells import SMALL, make_adata
 from fedscgen._types import LatentShifts
@@ -10,12 +11,16 @@ from fedscgen.correction import NoSharedLabelError
 from fedscgen.model import FedSCGEN
 
 
+def dense(matrix):
+    return matrix.toarray() if sparse.issparse(matrix) else matrix
+
+
 def scgen_batch_removal(model, adata):
     """ScGen's batch removal (Lotfollahi et al. 2019) in numpy and torch, cell type by cell type."""
     module = model.module.eval()
     batch, cell_type = adata.obs["batch"].to_numpy(), adata.obs["cell_type"].to_numpy()
     with torch.no_grad():
-        latent = module.encoder(torch.from_numpy(adata.X.toarray()))[0].numpy()
+        latent = module.inference(torch.from_numpy(adata.X.toarray()))["z"].numpy()
         shifted = latent.astype(np.float64)
         for name in np.unique(cell_type):
             of_type = cell_type == name
@@ -27,12 +32,12 @@ def scgen_batch_removal(model, adata):
             for b in batches:
                 cells = of_type & (batch == b)
                 shifted[cells] += target - latent[cells].mean(axis=0)
-        return shifted, module.decoder(torch.from_numpy(shifted.astype(np.float32))).numpy()
+        return shifted, module.generative(torch.from_numpy(shifted.astype(np.float32)))["px"].numpy()
 
 
 def test_correct_equals_scgen_batch_removal(trained, adata):
     latent, decoded = scgen_batch_removal(trained, adata)
-    corrected = trained.correct()
+    corrected = trained.correct(denoise=True)
     np.testing.assert_allclose(corrected.obsm["X_fedscgen"], latent, atol=1e-5)
     np.testing.assert_allclose(corrected.layers["fedscgen_corrected"], decoded, atol=1e-5)
 
@@ -41,9 +46,9 @@ def test_correct_equals_scgen_batch_removal_on_real_cells(pbmc):
     adata = pbmc.copy()
     FedSCGEN.setup_anndata(adata)
     model = FedSCGEN(adata, n_hidden=64)
-    model.train_local(2)
+    model.train(2, enable_progress_bar=False)
     latent, decoded = scgen_batch_removal(model, adata)
-    corrected = model.correct()
+    corrected = model.correct(denoise=True)
     np.testing.assert_allclose(corrected.obsm["X_fedscgen"], latent, atol=1e-5)
     np.testing.assert_allclose(corrected.layers["fedscgen_corrected"], decoded, atol=1e-5)
 
@@ -62,16 +67,16 @@ def test_cells_and_annotations_stay_as_they_are(trained, adata):
 
 
 def test_expression_goes_where_it_is_wanted(trained, adata):
-    layer = trained.correct().layers["fedscgen_corrected"]
-    np.testing.assert_array_equal(trained.correct(expression="X").X, layer)
-    np.testing.assert_array_equal(trained.correct(expression="mine").layers["mine"], layer)
+    layer = trained.correct().layers["fedscgen_corrected"].toarray()
+    np.testing.assert_array_equal(trained.correct(expression="X").X.toarray(), layer)
+    np.testing.assert_array_equal(trained.correct(expression="mine").layers["mine"].toarray(), layer)
     nowhere = trained.correct(expression=None)
     assert not nowhere.layers
     assert (nowhere.X != adata.X).nnz == 0
 
 
 def test_reencoded_latent_is_that_of_the_decoded_expression(trained):
-    corrected = trained.correct(expression="X", reencode=True)
+    corrected = trained.correct(expression="X", denoise=True, reencode=True)
     expected = trained.get_latent_representation(corrected)
     np.testing.assert_allclose(corrected.obsm["X_fedscgen_reencoded"], expected, atol=1e-5)
 
@@ -80,6 +85,42 @@ def test_chunks_do_not_matter(trained):
     whole, chunked = trained.correct(reencode=True), trained.correct(batch_size=7, reencode=True)
     for key in whole.obsm:
         np.testing.assert_allclose(whole.obsm[key], chunked.obsm[key], atol=1e-5)
+    assert abs(whole.layers["fedscgen_corrected"] - chunked.layers["fedscgen_corrected"]).max() < 1e-5
+
+
+@pytest.mark.parametrize("as_matrix", [lambda m: m.toarray(), sparse.csr_matrix, sparse.csr_array])
+def test_corrected_expression_is_a_cells_own_with_what_its_shift_changes(adata, as_matrix):
+    adata.X = as_matrix(adata.X)
+    FedSCGEN.setup_anndata(adata)
+    model = FedSCGEN(adata, **SMALL)
+    model.train(2, enable_progress_bar=False)
+    corrected = model.correct()
+    layer = corrected.layers["fedscgen_corrected"]
+    assert sparse.issparse(layer) == sparse.issparse(adata.X)
+    before, after = model._decode(model.get_latent_representation()), model._decode(corrected.obsm["X_fedscgen"])
+    own, layer = dense(adata.X), dense(layer)
+    expected = np.where(own > 0, np.maximum(own + after - before, 0), 0)
+    assert np.abs(layer - own).max() > 0.01
+    np.testing.assert_allclose(layer, expected, atol=1e-5)
+
+
+def test_cells_that_do_not_move_keep_every_value(trained, adata):
+    corrected = trained.correct()
+    moved = (corrected.obsm["X_fedscgen"] != trained.get_latent_representation()).any(axis=1)
+    assert 0 < moved.sum() < adata.n_obs, "the dominant batches stay"
+    assert (corrected.layers["fedscgen_corrected"][~moved] != adata.X[~moved]).nnz == 0
+
+
+def test_scaled_expression_keeps_its_negative_values(adata):
+    adata.X = adata.X.toarray() - 1
+    with pytest.warns(UserWarning, match="negative values"):
+        FedSCGEN.setup_anndata(adata)
+    model = FedSCGEN(adata, **SMALL)
+    model.train(2, enable_progress_bar=False)
+    with pytest.warns(UserWarning, match="negative values"):
+        layer = model.correct().layers["fedscgen_corrected"]
+    assert (layer < 0).sum() > 0.5 * (adata.X < 0).sum()
+    assert ((layer < 0) <= (adata.X < 0)).all()
 
 
 def test_sparse_input_is_made_dense_by_chunks_only(trained, adata, monkeypatch):
@@ -99,12 +140,12 @@ def test_sparse_input_is_made_dense_by_chunks_only(trained, adata, monkeypatch):
 def test_genes_are_found_by_name(trained, adata):
     rng = np.random.default_rng(0)
     permuted = adata[:, rng.permutation(adata.n_vars)].copy()
-    expected = trained.correct()
     corrected = trained.correct(permuted)
     assert list(corrected.var_names) == list(permuted.var_names)
-    np.testing.assert_allclose(
-        corrected[:, adata.var_names].layers["fedscgen_corrected"], expected.layers["fedscgen_corrected"], atol=1e-5
-    )
+    for denoise in (False, True):
+        layers = (trained.correct(cells, denoise=denoise).to_df("fedscgen_corrected") for cells in (permuted, adata))
+        first, second = layers
+        np.testing.assert_allclose(first[adata.var_names], second, atol=1e-5)
     assert "_scvi_uuid" not in permuted.uns or permuted.uns["_scvi_uuid"] == adata.uns["_scvi_uuid"]
 
 

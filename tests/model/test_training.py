@@ -95,7 +95,7 @@ def test_history_goes_on_over_calls(adata):
 
 
 def test_training_learns(adata):
-    model = new_model(adata)
+    model = new_model(adata, linear_path=False)
     model.train(60, lr=0.01, enable_progress_bar=False)
     losses = model.history["reconstruction_loss_validation"].iloc[:, 0].astype(float)
     assert losses.min() < 0.5 * losses.iloc[0]
@@ -186,3 +186,66 @@ def test_weights_that_do_not_fit_are_refused_and_change_nothing(adata, spoil, me
 def test_untrained_models_say_so(adata):
     with pytest.raises(RuntimeError, match="untrained model"):
         new_model(adata).get_latent_representation()
+
+
+def test_training_begins_at_principal_components(adata):
+    model = new_model(adata)
+    FedSCGEN.begin_together([model], train_size=1.0)
+    model.is_trained_ = True
+    cells = adata.X.toarray().astype(np.float64)
+    _, _, axes = np.linalg.svd(cells - cells.mean(axis=0), full_matrices=False)
+    scores = (cells - cells.mean(axis=0)) @ axes[: SMALL["n_latent"]].T
+    latent = model.get_latent_representation()
+    np.testing.assert_allclose(np.abs(np.corrcoef(latent.T, scores.T)[4:, :4]), np.eye(4), atol=1e-3)
+    decoded = cells.mean(axis=0) + scores @ axes[: SMALL["n_latent"]]
+    np.testing.assert_allclose(model._decode(latent), decoded, atol=1e-3)
+
+
+def test_training_goes_on_from_where_it_began(adata):
+    model = new_model(adata)
+    model.train(2, enable_progress_bar=False)
+    axes = model.get_weights()["linear_path.axes"]
+    assert axes.any()
+    model.train(2, enable_progress_bar=False)
+    np.testing.assert_array_equal(model.get_weights()["linear_path.axes"], axes)
+
+
+def test_sites_begin_together_where_all_their_cells_would(adata):
+    sites = [new_model(adata[adata.obs["batch"] == batch].copy()) for batch in adata.obs["batch"].cat.categories]
+    whole = new_model(adata)
+    FedSCGEN.begin_together(sites, train_size=1.0)
+    FedSCGEN.begin_together([whole], train_size=1.0)
+    for site in sites:
+        np.testing.assert_allclose(
+            site.get_weights()["linear_path.axes"], whole.get_weights()["linear_path.axes"], atol=1e-5
+        )
+
+
+def test_a_network_without_a_linear_path_begins_at_random(adata):
+    model = new_model(adata, linear_path=False)
+    before = model.get_weights()
+    FedSCGEN.begin_together([model])
+    for name, array in model.get_weights().items():
+        np.testing.assert_array_equal(array, before[name])
+    assert not any("linear_path" in name for name in before)
+
+
+def test_a_proximal_weight_holds_training_near_its_beginning(adata):
+    moved = {}
+    for weight in (0.0, 100.0):
+        scvi.settings.seed = 0
+        model = new_model(adata)
+        FedSCGEN.begin_together([model])
+        before = model.get_weights()
+        after = model.train_local(3, proximal_weight=weight, early_stopping=False).weights
+        names = [name for name in before if name.endswith("weight")]
+        moved[weight] = sum(float(((after[name] - before[name]) ** 2).sum()) for name in names)
+    assert moved[100.0] < 0.5 * moved[0.0]
+
+
+def test_layer_normalization_leaves_no_statistics_of_other_cells(adata):
+    model = new_model(adata, normalization="layer")
+    model.train(1, enable_progress_bar=False)
+    assert not any("running" in name for name in model.get_weights())
+    with pytest.raises(ValueError, match="unknown normalization 'group': choose one of 'batch', 'layer'"):
+        new_model(adata, normalization="group")

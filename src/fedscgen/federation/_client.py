@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from fedscgen._types import Message, References
+from fedscgen._types import Message, References, check_choice
 from fedscgen.aggregation import site_weight, to_summable
-from fedscgen.correction import NoSharedLabelError, align_labels, merge_references
+from fedscgen.correction import NoSharedLabelError, Unlabeled, align_labels, merge_references
 from fedscgen.federation._ledger import PrivacyLedger
 from fedscgen.federation._protocol import (
+    COMPONENTS,
     CORRECT,
     DESCRIBE,
     REFERENCES,
@@ -27,6 +28,7 @@ from fedscgen.federation._protocol import (
 )
 from fedscgen.model import FedSCGEN
 from fedscgen.model._data import DataKeys, check_data, working_copy
+from fedscgen.principal_components import BASIS
 from fedscgen.secure import Contribution
 
 if TYPE_CHECKING:
@@ -55,13 +57,16 @@ class Client:
         Column of ``obs`` with the cell types.
     layer
         Layer with the expression; ``X`` if ``None``.
+    unlabeled_category
+        What the column says of cells without a label; ``None`` if all have one. The site reports no such type.
     min_cells
         Cell types with fewer cells in a batch are not reported, not even by name, and don't serve as reference: the
         mean of one cell is that cell.
     accelerator
         Where to train, as Lightning names it: ``"cpu"``, ``"gpu"``, ``"auto"``.
     **correction
-        Passed to :meth:`fedscgen.model.FedSCGEN.correct`: ``expression``, ``reencode``, ``batch_size``.
+        Passed to :meth:`fedscgen.model.FedSCGEN.correct`: ``shrink``, ``unlabeled``, ``expression``, ``reencode``,
+        ``batch_size``.
 
     Attributes
     ----------
@@ -89,6 +94,7 @@ class Client:
         batch_key: str | None = None,
         labels_key: str = "cell_type",
         layer: str | None = None,
+        unlabeled_category: str | None = None,
         min_cells: int = 5,
         accelerator: str = "auto",
         **correction: Any,
@@ -97,13 +103,14 @@ class Client:
             raise ValueError(f"site {site!r}: a federation needs cell types: name their column as labels_key")
         if min_cells < 1:
             raise ValueError(f"min_cells={min_cells}: at least 1")
+        check_choice(correction.get("unlabeled", "knn"), Unlabeled, "treatment of unlabeled cells")
         self.site = site
         self.model: FedSCGEN | None = None
         self.corrected: AnnData | None = None
         self.history: list[dict[str, Any]] = []
         self.ledger = PrivacyLedger()
         self._adata = adata
-        self._keys = DataKeys(batch_key, labels_key, layer)
+        self._keys = DataKeys(batch_key, labels_key, layer, unlabeled_category=unlabeled_category)
         self._contributor = contributor
         self._min_cells = min_cells
         self._accelerator = accelerator
@@ -146,14 +153,20 @@ class Client:
 
     @property
     def _tasks(self) -> dict[str, Callable[[Message], Contribution]]:
-        return {TRAIN: self._train, VALIDATE: self._validate, REFERENCES: self._contribute_means}
+        return {
+            COMPONENTS: self._contribute_moments,
+            TRAIN: self._train,
+            VALIDATE: self._validate,
+            REFERENCES: self._contribute_means,
+        }
 
     def _describe(self, message: Message) -> Message:
         """Name the genes, and the cell types of which a batch has enough cells."""
-        labels = self._keys.categories_of(self._adata, self._keys.labels_key)
+        labels = self._keys.labels_of(self._adata)
         batches = self._keys.categories_of(self._adata, self._keys.batch_key)
         counts = np.zeros((len(batches.categories), len(labels.categories)), dtype=int)
-        np.add.at(counts, (batches.codes, labels.codes), 1)
+        labelled = labels.codes >= 0
+        np.add.at(counts, (batches.codes[labelled], labels.codes[labelled]), 1)
         reported = labels.categories[(counts >= self._min_cells).any(axis=0)]
         return Message(DESCRIBE, {"genes": [str(g) for g in self._adata.var_names], "labels": list(reported)})
 
@@ -163,9 +176,14 @@ class Client:
         self._randomness = _Randomness(int(message.meta["seed"]))
         working = working_copy(self._adata, self._keys, message.meta["genes"])
         with self._randomness.in_use(), _warned_before():
-            FedSCGEN.setup_anndata(working, self._keys.batch_key, self._keys.labels_key, self._keys.layer)
+            FedSCGEN.setup_anndata(working, **self._keys.of_anndata())
             self.model = FedSCGEN(working, **message.meta["model"])
         return Message(SET_UP, {"ready": True})
+
+    def _contribute_moments(self, message: Message) -> Contribution:
+        model = self._ready_model()
+        moments = model.get_second_moments(message.arrays[BASIS])
+        return Contribution(moments, site_weight(model.n_training_cells(), self._settings["strategy"]))
 
     def _train(self, message: Message) -> Contribution:
         """Train from the federation's weights; the loss that these had here goes along."""
@@ -174,8 +192,10 @@ class Client:
         loss = model.get_validation_loss(batch_size=self._settings["batch_size"])
         update = model.train_local(
             self._settings["n_epochs"],
-            lr=self._settings["lr"],
+            lr=self._settings["lr"] * self._settings["lr_decay"] ** (message.meta["round"] - 1),
             batch_size=self._settings["batch_size"],
+            early_stopping=self._settings["restore_best_epoch"],
+            proximal_weight=self._settings["proximal_weight"],
             accelerator=self._accelerator,
         )
         self._note_epochs(int(message.meta["round"]), time.perf_counter() - began)
@@ -185,7 +205,7 @@ class Client:
     def _validate(self, message: Message) -> Contribution:
         model = self._load(message)
         loss = model.get_validation_loss(batch_size=self._settings["batch_size"])
-        weight = site_weight(len(model.train_indices), self._settings["strategy"])
+        weight = site_weight(model.n_training_cells(), self._settings["strategy"])
         return Contribution({VALIDATION_LOSS: np.asarray(loss)}, weight)
 
     def _contribute_means(self, message: Message) -> Contribution:

@@ -2,12 +2,13 @@
 
 DESCRIBE = "genes and cell types"
 SET_UP = "settings"
+COMPONENTS = "principal components"
 TRAIN = "model weights"
 VALIDATE = "validation loss"
 REFERENCES = "cell type means"
 CORRECT = "final weights and references"
 
-TASKS = (TRAIN, VALIDATE, REFERENCES)
+TASKS = (COMPONENTS, TRAIN, VALIDATE, REFERENCES)
 """What a site answers through its half of the aggregator."""
 
 VALIDATION_LOSS = "validation_loss"

@@ -11,11 +11,21 @@ import numpy as np
 import torch
 
 from fedscgen._types import Message, NamedArrays, References
-from fedscgen.aggregation import check_update, from_sums
+from fedscgen.aggregation import ServerOptimizer, check_update, from_sums
 from fedscgen.correction import NoSharedLabelError
-from fedscgen.federation._protocol import CORRECT, DESCRIBE, REFERENCES, SET_UP, TRAIN, VALIDATE, VALIDATION_LOSS
+from fedscgen.federation._protocol import (
+    COMPONENTS,
+    CORRECT,
+    DESCRIBE,
+    REFERENCES,
+    SET_UP,
+    TRAIN,
+    VALIDATE,
+    VALIDATION_LOSS,
+)
 from fedscgen.federation._transport import SiteError
 from fedscgen.model import FedVAE
+from fedscgen.principal_components import BASIS, find_principal_components
 
 if TYPE_CHECKING:
     from fedscgen.correction import ReferenceKind
@@ -24,6 +34,11 @@ if TYPE_CHECKING:
     from fedscgen.secure import Aggregator, Sums
 
 logger = logging.getLogger(__name__)
+
+# settings of which the sites need to know
+_OF_SITES = (
+    "n_epochs", "lr", "lr_decay", "batch_size", "strategy", "batchnorm", "proximal_weight", "restore_best_epoch",
+)  # fmt: skip
 
 Track = Callable[[Iterable[int]], Iterable[int]]
 OnRound = Callable[[int, NamedArrays], None]
@@ -67,6 +82,7 @@ class Server:
         self._transport = transport
         self._aggregator = aggregator
         self._settings = settings
+        self._optimizer = ServerOptimizer(settings.server_optimizer)
         self._round: int | None = None
         self._best: tuple[int, NamedArrays] = (0, {})
         self._reported: dict[str, list[str]] = {}
@@ -93,6 +109,7 @@ class Server:
             Several sites take part, and no cell type is held by two.
         """
         self.agree()
+        self.begin()
         for round_ in track(range(1, self._settings.n_rounds + 1)):
             self._round = round_
             self.train_round()
@@ -118,20 +135,31 @@ class Server:
         common = {
             "genes": self.genes,
             "model": dict(settings.model),
-            **{name: getattr(settings, name) for name in ("n_epochs", "lr", "batch_size", "strategy", "batchnorm")},
+            **{name: getattr(settings, name) for name in _OF_SITES},
         }
         seeds = {site: settings.seed + position for position, site in enumerate(self.sites)}
         dict(self._ask({site: Message(SET_UP, {**common, "seed": seed}) for site, seed in seeds.items()}))
-        self.weights = initial_weights(len(self.genes), settings.seed, settings.model)
+
+    def begin(self) -> None:
+        """Make the network that training begins with: at the sites' principal components, if it has a linear path."""
+        n_genes, settings = len(self.genes), self._settings
+        self.weights = initial_weights(n_genes, settings.seed, settings.model)
+        if FedVAE.begins_at_components(self.weights):
+            components = find_principal_components(self._mean_moments, n_genes, self._n_latent)
+            self.weights = FedVAE.begin_at(components, self.weights)
+
+    def _mean_moments(self, basis: np.ndarray) -> NamedArrays:
+        sums = self._aggregator.sum(self._ask, self.sites, Message(COMPONENTS, {"task": COMPONENTS}, {BASIS: basis}))
+        return {name: array / sums.weight for name, array in sums.arrays.items()}
 
     def train_round(self) -> None:
         """Have every site train from the federation's weights, and average what comes of it."""
         sums = self._sum(TRAIN)
         self._note_loss(sums)
         summed = {name: array for name, array in sums.arrays.items() if name != VALIDATION_LOSS}
-        weights = from_sums(summed, sums.weight, like=self.weights)
-        check_update(weights, self.weights, who="the average of the sites' weights")
-        self.weights = weights
+        average = from_sums(summed, sums.weight, like=self.weights)
+        check_update(average, self.weights, who="the average of the sites' weights")
+        self.weights = self._optimizer.step(self.weights, average)
 
     def find_references(self) -> None:
         """Find each shared cell type's reference, from sites that are all still there."""

@@ -15,6 +15,7 @@ import scvi
 import torch
 from anndata import AnnData
 from rich.progress import track
+from scipy import sparse
 
 from fedscgen.federation._client import Client
 from fedscgen.federation._ledger import joined
@@ -22,14 +23,15 @@ from fedscgen.federation._server import Server
 from fedscgen.federation._settings import FederationSettings
 from fedscgen.federation._transport import InProcessTransport
 from fedscgen.model import FedSCGEN
-from fedscgen.model._correction_mixin import CORRECTED_LAYER
+from fedscgen.model._correction_mixin import CELL_TYPE_KEY, CORRECTED_LAYER
 from fedscgen.model._data import DataKeys, check_unique, working_copy
 from fedscgen.secure import make_aggregator
 
 if TYPE_CHECKING:
     from fedscgen._types import NamedArrays, References
-    from fedscgen.aggregation import BatchNormPolicy, Strategy
-    from fedscgen.correction import ReferenceKind
+    from fedscgen.aggregation import BatchNormPolicy, OptimizerKind, Strategy
+    from fedscgen.correction import ReferenceKind, Unlabeled
+    from fedscgen.federation._settings import Preset
     from fedscgen.secure import Aggregator, AggregatorName
 
 
@@ -73,17 +75,26 @@ def simulate(
     batch_key: str | None = None,
     labels_key: str = "cell_type",
     layer: str | None = None,
-    n_rounds: int = 8,
-    n_epochs: int = 2,
-    lr: float = 1e-3,
-    batch_size: int = 50,
-    strategy: Strategy = "weighted_fedavg",
-    batchnorm: BatchNormPolicy = "pooled",
+    unlabeled_category: str | None = None,
+    preset: Preset = "default",
+    n_rounds: int | None = None,
+    n_epochs: int | None = None,
+    lr: float | None = None,
+    lr_decay: float | None = None,
+    batch_size: int | None = None,
+    strategy: Strategy | None = None,
+    batchnorm: BatchNormPolicy | None = None,
+    server_optimizer: OptimizerKind | None = None,
+    proximal_weight: float | None = None,
+    restore_best_epoch: bool | None = None,
     reference: ReferenceKind | None = None,
     min_cells: int = 5,
     early_stopping_patience: int | None = None,
     secure: AggregatorName | Aggregator = "plain",
+    shrink: bool = False,
+    unlabeled: Unlabeled = "knn",
     expression: str | None = CORRECTED_LAYER,
+    denoise: bool | None = None,
     reencode: bool = False,
     model_kwargs: Mapping[str, Any] | None = None,
     accelerator: str = "auto",
@@ -108,14 +119,19 @@ def simulate(
         Column of ``obs`` with the cell types.
     layer
         Layer with the expression; ``X`` if ``None``.
-    n_rounds, n_epochs, lr, batch_size, strategy, batchnorm, reference, early_stopping_patience
+    unlabeled_category
+        What the column says of cells without a label; ``None`` if all have one.
+    preset
+        Settings by name: ``"default"``, or ``"paper"``, the published ones. Those given here go before.
+    n_rounds, n_epochs, lr, lr_decay, batch_size, strategy, batchnorm, server_optimizer, proximal_weight, \
+restore_best_epoch, reference, early_stopping_patience
         See :class:`FederationSettings`.
     min_cells
         See :class:`Client`.
     secure
         ``"plain"``, ``"crypten"``, ``"masked"``, or an :class:`~fedscgen.secure.Aggregator`.
-    expression, reencode
-        See :meth:`fedscgen.model.FedSCGEN.correct`.
+    shrink, unlabeled, expression, denoise, reencode
+        See :meth:`fedscgen.model.FedSCGEN.correct`. ``denoise`` is as published with the preset ``"paper"``.
     model_kwargs
         Keyword arguments of :class:`~fedscgen.model.FedSCGEN`, such as ``n_latent``.
     accelerator
@@ -135,28 +151,37 @@ def simulate(
     SiteError, AggregationError
         A site failed, or a sum could not be opened.
     """
-    settings = FederationSettings(
+    settings = FederationSettings.from_preset(
+        preset,
         n_rounds=n_rounds,
         n_epochs=n_epochs,
         lr=lr,
+        lr_decay=lr_decay,
         batch_size=batch_size,
         strategy=strategy,
         batchnorm=batchnorm,
+        server_optimizer=server_optimizer,
+        proximal_weight=proximal_weight,
+        restore_best_epoch=restore_best_epoch,
         reference=reference,
         early_stopping_patience=early_stopping_patience,
         seed=_seed(),
-        model=dict(model_kwargs or {}),
+        model=model_kwargs,
     )
-    keys = DataKeys(batch_key, labels_key, layer)
+    keys = DataKeys(batch_key, labels_key, layer, unlabeled_category=unlabeled_category)
     sites = dict(adata) if isinstance(adata, Mapping) else _split(adata, site_key, keys)
     aggregator = make_aggregator(secure, len(sites))
     options: dict[str, Any] = {
         "batch_key": batch_key,
         "labels_key": labels_key,
         "layer": layer,
+        "unlabeled_category": unlabeled_category,
         "min_cells": min_cells,
         "accelerator": accelerator,
+        "shrink": shrink,
+        "unlabeled": unlabeled,
         "expression": expression,
+        "denoise": preset == "paper" if denoise is None else denoise,
         "reencode": reencode,
     }
     clients = [Client(site, cells, aggregator.contributor(site), **options) for site, cells in sites.items()]
@@ -164,7 +189,8 @@ def simulate(
     try:
         with aggregator:
             server.run(
-                lambda rounds: track(rounds, "Federated training", total=n_rounds, disable=not show_progress), on_round
+                lambda rounds: track(rounds, "Federated training", total=settings.n_rounds, disable=not show_progress),
+                on_round,
             )
     finally:
         for client in clients:
@@ -196,8 +222,8 @@ def _split(adata: AnnData, site_key: str, keys: DataKeys) -> dict[str, AnnData]:
     check_unique(adata.obs_names, "obs_names")
     check_unique(adata.var_names, "var_names")
     sites = keys.categories_of(adata, site_key)
-    for key in (keys.batch_key, keys.labels_key):
-        keys.categories_of(adata, key)
+    keys.categories_of(adata, keys.batch_key)
+    keys.labels_of(adata)
     light = working_copy(adata, keys, adata.var_names)
     return {site: light[sites == site].copy() for site in sites.categories}
 
@@ -206,7 +232,8 @@ def _in_input_order(adata: AnnData, site_key: str, clients: Sequence[Client], ex
     """A copy of the input with what the clients added; NaN where a site dropped out."""
     corrected = adata.copy()
     sites = DataKeys().categories_of(adata, site_key)
-    decoded: dict[str, np.ndarray] = {}
+    expressions: list[tuple[np.ndarray, np.ndarray | sparse.spmatrix]] = []
+    types: list[pd.Series] = []
     for client in clients:
         part, rows = client.corrected, np.flatnonzero(sites == client.site)
         if part is None:
@@ -214,14 +241,33 @@ def _in_input_order(adata: AnnData, site_key: str, clients: Sequence[Client], ex
         client.corrected = None  # its expression is as large as the result's
         for key in part.obsm:
             _fill(corrected.obsm, key, rows, part.obsm[key], adata.n_obs)
+        if CELL_TYPE_KEY in part.obs:
+            types.append(part.obs[CELL_TYPE_KEY].astype(object))
         if expression is not None:
-            values = part.X if expression == "X" else part.layers[expression]
-            _fill(decoded, expression, rows, values, adata.n_obs)
-    if "X" in decoded:
-        corrected.X = decoded.pop("X")
-    for layer, values in decoded.items():
-        corrected.layers[layer] = values
+            expressions.append((rows, part.X if expression == "X" else part.layers[expression]))
+    if types:
+        corrected.obs[CELL_TYPE_KEY] = pd.concat(types).reindex(adata.obs_names).astype("category")
+    if expression == "X":
+        corrected.X = _in_order(expressions, adata.n_obs)
+    elif expression is not None:
+        corrected.layers[expression] = _in_order(expressions, adata.n_obs)
     return corrected
+
+
+def _in_order(
+    parts: list[tuple[np.ndarray, np.ndarray | sparse.spmatrix]], n_rows: int
+) -> np.ndarray | sparse.csr_matrix:
+    """Matrices put together by the rows that each has, with NaN in rows of none; the parts are used up."""
+    if not sparse.issparse(parts[0][1]):
+        whole = np.full((n_rows, parts[0][1].shape[1]), np.nan, dtype=np.float32)
+        while parts:
+            rows, values = parts.pop()
+            whole[rows] = values
+        return whole
+    missing = np.setdiff1d(np.arange(n_rows), np.concatenate([rows for rows, _ in parts]))
+    parts.append((missing, sparse.csr_matrix(np.full((len(missing), parts[0][1].shape[1]), np.nan, dtype=np.float32))))
+    order = np.argsort(np.concatenate([rows for rows, _ in parts]))
+    return sparse.vstack([values for _, values in parts], "csr")[order]
 
 
 def _fill(arrays: MutableMapping[str, np.ndarray], key: str, rows: np.ndarray, values: np.ndarray, n_rows: int) -> None:
@@ -243,7 +289,7 @@ def _federated_model(adata: AnnData, keys: DataKeys, server: Server, settings: F
     cells = working_copy(adata, keys, server.genes)
     with warnings.catch_warnings():  # the clients have warned
         warnings.simplefilter("ignore", UserWarning)
-        FedSCGEN.setup_anndata(cells, keys.batch_key, keys.labels_key, keys.layer)
+        FedSCGEN.setup_anndata(cells, **keys.of_anndata())
     with torch.random.fork_rng(devices=[]):
         model = FedSCGEN(cells, **settings.model)
     model.load_weights(server.weights)

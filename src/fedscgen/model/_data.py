@@ -29,6 +29,11 @@ class DataKeys:
     labels_key: str | None = "cell_type"
     layer: str | None = None
     modality: str | None = None
+    unlabeled_category: str | None = None
+
+    def of_anndata(self) -> dict[str, Any]:
+        """What :meth:`fedscgen.model.FedSCGEN.setup_anndata` takes."""
+        return {name: value for name, value in vars(self).items() if name != "modality"}
 
     def modality_of(self, adata: AnnData | MuData) -> AnnData:
         """The AnnData itself, or the MuData's modality with the expression."""
@@ -69,15 +74,28 @@ class DataKeys:
         """Each cell's batch or type, with names as strings; all cells are alike where there is no key."""
         if key is None:
             return pd.Categorical.from_codes(np.zeros(adata.n_obs, dtype=int), ["0"])
-        home = self.column_home(adata, key)
-        column = adata.obs[key] if home is None else adata.mod[home].obs.loc[adata.obs_names, key]
+        column = self.column_of(adata, key)
         if column.isna().any():
+            remedy = "fill the values in or leave those cells out"
+            if key == self.labels_key:
+                remedy += ", or name an unlabeled_category to keep them without a label"
             raise ValueError(
                 f"obs[{key!r}] is missing for {int(column.isna().sum())} cells (first: "
-                f"{column.index[column.isna()][0]!r}): fill the values in or leave those cells out"
+                f"{column.index[column.isna()][0]!r}): {remedy}"
             )
-        categories = column.astype("category").cat.remove_unused_categories().cat
-        return pd.Categorical.from_codes(categories.codes, [str(name) for name in categories.categories])
+        return _with_names_as_strings(column)
+
+    def labels_of(self, adata: AnnData | MuData) -> pd.Categorical:
+        """Each cell's type; missing (code -1) for cells without a label, if there may be such."""
+        if self.labels_key is None or self.unlabeled_category is None:
+            return self.categories_of(adata, self.labels_key)
+        labels = _with_names_as_strings(self.column_of(adata, self.labels_key))
+        return labels.set_categories([name for name in labels.categories if name != self.unlabeled_category])
+
+    def column_of(self, adata: AnnData | MuData, key: str) -> pd.Series:
+        """The column as it is, of all cells in their order."""
+        home = self.column_home(adata, key)
+        return adata.obs[key] if home is None else adata.mod[home].obs.loc[adata.obs_names, key]
 
 
 def check_data(adata: AnnData | MuData, keys: DataKeys, who: str = "") -> None:
@@ -136,13 +154,15 @@ def _doubts(adata: AnnData | MuData, keys: DataKeys) -> Iterator[str]:
         raise ValueError(f"there is nothing to work on: {rna.n_obs} cells x {rna.n_vars} genes")
     check_unique(rna.obs_names, "obs_names")
     check_unique(rna.var_names, "var_names")
-    keys.categories_of(adata, keys.batch_key)
-    labels = keys.categories_of(adata, keys.labels_key)
+    batches, labels = keys.categories_of(adata, keys.batch_key), keys.labels_of(adata)
     if keys.labels_key is not None and len(labels.categories) == 1:
         yield (
             f"obs[{keys.labels_key!r}] holds one label only, {labels.categories[0]!r}: all cells of a batch will be "
             "moved alike; name the column with the cell types if this isn't it"
         )
+    for batch in batches.categories.difference(batches[labels.codes >= 0], sort=False):
+        where = "" if keys.batch_key is None else f" of batch {batch!r}"
+        yield f"no cell{where} has a label in obs[{keys.labels_key!r}]: correction will leave them where they are"
     yield from _doubts_about_expression(keys.expression_of(adata), rna, keys.where)
 
 
@@ -185,6 +205,13 @@ def gene_columns(var_names: pd.Index, genes: Sequence[str]) -> np.ndarray | None
     return columns
 
 
+def chunks_of(matrix: Matrix, rows: np.ndarray, chunk_size: int) -> Iterator[Matrix]:
+    """Yield these rows, in ascending order, some at a time; sparse ones stay sparse."""
+    for start in range(0, len(rows), chunk_size):
+        chunk = matrix[rows[start : start + chunk_size]]
+        yield chunk if sparse.issparse(chunk) else np.asarray(chunk)
+
+
 def dense_chunks(matrix: Matrix, columns: np.ndarray | None, chunk_size: int) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield rows and float32 values of shape ``(<= chunk_size, n_genes)``; only a chunk is ever dense."""
     for start in range(0, matrix.shape[0], chunk_size):
@@ -193,6 +220,11 @@ def dense_chunks(matrix: Matrix, columns: np.ndarray | None, chunk_size: int) ->
         chunk = chunk.toarray() if sparse.issparse(chunk) else np.asarray(chunk)
         chunk = chunk if columns is None else chunk[:, columns]
         yield rows, np.ascontiguousarray(chunk, dtype=np.float32)
+
+
+def _with_names_as_strings(column: pd.Series) -> pd.Categorical:
+    categories = column.astype("category").cat.remove_unused_categories().cat
+    return pd.Categorical.from_codes(categories.codes, [str(name) for name in categories.categories])
 
 
 def _non_finite(chunk: Matrix, start: int, rna: AnnData, where: str) -> str:

@@ -13,12 +13,15 @@ from scvi.model.base import BaseModelClass
 
 from fedscgen.model._correction_mixin import CorrectionMixin
 from fedscgen.model._data import DataKeys, check_data
+from fedscgen.model._fields import LabelsField, MuDataLabelsField
 from fedscgen.model._module import FedVAE
 from fedscgen.model._save_load import SaveLoadMixin
 from fedscgen.model._training_mixin import TrainingMixin
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+    from fedscgen.model._layers import Normalization
 
 
 class FedSCGEN(TrainingMixin, CorrectionMixin, SaveLoadMixin, BaseModelClass):
@@ -43,6 +46,11 @@ class FedSCGEN(TrainingMixin, CorrectionMixin, SaveLoadMixin, BaseModelClass):
         Share of hidden units dropped in training.
     kl_weight
         Weight of the sum of Kullback-Leibler divergences against the mean squared error.
+    normalization
+        What follows the linear map of a hidden layer: ``"batch"``, or ``"layer"``, which knows no other cell.
+    linear_path
+        Begin training at the principal components of all cells, and learn what isn't linear beside them. ``False``
+        is the published network, which begins at random.
 
     Examples
     --------
@@ -55,13 +63,16 @@ class FedSCGEN(TrainingMixin, CorrectionMixin, SaveLoadMixin, BaseModelClass):
     _module_cls = FedVAE
 
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
-        "scarches": {"n_hidden": 800, "n_layers": 2, "n_latent": 10, "dropout_rate": 0.05, "kl_weight": 1e-6},
-        "scgen": {"n_hidden": 800, "n_layers": 2, "n_latent": 100, "dropout_rate": 0.2},
-    }
+        "scarches": {
+            "n_hidden": 800, "n_layers": 2, "n_latent": 10, "dropout_rate": 0.05, "kl_weight": 1e-6,
+            "normalization": "batch", "linear_path": False,
+        },
+        "scgen": {"n_hidden": 800, "n_layers": 2, "n_latent": 100, "dropout_rate": 0.2, "linear_path": False},
+    }  # fmt: skip
     """Published networks as keyword arguments, for ``FedSCGEN(adata, **FedSCGEN.PRESETS["scarches"])``.
 
-    ``"scarches"`` is the one of FedscGen (Bakhtiari et al. 2025), and the default; ``"scgen"`` has the sizes of
-    scGen 2. All share this class's loss.
+    ``"scarches"`` is the one of FedscGen (Bakhtiari et al. 2025); ``"scgen"`` has the sizes of scGen 2. Both share this
+    class's loss.
     """
 
     def __init__(
@@ -73,6 +84,8 @@ class FedSCGEN(TrainingMixin, CorrectionMixin, SaveLoadMixin, BaseModelClass):
         n_latent: int = 10,
         dropout_rate: float = 0.05,
         kl_weight: float = 1e-6,
+        normalization: Normalization = "batch",
+        linear_path: bool = True,
     ) -> None:
         super().__init__(adata)
         self.module = self._module_cls(
@@ -82,10 +95,13 @@ class FedSCGEN(TrainingMixin, CorrectionMixin, SaveLoadMixin, BaseModelClass):
             n_latent=n_latent,
             dropout_rate=dropout_rate,
             kl_weight=kl_weight,
+            normalization=normalization,
+            linear_path=linear_path,
         )
         self._model_summary_string = (
             f"FedSCGEN with n_hidden: {n_hidden}, n_layers: {n_layers}, n_latent: {n_latent}, "
-            f"dropout_rate: {dropout_rate}, kl_weight: {kl_weight}"
+            f"dropout_rate: {dropout_rate}, kl_weight: {kl_weight}, "
+            f"normalization: {normalization}, linear_path: {linear_path}"
         )
         self.init_params_ = self._get_init_params(locals())
 
@@ -96,6 +112,7 @@ class FedSCGEN(TrainingMixin, CorrectionMixin, SaveLoadMixin, BaseModelClass):
         batch_key: str | None = "batch",
         labels_key: str | None = "cell_type",
         layer: str | None = None,
+        unlabeled_category: str | None = None,
         **kwargs: Any,
     ) -> None:
         """Register an AnnData; as with every scvi-tools model, this adds ``_scvi`` entries to its ``obs`` and ``uns``.
@@ -110,6 +127,9 @@ class FedSCGEN(TrainingMixin, CorrectionMixin, SaveLoadMixin, BaseModelClass):
             Column of ``obs`` with the cell types. ``None`` suffices to train and encode, but not to correct.
         layer
             Layer with the expression; ``X`` if ``None``.
+        unlabeled_category
+            What the column of cell types says of cells without a label; those that it says nothing of (NaN) are then
+            without a label as well. They are trained on like all others. ``None``: every cell has a label.
         **kwargs
             Passed to scvi-tools' ``AnnDataManager.register_fields``.
 
@@ -123,17 +143,18 @@ class FedSCGEN(TrainingMixin, CorrectionMixin, SaveLoadMixin, BaseModelClass):
         Warns
         -----
         UserWarning
-            The expression looks like raw counts or holds negative values, or there is one label only.
+            The expression looks like raw counts or holds negative values, there is one label only, or a batch has no
+            cell with a label.
         """
         setup_method_args = cls._get_setup_method_args(**locals())
-        check_data(adata, DataKeys(batch_key, labels_key, layer))
+        check_data(adata, DataKeys(batch_key, labels_key, layer, unlabeled_category=unlabeled_category))
         cls._register(
             adata,
             setup_method_args,
             [
                 LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False),
                 CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
-                CategoricalObsField(REGISTRY_KEYS.LABELS_KEY, labels_key),
+                LabelsField(REGISTRY_KEYS.LABELS_KEY, labels_key, unlabeled_category),
             ],
             **kwargs,
         )
@@ -146,6 +167,7 @@ class FedSCGEN(TrainingMixin, CorrectionMixin, SaveLoadMixin, BaseModelClass):
         labels_key: str | None = "cell_type",
         layer: str | None = None,
         modality: str = "rna",
+        unlabeled_category: str | None = None,
         **kwargs: Any,
     ) -> None:
         """Register a MuData, of which the model uses one modality's expression.
@@ -158,6 +180,8 @@ class FedSCGEN(TrainingMixin, CorrectionMixin, SaveLoadMixin, BaseModelClass):
             As in :meth:`setup_anndata`.
         modality
             Name of the modality with log-normalised RNA expression.
+        unlabeled_category
+            As in :meth:`setup_anndata`.
         **kwargs
             Passed to scvi-tools' ``AnnDataManager.register_fields``.
 
@@ -167,7 +191,7 @@ class FedSCGEN(TrainingMixin, CorrectionMixin, SaveLoadMixin, BaseModelClass):
             As in :meth:`setup_anndata`; or there is no such modality.
         """
         setup_method_args = cls._get_setup_method_args(**locals())
-        keys = DataKeys(batch_key, labels_key, layer, modality)
+        keys = DataKeys(batch_key, labels_key, layer, modality, unlabeled_category)
         check_data(mdata, keys)
         homes = [None if key is None else keys.column_home(mdata, key) for key in (batch_key, labels_key)]
         cls._register(
@@ -176,7 +200,7 @@ class FedSCGEN(TrainingMixin, CorrectionMixin, SaveLoadMixin, BaseModelClass):
             [
                 MuDataLayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False, mod_key=modality, mod_required=True),
                 MuDataCategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key, mod_key=homes[0]),
-                MuDataCategoricalObsField(REGISTRY_KEYS.LABELS_KEY, labels_key, mod_key=homes[1]),
+                MuDataLabelsField(REGISTRY_KEYS.LABELS_KEY, labels_key, unlabeled_category, mod_key=homes[1]),
             ],
             **kwargs,
         )

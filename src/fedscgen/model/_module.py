@@ -4,23 +4,35 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from scvi import REGISTRY_KEYS
 from scvi.module.base import BaseModuleClass, LossOutput, auto_move_data
 from torch.distributions import Normal
 
-from fedscgen.model._layers import Decoder, Encoder
+from fedscgen._types import check_choice
+from fedscgen.model._layers import Decoder, Encoder, LinearPath, Normalization
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor
 
     from fedscgen._types import NamedArrays
+    from fedscgen.principal_components import PrincipalComponents
 
 _MIN_SCALE = 1e-4
+_CENTER, _AXES = "linear_path.center", "linear_path.axes"
+_LAST_LAYERS = ("encoder.mean.", "encoder.log_variance.", "decoder.output.")
+_LOG_VARIANCE = "encoder.log_variance.bias"
+_FIRST_LOG_VARIANCE = -4.0  # of the posterior around principal components, whose variances are of the order of 1
 
 
 class FedVAE(BaseModuleClass):
     """scGen's variational auto-encoder, without any batch or label input.
+
+    With a linear path it begins as the cells' principal components (:meth:`begin_at`): training adds to them what
+    isn't linear.
 
     Parameters
     ----------
@@ -36,6 +48,10 @@ class FedVAE(BaseModuleClass):
         Share of hidden units dropped in training.
     kl_weight
         What the sum of all Kullback-Leibler divergences is multiplied by.
+    normalization
+        ``"batch"`` or ``"layer"``: what follows every linear map of a hidden layer but the encoder's first.
+    linear_path
+        Let a linear map lead past the hidden layers of encoder and decoder.
     """
 
     def __init__(
@@ -47,11 +63,31 @@ class FedVAE(BaseModuleClass):
         n_latent: int = 10,
         dropout_rate: float = 0.05,
         kl_weight: float = 1e-6,
+        normalization: Normalization = "batch",
+        linear_path: bool = True,
     ) -> None:
         super().__init__()
+        check_choice(normalization, Normalization, "normalization")
         self.kl_weight = kl_weight
-        self.encoder = Encoder(n_input, n_hidden, n_layers, n_latent, dropout_rate)
-        self.decoder = Decoder(n_latent, n_hidden, n_layers, n_input, dropout_rate)
+        self.encoder = Encoder(n_input, n_hidden, n_layers, n_latent, dropout_rate, normalization)
+        self.decoder = Decoder(n_latent, n_hidden, n_layers, n_input, dropout_rate, normalization)
+        self.linear_path = LinearPath(n_input, n_latent) if linear_path else None
+
+    @staticmethod
+    def begins_at_components(weights: Mapping[str, np.ndarray]) -> bool:
+        """Whether these are the weights of a network with a linear path."""
+        return _AXES in weights
+
+    @staticmethod
+    def begin_at(components: PrincipalComponents, weights: Mapping[str, np.ndarray]) -> NamedArrays:
+        """Weights of a network that encodes and decodes along principal components, and else as ``weights``.
+
+        The last layer of encoder and decoder is zero, so that the hidden layers have no effect before training.
+        """
+        zero = {name: np.zeros_like(weights[name]) for name in weights if name.startswith(_LAST_LAYERS)}
+        center, axes = (array.astype(np.float32) for array in components)
+        log_variance = np.full_like(weights[_LOG_VARIANCE], _FIRST_LOG_VARIANCE)
+        return {**weights, **zero, _LOG_VARIANCE: log_variance, _CENTER: center, _AXES: axes}
 
     def weights(self) -> NamedArrays:
         """All parameters and BatchNorm statistics by name, without integer counters.
@@ -72,13 +108,16 @@ class FedVAE(BaseModuleClass):
     def inference(self, x: Tensor) -> dict[str, Any]:
         """Encode ``x`` of shape ``(n_cells, n_input)``; ``z`` is a sample in training, else the posterior mean."""
         mean, log_variance = self.encoder(x)
+        if self.linear_path is not None:
+            mean = mean + self.linear_path.encode(x)
         qz = Normal(mean, torch.exp(0.5 * log_variance) + _MIN_SCALE, validate_args=False)
         return {"qz": qz, "z": qz.rsample() if self.training else mean}
 
     @auto_move_data
     def generative(self, z: Tensor) -> dict[str, Tensor]:
         """Decode ``z`` of shape ``(n_cells, n_latent)`` to mean expression ``px``, ``(n_cells, n_input)``."""
-        return {"px": self.decoder(z)}
+        px = self.decoder(z)
+        return {"px": px if self.linear_path is None else px + self.linear_path.decode(z)}
 
     def loss(
         self, tensors: dict[str, Tensor], inference_outputs: dict[str, Any], generative_outputs: dict[str, Tensor]

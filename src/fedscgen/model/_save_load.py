@@ -75,8 +75,8 @@ class SaveLoadMixin(BaseModelClass):
             Data with the model's genes, in any order; as scvi-tools does, this registers them. If there are further
             genes, the model gets a copy without them. The saved data if ``None``.
         **keys
-            ``batch_key``, ``labels_key`` or ``layer``, where these data have them under other names than the model was
-            set up with.
+            ``batch_key``, ``labels_key``, ``layer`` or ``unlabeled_category``, where these data have them under other
+            names than the model was set up with.
 
         Raises
         ------
@@ -105,13 +105,13 @@ class SaveLoadMixin(BaseModelClass):
         columns = gene_columns(rna.var_names, genes)
         if not isinstance(adata, MuData):
             adata = adata if columns is None else adata[:, columns].copy()
-            cls.setup_anndata(adata, keys.batch_key, keys.labels_key, keys.layer)
+            cls.setup_anndata(adata, **keys.of_anndata())
             return adata
         if columns is not None:
             obs = adata.obs
             adata = MuData({keys.modality: rna[:, columns].copy()})
             adata.obs = obs
-        cls.setup_mudata(adata, keys.batch_key, keys.labels_key, keys.layer, str(keys.modality))
+        cls.setup_mudata(adata, **vars(keys))
         return adata
 
     def _description(self) -> dict[str, Any]:
@@ -120,7 +120,9 @@ class SaveLoadMixin(BaseModelClass):
             "fedscgen": version("fedscgen"),
             "model": self.init_params_["non_kwargs"],
             "setup": {
-                name: value for name, value in vars(self.keys).items() if name != "modality" or value is not None
+                name: value
+                for name, value in vars(self.keys).items()
+                if name not in ("modality", "unlabeled_category") or value is not None
             },
             "genes": self.genes,
             "references": None if self.references is None else self.references.to_json(),

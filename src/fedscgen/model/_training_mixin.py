@@ -12,8 +12,10 @@ from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
 
 from fedscgen import aggregation
 from fedscgen._types import ClientUpdate, NamedArrays
-from fedscgen.model._data import dense_chunks
+from fedscgen.model._data import chunks_of, dense_chunks
+from fedscgen.model._module import FedVAE
 from fedscgen.model._training import MONITOR, FedSCGENTrainingPlan, RestoreBestEpoch, quiet_lightning
+from fedscgen.principal_components import find_principal_components, second_moments
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,6 +47,8 @@ class TrainingMixin(UnsupervisedTrainingMixin, BaseModelClass):
     ) -> None:
         """Train on all registered cells at once: centralized scGen.
 
+        A network with a linear path begins at these cells' principal components.
+
         Parameters
         ----------
         max_epochs
@@ -72,6 +76,7 @@ class TrainingMixin(UnsupervisedTrainingMixin, BaseModelClass):
         ValueError
             There are too few cells.
         """
+        self.begin_together([self], train_size=train_size)
         self._fit(
             max_epochs,
             batch_size=batch_size,
@@ -90,6 +95,7 @@ class TrainingMixin(UnsupervisedTrainingMixin, BaseModelClass):
         batch_size: int = 50,
         train_size: float = 0.9,
         early_stopping: bool = True,
+        proximal_weight: float = 0.0,
         plan_kwargs: dict[str, Any] | None = None,
         **trainer_kwargs: Any,
     ) -> ClientUpdate:
@@ -103,6 +109,9 @@ class TrainingMixin(UnsupervisedTrainingMixin, BaseModelClass):
             Passes over the training cells.
         early_stopping
             Return the weights of the epoch with the lowest validation loss, instead of the last one's.
+        proximal_weight
+            Half of it times the squared distance from the weights that training began with is added to the loss
+            (FedProx: Li et al. 2020).
         lr, batch_size, train_size, plan_kwargs, **trainer_kwargs
             As in :meth:`train`.
 
@@ -115,7 +124,7 @@ class TrainingMixin(UnsupervisedTrainingMixin, BaseModelClass):
             batch_size=batch_size,
             train_size=train_size,
             early_stopping=early_stopping,
-            plan_kwargs={"lr": lr, **(plan_kwargs or {})},
+            plan_kwargs={"lr": lr, "proximal_weight": proximal_weight, **(plan_kwargs or {})},
             **{"enable_progress_bar": False, **trainer_kwargs},
         )
         del self.trainer  # it would keep the optimizer's state, twice the weights, until the next round
@@ -193,6 +202,59 @@ class TrainingMixin(UnsupervisedTrainingMixin, BaseModelClass):
                 _, _, loss = self.module({REGISTRY_KEYS.X_KEY: torch.from_numpy(chunk).to(self.device)})
                 total += float(loss.loss) * len(chunk)
         return total / len(validation) if len(validation) else float("nan")
+
+    def n_training_cells(self, train_size: float = 0.9) -> int:
+        """Cells that this site trains on."""
+        return len(self._split(train_size)[0])
+
+    def get_second_moments(self, basis: np.ndarray, *, train_size: float = 0.9, chunk_size: int = 4096) -> NamedArrays:
+        """Give this site's part in finding all sites' principal components (:mod:`fedscgen.principal_components`).
+
+        Parameters
+        ----------
+        basis
+            Shape ``(n_genes, n_directions)``.
+        train_size
+            As in :meth:`train`: the training cells take part.
+        chunk_size
+            Cells that are read at a time; sparse ones stay sparse.
+
+        Returns
+        -------
+        ``"gene_mean"``, shape ``(n_genes,)``, and ``"gene_product"``, shape ``(n_genes, n_directions)``.
+        """
+        train, _ = self._split(train_size)
+        matrix, rows = self.keys.expression_of(self.adata), np.sort(train)
+        return second_moments(chunks_of(matrix, rows, chunk_size), basis)
+
+    @staticmethod
+    def begin_together(models: Sequence[TrainingMixin], *, train_size: float = 0.9) -> None:
+        """Let models begin at the principal components of all their cells, each weighted by its training cells.
+
+        For sites that share a process. Nothing happens to models without a linear path, or that have begun.
+
+        Parameters
+        ----------
+        models
+            One a site, with the same genes and network.
+        train_size
+            As in :meth:`train`.
+        """
+        linear_path = models[0].module.linear_path
+        if linear_path is None or linear_path.axes.any():
+            return
+        shares = [model.n_training_cells(train_size) for model in models]
+
+        def mean_over_sites(basis: np.ndarray) -> NamedArrays:
+            moments = [model.get_second_moments(basis, train_size=train_size) for model in models]
+            summed = aggregation.weighted_sum(zip(moments, shares, strict=True))
+            return {name: array / sum(shares) for name, array in summed.items()}
+
+        n_latent, n_genes = linear_path.axes.shape
+        components = find_principal_components(mean_over_sites, n_genes, n_latent)
+        for model in models:
+            weights = FedVAE.begin_at(components, model.get_weights())
+            model.module.load_state_dict({name: torch.tensor(w) for name, w in weights.items()}, strict=False)
 
     def get_weights(self) -> NamedArrays:
         """Copies of all parameters and BatchNorm statistics by name, in float32; integer counters stay here."""

@@ -1,0 +1,71 @@
+"""Corrected expression: what a shift in latent space changes in a cell's own genes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import sparse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from fedscgen.model._data import Matrix
+
+
+def moved_expression(
+    matrix: Matrix,
+    latent: np.ndarray,
+    shifted: np.ndarray,
+    decode: Callable[[np.ndarray], np.ndarray],
+    chunk_size: int,
+) -> np.ndarray | sparse.csr_matrix:
+    """Add to each cell's expression the difference between its shifted and its own latent vector, decoded.
+
+    Zeros stay zero, and what is above zero falls to zero at most; cells that don't move keep every value.
+
+    Parameters
+    ----------
+    matrix
+        Expression, shape ``(n_cells, n_genes)``; sparse stays sparse.
+    latent, shifted
+        Before and after, shape ``(n_cells, n_latent)``.
+    decode
+        From latent vectors to expression of these genes.
+    chunk_size
+        Cells that are decoded at a time.
+    """
+    if not sparse.issparse(matrix):
+        values = np.array(matrix, dtype=np.float32)
+        for rows, change in _changes(latent, shifted, decode, chunk_size):
+            values[rows] = _added(values[rows], change)
+        return values
+    moved = matrix.tocsr(copy=True).astype(np.float32)
+    for rows, change in _changes(latent, shifted, decode, chunk_size):
+        starts = moved.indptr[rows.start : rows.stop + 1]
+        entries = slice(starts[0], starts[-1])
+        cells = np.repeat(np.arange(len(change)), np.diff(starts))
+        moved.data[entries] = _added(moved.data[entries], change[cells, moved.indices[entries]])
+    moved.eliminate_zeros()
+    return moved
+
+
+def _changes(
+    latent: np.ndarray, shifted: np.ndarray, decode: Callable[[np.ndarray], np.ndarray], chunk_size: int
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield rows and what their shifts change in them, but for chunks of which no cell moves."""
+    moving = (shifted != latent).any(axis=1)
+    for start in range(0, len(latent), chunk_size):
+        rows = slice(start, min(start + chunk_size, len(latent)))
+        moves = moving[rows]
+        if not moves.any():
+            continue
+        before = decode(latent[rows][moves])
+        change = np.zeros((len(moves), before.shape[1]), dtype=np.float32)
+        change[moves] = decode(shifted[rows][moves]) - before
+        yield rows, change
+
+
+def _added(own: np.ndarray, change: np.ndarray) -> np.ndarray:
+    added = own + change
+    return np.where(own > 0, np.maximum(added, 0), np.where(own < 0, added, 0))
