@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 SCORES = ("NMI", "kBET", "bio", "batch", "total")
-KINDS = ("integration", "tuning", "batch_out", "classification")
+EXPRESSION = ("expression_spearman", "marker_overlap")
+KINDS = ("integration", "expression", "tuning", "batch_out", "classification")
 METHODS = ("pca", "scgen", "fedscgen")
 
 
@@ -24,7 +25,8 @@ def write_results(
     classified = [(classifier, name) for classifier in ("MLP", "k-means") for name in ("accuracy", "AUC")]
     rows = []
     for kind in kinds:
-        measured = classified if kind == "classification" else [("", name) for name in scores]
+        names = EXPRESSION if kind == "expression" else scores
+        measured = classified if kind == "classification" else [("", name) for name in names]
         data = datasets if kind == "integration" else datasets[:1]
         for dataset in data:
             for scenario in scenarios if kind == "integration" else scenarios[:1]:

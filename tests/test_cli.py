@@ -208,7 +208,7 @@ def test_benchmark_runs_reports_and_says_what_failed(file, tmp_path):
         (["run", "smok", "-o", "out"], "Error: no specification 'smok'"),
         (["run", "smoke", "-o", "out", "--devices", "gpu"], "Error: devices gpu: name 'cpu' or numbers of GPUs"),
         (["report", "nowhere"], "holds no benchmark: plan.json is missing"),
-        (["spec", "smok"], "Error: no specification 'smok': there are paper, smoke"),
+        (["spec", "smok"], "Error: no specification 'smok': there are paper, quality, smoke"),
     ],
 )
 def test_benchmark_refuses_bad_input_in_one_line(tmp_path, monkeypatch, arguments, message):
@@ -224,5 +224,5 @@ def test_a_printed_specification_can_be_run(tmp_path, monkeypatch):
     assert printed.exit_code == 0
     (tmp_path / "mine.toml").write_text(printed.output)
     result = run("benchmark", "run", tmp_path / "mine.toml", "-o", tmp_path / "out", "--dry-run")
-    assert "110 tasks to run" in said(result)
-    assert run("benchmark", "spec").output.split() == ["paper", "smoke"]
+    assert "113 tasks to run" in said(result)
+    assert run("benchmark", "spec").output.split() == ["paper", "quality", "smoke"]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fedscgen._files import replacing
+from fedscgen._types import Preset
 from fedscgen.aggregation import Strategy
 from fedscgen.correction import ReferenceKind
 from fedscgen.secure import AggregatorName
@@ -35,8 +36,14 @@ _OVERWRITE = "choose another place or add --overwrite"
 
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")]
-Rounds = Annotated[int, typer.Option("--rounds", min=1, help="Rounds of training.")]
-Epochs = Annotated[int, typer.Option("--epochs", min=1, help="Epochs that every site trains in a round.")]
+Rounds = Annotated[int | None, typer.Option("--rounds", min=1, help="Rounds of training; the preset's by default.")]
+Epochs = Annotated[
+    int | None,
+    typer.Option("--epochs", min=1, help="Epochs that every site trains in a round; the preset's by default."),
+]
+PresetOption = Annotated[
+    Preset, typer.Option("--preset", help="Settings by name; paper: the published network and schedule.")
+]
 Seed = Annotated[int, typer.Option(help="Where all random numbers come from.")]
 SecureOption = Annotated[
     AggregatorName,
@@ -59,8 +66,8 @@ def main(verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more
 @app.command()
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make.")] = Path("fedscgen_demo"),
-    rounds: Rounds = 8,
-    epochs: Epochs = 2,
+    rounds: Rounds = None,
+    epochs: Epochs = None,
     secure: SecureOption = "plain",
     seed: Seed = 0,
     overwrite: Overwrite = False,
@@ -92,8 +99,9 @@ def simulate(
         ),
     ] = None,
     layer: Layer = None,
-    rounds: Rounds = 8,
-    epochs: Epochs = 2,
+    preset: PresetOption = "default",
+    rounds: Rounds = None,
+    epochs: Epochs = None,
     strategy: Annotated[Strategy, typer.Option(help="Weigh sites by their cells, or all alike.")] = "weighted_fedavg",
     reference: Annotated[
         ReferenceKind | None,
@@ -124,6 +132,7 @@ def simulate(
             seed,
             layer=layer,
             unlabeled_category=unlabeled_category,
+            preset=preset,
             n_rounds=rounds,
             n_epochs=epochs,
             strategy=strategy,
@@ -180,9 +189,16 @@ def correct(
 @benchmark.command("run")
 def benchmark_run(
     spec: Annotated[
-        str, typer.Argument(metavar="SPEC", help="A TOML file, or the name of a specification: smoke, paper.")
+        str, typer.Argument(metavar="SPEC", help="A TOML file, or the name of a specification: smoke, quality, paper.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of results; a run in it goes on.")],
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FILE.h5ad",
+            help="Cells of yours, with obs['batch'] and obs['cell_type'], for every experiment. Repeat it for more files.",
+        ),
+    ] = None,
     devices: Annotated[str, typer.Option(help="'cpu', or numbers of GPUs with commas between them.")] = "cpu",
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Tasks at a time. By default one a GPU, or one a CPU core.")
@@ -203,11 +219,17 @@ def benchmark_run(
 
     with _user_errors():
         chosen = [device.strip() for device in devices.split(",")]
+        options: dict[str, Any] = {
+            "devices": chosen,
+            "jobs": jobs,
+            "threads": threads,
+            "extra_data": _named_files(data),
+        }
         if dry_run:
-            typer.echo(describe_plan(spec, output, devices=chosen, jobs=jobs, threads=threads))
+            typer.echo(describe_plan(spec, output, **options))
             return
         try:
-            summary = run_benchmark(spec, output, devices=chosen, jobs=jobs, threads=threads, data_dir=data_dir)
+            summary = run_benchmark(spec, output, data_dir=data_dir, **options)
         except KeyboardInterrupt:
             typer.echo(f"Interrupted. What is finished is in {output}; the same command goes on.", err=True)
             raise typer.Exit(_INTERRUPTED) from None
@@ -233,7 +255,7 @@ def benchmark_report(
 
 @benchmark.command("spec")
 def benchmark_spec(
-    name: Annotated[str | None, typer.Argument(help="smoke or paper; a list if left out.")] = None,
+    name: Annotated[str | None, typer.Argument(help="smoke, quality or paper; a list if left out.")] = None,
 ) -> None:
     """Print a specification that comes with the package, to begin your own with."""
     from fedscgen.benchmark.experiments import built_in_specs
@@ -243,6 +265,17 @@ def benchmark_spec(
         if name is not None and name not in specs:
             raise ValueError(f"no specification {name!r}: there are {', '.join(sorted(specs))}")
         typer.echo(specs[name].rstrip() if name else "\n".join(sorted(specs)))
+
+
+def _named_files(data: list[str] | None) -> dict[str, Path]:
+    """Files by the names that tables call them."""
+    files = {}
+    for item in data or []:
+        name, equals, file = item.partition("=")
+        if not (name and equals and file):
+            raise ValueError(f"--data {item}: write NAME=FILE.h5ad, with the name that tables shall call the cells")
+        files[name] = Path(file)
+    return files
 
 
 def _simulate_into(folder: Path, adata: AnnData, site_key: str, labels_key: str, seed: int, **options: Any) -> None:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, Self
 
-from fedscgen._types import check_choice
+from fedscgen._types import Preset, check_choice
 from fedscgen.aggregation import BatchNormPolicy, OptimizerKind, Strategy
 from fedscgen.correction import ReferenceKind
 from fedscgen.model import FedSCGEN
-
-Preset = Literal["default", "paper"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ class FederationSettings:
 
     n_rounds: int = 8
     n_epochs: int = 2
-    lr: float = 1e-3
+    lr: float = 3e-4
     lr_decay: float = 1.0
     batch_size: int = 50
     strategy: Strategy = "weighted_fedavg"

@@ -28,10 +28,9 @@ from fedscgen.model._data import DataKeys, check_unique, working_copy
 from fedscgen.secure import make_aggregator
 
 if TYPE_CHECKING:
-    from fedscgen._types import NamedArrays, References
+    from fedscgen._types import NamedArrays, Preset, References
     from fedscgen.aggregation import BatchNormPolicy, OptimizerKind, Strategy
     from fedscgen.correction import ReferenceKind, Unlabeled
-    from fedscgen.federation._settings import Preset
     from fedscgen.secure import Aggregator, AggregatorName
 
 

@@ -91,7 +91,7 @@ class TrainingMixin(UnsupervisedTrainingMixin, BaseModelClass):
         self,
         max_epochs: int = 2,
         *,
-        lr: float = 1e-3,
+        lr: float = 3e-4,
         batch_size: int = 50,
         train_size: float = 0.9,
         early_stopping: bool = True,

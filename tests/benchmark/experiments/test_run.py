@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from cells import make_adata
 from fedscgen.benchmark.experiments import _run, run_benchmark, write_tables
 from fedscgen.benchmark.experiments._folder import ResultsFolder
 
@@ -34,6 +35,13 @@ data = ["drawn"]
 methods = ["pca", "fedscgen", METHODS]
 
 [[experiments]]
+name = "expression"
+kind = "expression"
+data = ["drawn"]
+methods = ["fedscgen"]
+seeds = [0]
+
+[[experiments]]
 name = "tuning"
 kind = "tuning"
 data = ["drawn"]
@@ -50,7 +58,7 @@ methods = ["fedscgen"]
 classifiers = ["k-NN", "k-means"]
 seeds = [0]
 """
-N_TASKS = 7
+N_TASKS = 8
 MEASURED = ["seconds", "peak_memory_mb"]
 
 
@@ -73,7 +81,7 @@ def table(folder, name="results"):
 
 
 def records(folder):
-    return {path.name: path.stat().st_mtime_ns for path in (folder / "tasks").iterdir()}
+    return {path.name: path.stat().st_mtime_ns for path in (folder / "tasks").glob("*.json")}
 
 
 def start(spec, out, jobs=1):
@@ -108,6 +116,10 @@ def test_results_are_tidy(finished):
     assert set(integration["method"]) == {"pca", "fedscgen"}
     assert set(integration["metric"]) >= {"NMI", "kBET", "iLISI", "PCR", "total"}
     assert not integration.duplicated(["method", "seed", "metric"]).any()
+    expression = results[results["kind"] == "expression"].set_index("metric")["value"].astype(float)
+    assert set(expression.index) == {"expression_spearman", "expression_spearman_min", "marker_overlap"}
+    assert expression["expression_spearman_min"] <= expression["expression_spearman"] <= 1
+    assert 0 <= expression["marker_overlap"] <= 1
     tuning = results[results["kind"] == "tuning"]
     assert set(zip(tuning["n_rounds"], tuning["n_epochs"], strict=True)) == {("1", "1"), ("2", "1")}
     left_out = results[results["experiment"] == "left out"]
@@ -121,6 +133,18 @@ def test_results_are_tidy(finished):
     assert (quantiles[["q05", "q25", "q50", "q75", "q95"]].diff(axis=1).iloc[:, 1:] >= 0).all(axis=None)
     assert quantiles["q95"].max() <= 3.001
     assert len(list((finished / "pictures").iterdir())) == 2
+
+
+def test_a_summary_is_written_with_the_tables(finished):
+    results, summary = (pd.read_csv(finished / f"{name}.csv") for name in ("results", "summary"))
+    totals = results[(results["kind"] == "integration") & (results["metric"] == "total")].groupby("method")["value"]
+    shown = summary[summary["metric"] == "total"].set_index("method")
+    assert list(shown.index) == ["pca", "fedscgen"]
+    assert shown["mean"].to_dict() == pytest.approx(totals.mean().to_dict())
+    assert shown["sd"].to_dict() == pytest.approx(totals.std().to_dict())
+    page = (finished / "summary.md").read_text()
+    assert f"{totals.mean()['pca']:.3f} ± {totals.std()['pca']:.3f}" in page
+    assert "## expression: marker_overlap" in page
 
 
 def test_finished_tasks_are_not_run_again(finished):
@@ -142,7 +166,7 @@ def test_a_run_killed_in_the_middle_goes_on_to_the_same_result(finished, tmp_pat
     summary = run_benchmark(finished.parent / "spec.toml", out, jobs=1, show_progress=False)
     assert (summary.n_tasks, summary.n_reused, summary.n_failed) == (N_TASKS, len(before), 0)
     assert {name: time for name, time in records(out).items() if name in before} == before
-    for name in ("results", "distributions", "comparisons"):
+    for name in ("results", "distributions", "comparisons", "summary"):
         pd.testing.assert_frame_equal(table(out, name), table(finished, name))
 
 
@@ -192,18 +216,23 @@ def test_two_runs_do_not_share_a_folder(finished):
         run_benchmark(finished.parent / "spec.toml", finished, show_progress=False)
 
 
-def test_data_that_cannot_be_had_fail_their_tasks_alone(tmp_path, monkeypatch):
+def test_data_that_cannot_be_had_fail_their_tasks_alone_and_files_of_the_user_join_in(tmp_path, monkeypatch):
     import fedscgen.benchmark.datasets as datasets
 
     def offline(name, **_):
         raise OSError(f"{name} can't be fetched: no route")
 
     monkeypatch.setattr(datasets, "fetch_dataset", offline)
+    make_adata().write_h5ad(tmp_path / "cells.h5ad")
     text = SPEC.replace(", METHODS", "").split("[[experiments]]")[:2]
     (tmp_path / "spec.toml").write_text("[[experiments]]".join(text).replace('["drawn"]', '["drawn", "PBMC"]'))
-    summary = run_benchmark(tmp_path / "spec.toml", tmp_path / "out", jobs=1, show_progress=False)
-    assert (summary.n_tasks, summary.n_failed) == (8, 4)
+    options = {"extra_data": {"mine": tmp_path / "cells.h5ad"}, "jobs": 1, "show_progress": False}
+    summary = run_benchmark(tmp_path / "spec.toml", tmp_path / "out", **options)
+    assert (summary.n_tasks, summary.n_failed) == (12, 4)
     assert table(tmp_path / "out", "failures")["error"].str.contains("PBMC can't be fetched: no route").all()
+    assert set(table(tmp_path / "out")["dataset"]) == {"drawn", "mine"}
+    page = (tmp_path / "out" / "summary.md").read_text()
+    assert "| Method | drawn | PBMC | mine | mean of all |" in page
 
 
 def test_a_folder_without_a_benchmark_is_none(tmp_path):

@@ -55,11 +55,39 @@ def test_an_experiment_may_have_seeds_of_its_own(write):
     assert experiment.seeds == (7,)
 
 
-@pytest.mark.parametrize("name", ["smoke", "paper"])
-def test_specs_of_the_package_can_be_read(name):
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [
+        ("smoke", {"integration", "expression", "tuning", "batch_out"}),
+        ("paper", {"integration", "tuning", "batch_out"}),
+        ("quality", {"integration", "expression"}),
+    ],
+)
+def test_specs_of_the_package_can_be_read(name, kinds):
     assert name in built_in_specs()
-    kinds = {experiment.kind for experiment in read_spec(name).experiments}
-    assert kinds == {"integration", "tuning", "batch_out"}
+    assert {experiment.kind for experiment in read_spec(name).experiments} == kinds
+
+
+def test_quality_is_measured_on_regimes_that_differ_and_that_seeds_of_no_other_data_drew():
+    drawn = [source.simulate for source in read_spec("quality").data.values() if source.simulate]
+    seeds = [settings["seed"] for settings in drawn]
+    assert len(drawn) == 5
+    assert min(seeds) >= 100
+    assert len(set(seeds)) == 5
+
+
+def test_files_of_the_user_join_every_experiment(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    spec = read_spec("quality", extra_data={"mine": "cells.h5ad"})
+    assert spec.data["mine"].file == str(tmp_path / "cells.h5ad")
+    assert [experiment.data[-1] for experiment in spec.experiments] == ["mine"] * len(spec.experiments)
+    assert read_spec(read_spec("quality"), extra_data={"mine": "cells.h5ad"}) == spec
+    assert "mine" not in read_spec("quality").data
+
+
+def test_a_name_that_the_specification_has_is_refused_for_a_file():
+    with pytest.raises(SpecError, match=r"Quality has data 'demo' of its own: give cells.h5ad another name"):
+        read_spec("quality", extra_data={"demo": "cells.h5ad"})
 
 
 def test_the_paper_is_the_published_grid():
@@ -70,7 +98,7 @@ def test_the_paper_is_the_published_grid():
     assert "MouseBrain" not in secure.data
     assert len(secure.data) == 7
     assert (tuning.n_rounds, tuning.n_epochs) == (10, tuple(range(1, 11)))
-    assert spec.methods["fedscgen-crypten"].settings == {"n_rounds": 8, "n_epochs": 2, "reencode": True}
+    assert spec.methods["fedscgen-crypten"].settings == {"n_rounds": 8, "n_epochs": 2, "embedding": "reencoded"}
 
 
 @pytest.mark.parametrize(
@@ -92,6 +120,10 @@ def test_the_paper_is_the_published_grid():
         ("min_cells = 0\n" + EXPERIMENT, "min_cells is 0"),
         ("[methods.fedscgen]\nrounds = 3\n" + EXPERIMENT, "sets 'rounds', which 'fedscgen' doesn't have; it has"),
         ("[methods.fedscgen]\nsite_key = 'x'\n" + EXPERIMENT, "sets 'site_key'"),
+        ("[methods.scgen]\nreencode = true\n" + EXPERIMENT, "sets 'reencode', which 'scgen' doesn't have; .*embedding"),
+        ("[methods.scgen]\nembedding = 'means'\n" + EXPERIMENT, "unknown embedding 'means': known are latent, reencod"),
+        (EXPERIMENT.replace("integration", "expression"), "'pca' yields no corrected expression; scgen, fedscgen"),
+        (EXPERIMENT.replace("integration", "batch_out").replace("pca", "local"), "'local' can't embed a batch"),
         ("[methods.mine]\nlr = 3\n" + EXPERIMENT, "is like 'mine', which is no method: add like"),
         ("[data.d]\nfile = 'a'\nsimulate = {}\n" + EXPERIMENT, "both file and simulate"),
         (EXPERIMENT.replace("integration", "batch_out").replace("pca", "harmony"), "can't embed a batch"),
@@ -106,5 +138,7 @@ def test_what_does_not_fit_is_named(write, text, message):
 
 
 def test_a_name_that_is_none_says_which_there_are():
-    with pytest.raises(FileNotFoundError, match="no specification 'smok': neither a file nor one of paper, smoke"):
+    with pytest.raises(
+        FileNotFoundError, match="no specification 'smok': neither a file nor one of paper, quality, smoke"
+    ):
         read_spec("smok")

@@ -115,6 +115,15 @@ def test_data_that_are_not_there_are_named_before_anything_runs(read, text, mess
         plan(read(text))
 
 
+def test_a_dry_run_counts_files_of_the_user(tmp_path):
+    make_adata().write_h5ad(tmp_path / "cells.h5ad")
+    text = describe_plan("quality", tmp_path / "nowhere", extra_data={"mine": tmp_path / "cells.h5ad"})
+    n_tasks = sum(len(e.methods) * len(e.seeds) * (len(e.data) + 1) for e in read_spec("quality").experiments)
+    assert f"{n_tasks} tasks to run" in text
+    with pytest.raises(SpecError, match=r"\[data.mine\] file .*no.h5ad can't be read"):
+        describe_plan("quality", tmp_path / "nowhere", extra_data={"mine": tmp_path / "no.h5ad"})
+
+
 def test_a_dry_run_says_what_is_to_do(tmp_path, read):
     spec = read(experiment(methods='["pca", "fedscgen"]') + experiment("again") + experiment("big", data='["PBMC"]'))
     text = describe_plan(spec, tmp_path / "nowhere")

@@ -10,7 +10,7 @@ from fedscgen.benchmark.report import write_benchmark_report
 from page import Page
 
 SECTIONS = [
-    "Integration", "Differences to the baseline", "How well cells mix", "Length of training",
+    "Integration", "Corrected expression", "Differences to the baseline", "How well cells mix", "Length of training",
     "A batch left out of training", "Classification of a batch left out", "Cost", "Failures", "Metrics explained",
     "Settings and versions",
 ]  # fmt: skip
@@ -60,7 +60,7 @@ def test_ids_are_unique_and_every_reference_finds_its_own(page):
 
 def test_report_says_what_was_run(page):
     assert "A benchmark Made-up numbers." in page.text
-    for fact in ("experiments 4", "data sets 2", "methods 3", "seeds 3", "tasks failed 1"):
+    for fact in ("experiments 5", "data sets 2", "methods 3", "seeds 3", "tasks failed 1"):
         assert fact in page.text
     assert "Data: Lung, Kidney." in page.text
     assert page.headings == SECTIONS
@@ -98,6 +98,24 @@ def test_overview_compares_totals_over_all_data(scores, page):
         shown = table[method][0].replace("★", "")
         assert shown == f"{of_seeds.mean()[method]:.3f} ± {of_seeds.std()[method]:.3f}"
         assert len(table[method]) == 4  # mean of all, two data sets, seeds
+
+
+def test_a_panel_a_data_set_shows_the_totals_of_all_methods(folder, scores, page):
+    totals = scores[(scores["kind"] == "integration") & (scores["metric"] == "total")]
+    for name in ("Lung", "Kidney"):
+        values = totals[totals["dataset"] == name].groupby("method")["value"]
+        said = [f"{method} {values.mean()[method]:.3f} ± {values.std()[method]:.3f}" for method in METHODS]
+        assert page.charts(f"{name}: ") == [f"{name}: {'; '.join(said)}"]
+    assert {path.name for path in (folder / "figures").glob("summary*")} == {"summary.svg", "summary.png"}
+
+
+def test_corrected_expression_is_tabled_and_drawn(scores, page):
+    values = scores[scores["metric"] == "marker_overlap"].groupby("method")["value"]
+    (table,) = page.tables("Method", "expression_spearman")
+    for method in METHODS:
+        assert table[method][1].replace("★", "") == f"{values.mean()[method]:.3f} ± {values.std()[method]:.3f}"
+    assert len(page.charts("marker_overlap: ")) == 1
+    assert "the 20 genes that mark a type" in page.text
 
 
 def test_differences_are_paired_by_seed(scores, page):
@@ -176,7 +194,7 @@ def test_every_figure_is_a_whole_svg_and_png(folder):
     figures = folder / "figures"
     names = {path.stem for path in figures.iterdir()}
     assert {f"{name}{suffix}" for name in names for suffix in (".svg", ".png")} == {p.name for p in figures.iterdir()}
-    kinds = ("integration", "difference", "lisi", "tuning", "umap", "classification")
+    kinds = ("integration", "summary", "expression", "difference", "lisi", "tuning", "umap", "classification")
     assert {name.split("_")[0] for name in names} == set(kinds)
     for name in names:
         assert ET.parse(figures / f"{name}.svg").getroot().tag.endswith("svg")  # noqa: S314

@@ -13,7 +13,7 @@ from page import Page
 
 BAD = "<b onclick='x()'>&\"$title</b><script>"
 SECTIONS = [
-    "Integration", "Differences to the baseline", "How well cells mix", "Length of training",
+    "Integration", "Corrected expression", "Differences to the baseline", "How well cells mix", "Length of training",
     "A batch left out of training", "Classification of a batch left out", "Cost", "Failures", "Metrics explained",
     "Settings and versions",
 ]  # fmt: skip
@@ -43,15 +43,16 @@ def test_smallest_benchmark_has_no_standard_deviations(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "shown"),
     [
-        ("integration", SECTIONS[:3]),
-        ("tuning", [SECTIONS[3]]),
-        ("batch_out", [SECTIONS[2], SECTIONS[4]]),
-        ("classification", [SECTIONS[5]]),
+        ("integration", [SECTIONS[0], *SECTIONS[2:4]]),
+        ("expression", [SECTIONS[1]]),
+        ("tuning", [SECTIONS[4]]),
+        ("batch_out", [SECTIONS[3], SECTIONS[5]]),
+        ("classification", [SECTIONS[6]]),
     ],
 )
 def test_sections_without_data_are_left_out(tmp_path, kind, shown):
     page = report(tmp_path / "one", kinds=(kind,), batches=("north",), seeds=(1, 2), scores=("total",))
-    assert page.headings == [*shown, *SECTIONS[6:]]
+    assert page.headings == [*shown, *SECTIONS[7:]]
 
 
 def test_results_alone_make_a_report(tmp_path):
@@ -60,7 +61,7 @@ def test_results_alone_make_a_report(tmp_path):
     for name in ("distributions", "comparisons", "failures"):
         (folder / f"{name}.csv").unlink()
     page = rewritten(folder)
-    assert page.headings == [SECTIONS[0], SECTIONS[1], SECTIONS[6], *SECTIONS[8:]]
+    assert page.headings == [SECTIONS[0], SECTIONS[2], SECTIONS[7], *SECTIONS[9:]]
     assert "tasks failed 0" in page.text
     assert "Wilcoxon" not in page.text
 

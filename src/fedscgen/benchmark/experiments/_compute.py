@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fedscgen.benchmark.experiments._cells import BATCH, LABELS, Cells
 from fedscgen.benchmark.experiments._classification import classify
-from fedscgen.benchmark.experiments._methods import BATCH, LABELS, METHODS, N_COMPONENTS, Cells, round_by_round
+from fedscgen.benchmark.experiments._fedscgen import round_by_round
+from fedscgen.benchmark.experiments._methods import METHODS, N_COMPONENTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from fedscgen.benchmark.datasets import Inclusion
     from fedscgen.benchmark.experiments._spec import DataSource
     from fedscgen.benchmark.experiments._tasks import Task
+    from fedscgen.model._data import Matrix
 
 QUANTILES = {"q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95}
 _SHOWN_CELLS = 2_000
@@ -75,6 +78,9 @@ def compute(task: Task, *, data_dir: str | None = None, accelerator: str = "cpu"
         for n_rounds, embedding in round_by_round(cells, **settings):
             _measure(outcome, task, prepared, embedding, {"n_rounds": n_rounds, "n_epochs": task.n_epochs})
         return outcome
+    if task.kind == "expression":
+        _measure_expression(outcome, task, adata, method.expression(cells, task.method.settings))
+        return outcome
     embedding = method(cells, task.method.settings)
     _measure(outcome, task, prepared, embedding, {"held_out": held_out})
     if task.classifiers:
@@ -99,6 +105,15 @@ def _measure(outcome: Outcome, task: Task, prepared: _Prepared, embedding: np.nd
         quantiles = np.nanquantile(lisi_per_cell(neighbors, distances, groups), list(QUANTILES.values()))
         row = {"kind": task.kind, **axes, "metric": name, "n_groups": len(np.unique(groups))}
         outcome.distributions.append(row | dict(zip(QUANTILES, quantiles.tolist(), strict=True)))
+
+
+def _measure_expression(outcome: Outcome, task: Task, adata: AnnData, corrected: Matrix) -> None:
+    """Whether types keep their expression and their markers at each site."""
+    from fedscgen.benchmark.metrics import expression_conservation
+
+    batch, labels = (adata.obs[key].astype(str).to_numpy() for key in (BATCH, LABELS))
+    values = expression_conservation(adata.X, corrected, batch, labels, min_cells=task.min_cells)
+    outcome.rows += [{"kind": task.kind, "metric": name, "value": value} for name, value in values.items()]
 
 
 def _classify(outcome: Outcome, task: Task, prepared: _Prepared, embedding: np.ndarray, held_out: str) -> None:

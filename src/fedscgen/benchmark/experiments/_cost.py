@@ -12,7 +12,7 @@ from fedscgen.benchmark.experiments._spec import read_spec
 from fedscgen.benchmark.experiments._tasks import plan, size_of, unique_tasks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from fedscgen.benchmark.experiments._spec import Spec
     from fedscgen.benchmark.experiments._tasks import Task
@@ -33,14 +33,14 @@ def estimate_seconds(task: Task) -> float | None:
     settings = METHODS[task.method.like].complete(task.method.settings)
     n_epochs, weights = _epochs(task, settings, size.n_cells), _weights(task, settings, size.n_genes or _GENES)
     step = _SECONDS_PER_WEIGHT * weights + _SECONDS_PER_STEP / _BATCH_SIZE.get(task.method.like, 50)
-    measured = task.n_rounds or 1
+    measured = 0 if task.kind == "expression" else task.n_rounds or 1
     measuring = _SECONDS_TO_MEASURE * size.n_cells + _SECONDS_PER_PAIR * size.n_cells**2
     return size.n_cells * n_epochs * step + measured * measuring
 
 
 def _epochs(task: Task, settings: dict[str, Any], n_cells: int) -> float:
     """Passes over the cells."""
-    if METHODS[task.method.like].in_rounds:
+    if METHODS[task.method.like].in_rounds or task.method.like == "local":
         n_rounds = task.n_rounds or settings.get("n_rounds", 8)
         return n_rounds * (task.n_epochs or settings.get("n_epochs", 2))
     if task.method.like in _BATCH_SIZE:
@@ -60,12 +60,13 @@ def describe_plan(
     devices: Sequence[str] = (CPU,),
     jobs: int | None = None,
     threads: int = 1,
+    extra_data: Mapping[str, str | Path] | None = None,
 ) -> str:
     """What a run would do, and about how long it would take, as a table for people.
 
     Parameters
     ----------
-    spec, folder, devices, jobs, threads
+    spec, folder, devices, jobs, threads, extra_data
         As in :func:`run_benchmark`. Nothing is written, downloaded or run.
 
     Raises
@@ -73,7 +74,7 @@ def describe_plan(
     SpecError, FileNotFoundError, ValueError
         As in :func:`run_benchmark`.
     """
-    spec = read_spec(spec) if isinstance(spec, (str, Path)) else spec
+    spec = read_spec(spec, extra_data=extra_data)
     jobs = choose_jobs(devices, jobs, threads)
     planned = plan(spec)
     done = {run.task.id for run in planned if is_done(Path(folder), run.task)}

@@ -19,6 +19,7 @@ import numpy as np
 
 from fedscgen._files import write_whole
 from fedscgen.benchmark.experiments._comparison import compare
+from fedscgen.benchmark.experiments._summary import as_markdown, summarize
 from fedscgen.benchmark.experiments._tasks import Planned, Task
 
 if TYPE_CHECKING:
@@ -114,13 +115,14 @@ class ResultsFolder:
         write_whole(self._failure(task), json.dumps({"error": error}).encode())
 
     def write_tables(self) -> None:
-        """Write results, distributions, comparisons and failures as CSV."""
+        """Write results, distributions, comparisons, failures and a summary as CSV, the summary as Markdown too."""
         import pandas as pd
 
         rows: list[dict[str, Any]] = []
         distributions: list[dict[str, Any]] = []
         failures: list[dict[str, Any]] = []
-        for run in self.planned():
+        planned = self.planned()
+        for run in planned:
             names = _names(run)
             if is_done(self.path, run.task):
                 record = json.loads(_record(self.path, run.task).read_text())
@@ -134,6 +136,10 @@ class ResultsFolder:
         self._write_table("distributions", pd.DataFrame(distributions, columns=_DISTRIBUTIONS))
         self._write_table("comparisons", compare(results))
         self._write_table("failures", pd.DataFrame(failures, columns=_FAILURES))
+        summary = summarize(results, planned)
+        self._write_table("summary", summary)
+        title = json.loads((self.path / PLAN).read_text())["name"]
+        write_whole(self.path / "summary.md", as_markdown(summary, title).encode())
 
     def _write_table(self, name: str, table: pd.DataFrame) -> None:
         write_whole(self.path / f"{name}.csv", table.to_csv(index=False).encode())

@@ -3,44 +3,19 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fedscgen.benchmark.experiments import _fedscgen
+from fedscgen.benchmark.experiments._cells import BATCH, COUNTS, LABELS, Cells
+
 if TYPE_CHECKING:
-    from anndata import AnnData
+    from fedscgen.model._data import Matrix
 
-    from fedscgen.correction import ReferenceKind
-    from fedscgen.federation import SimulationResult
-    from fedscgen.model import FedSCGEN
-
-BATCH, LABELS, COUNTS = "batch", "cell_type", "counts"
-EMBEDDING, REENCODED = "X_fedscgen", "X_fedscgen_reencoded"
 N_COMPONENTS = 20
-
-
-@dataclass(frozen=True)
-class Cells:
-    """What a method gets.
-
-    Parameters
-    ----------
-    all
-        Cells to embed, with ``obs["batch"]`` and ``obs["cell_type"]``.
-    train
-        Those to train on: all, or those of the batches that are not held out.
-    seed
-        Of everything random.
-    accelerator
-        Where to train, as Lightning names it.
-    """
-
-    all: AnnData
-    train: AnnData
-    seed: int
-    accelerator: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -59,6 +34,9 @@ class Method:
         Whether it trains in rounds.
     defaults
         Settings that differ from those of the function.
+    decode
+        From the same to corrected expression, shape ``(n_cells, n_genes)``, sparse or dense, if the method has any. The
+        ``embedding`` that is measured doesn't matter for it.
     """
 
     embed: Callable[..., np.ndarray]
@@ -66,6 +44,12 @@ class Method:
     takes_newcomers: bool = False
     in_rounds: bool = False
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    decode: Callable[..., Matrix] | None = None
+
+    @property
+    def decodes(self) -> bool:
+        """Whether it yields corrected expression."""
+        return self.decode is not None
 
     def settings(self) -> set[str]:
         """Names of all settings."""
@@ -78,6 +62,12 @@ class Method:
         """Embed all cells."""
         return self.embed(cells, **self.complete(settings))
 
+    def expression(self, cells: Cells, settings: Mapping[str, Any]) -> Matrix:
+        """Corrected expression of all cells, shape ``(n_cells, n_genes)``; for methods that decode."""
+        if self.decode is None:
+            raise TypeError("this method doesn't decode: see decodes")
+        return self.decode(cells, **{k: v for k, v in self.complete(settings).items() if k != "embedding"})
+
     def complete(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Settings, with this method's own defaults where they say nothing."""
         return {**self.defaults, **settings}
@@ -86,7 +76,7 @@ class Method:
 # settings of simulate and train that the benchmark chooses itself
 _GIVEN = {
     "accelerator", "batch_key", "callbacks", "expression", "labels_key", "layer", "model_kwargs", "on_round",
-    "show_progress", "site_key",
+    "reencode", "show_progress", "site_key",
 }  # fmt: skip
 
 
@@ -150,85 +140,21 @@ def _train_scvi(cells: Cells, model: Mapping[str, Any], train: Mapping[str, Any]
     return scvi
 
 
-def _scgen(cells: Cells, *, model: Mapping[str, Any] | None = None, reencode: bool = False, **train: Any) -> np.ndarray:
-    """Correct by scGen's batch removal (Lotfollahi et al. 2019), with all cells in one place."""
-    from fedscgen.model import FedSCGEN
-
-    adata = cells.train.copy()
-    FedSCGEN.setup_anndata(adata, BATCH, LABELS)
-    scgen = FedSCGEN(adata, **(model or {}))
-    scgen.train(accelerator=cells.accelerator, enable_progress_bar=False, **train)
-    scgen.references = scgen.get_references()
-    return _corrected(scgen, cells.all, reencode=reencode)
-
-
-def _fedscgen(
-    cells: Cells, *, model: Mapping[str, Any] | None = None, reencode: bool = False, **settings: Any
-) -> np.ndarray:
-    """The federation, one site a batch. A batch that is held out corrects itself afterwards."""
-    result = _simulate(cells, model, reencode=reencode, **settings)
-    if cells.train is not cells.all:
-        return _corrected(result.model, cells.all, reencode=reencode)
-    return result.corrected.obsm[REENCODED if reencode else EMBEDDING]
-
-
-def round_by_round(
-    cells: Cells, *, model: Mapping[str, Any] | None = None, reencode: bool = False, **settings: Any
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Embeddings as they would be had the federation ended after each round.
-
-    The weights are those of the federation. References are chosen with all cells at hand, which gives what the sites
-    find together.
-    """
-    snapshots: dict[int, Any] = {}
-    result = _simulate(cells, model, on_round=snapshots.__setitem__, **settings)
-    kind = cast("ReferenceKind", result.references.kind)
-    min_cells = settings.get("min_cells", inspect.signature(_simulator()).parameters["min_cells"].default)
-    for n_rounds in sorted(snapshots):
-        result.model.load_weights(snapshots.pop(n_rounds))
-        result.model.references = result.model.get_references(kind=kind, min_cells=min_cells)
-        yield n_rounds, _corrected(result.model, cells.all, reencode=reencode)
-
-
-def _simulate(cells: Cells, model: Mapping[str, Any] | None, **settings: Any) -> SimulationResult:
-    from fedscgen.federation import simulate
-
-    return simulate(
-        cells.train,
-        BATCH,
-        labels_key=LABELS,
-        expression=None,
-        model_kwargs=model,
-        accelerator=cells.accelerator,
-        show_progress=False,
-        **settings,
-    )
-
-
-def _corrected(model: FedSCGEN, adata: AnnData, *, reencode: bool) -> np.ndarray:
-    return model.correct(adata, expression=None, reencode=reencode).obsm[REENCODED if reencode else EMBEDDING]
-
-
 def _train_of_scvi() -> Callable[..., Any]:
     from scvi.model import SCVI
 
     return SCVI.train
 
 
-def _train_of_fedscgen() -> Callable[..., Any]:
-    from fedscgen.model import FedSCGEN
-
-    return FedSCGEN.train
-
-
-def _simulator() -> Callable[..., Any]:
-    from fedscgen.federation import simulate
-
-    return simulate
-
-
 def _federated(**defaults: Any) -> Method:
-    return Method(_fedscgen, _simulator, takes_newcomers=True, in_rounds=True, defaults=defaults)
+    return Method(
+        _fedscgen.fedscgen,
+        _fedscgen.simulator,
+        takes_newcomers=True,
+        in_rounds=True,
+        defaults=defaults,
+        decode=_fedscgen.fedscgen_expression,
+    )
 
 
 METHODS: Mapping[str, Method] = {
@@ -236,9 +162,10 @@ METHODS: Mapping[str, Method] = {
     "harmony": Method(_harmony),
     "scvi": Method(_scvi, _train_of_scvi),
     "scanvi": Method(_scanvi, _train_of_scvi),
-    "scgen": Method(_scgen, _train_of_fedscgen, takes_newcomers=True),
+    "scgen": Method(_fedscgen.scgen, _fedscgen.trainer, takes_newcomers=True, decode=_fedscgen.scgen_expression),
+    "local": Method(_fedscgen.local),
     "fedscgen": _federated(),
     "fedscgen-masked": _federated(secure="masked"),
     "fedscgen-crypten": _federated(secure="crypten"),
 }
-"""Methods by name: uncorrected, centralized, and federated with each kind of sum."""
+"""Methods by name: uncorrected, centralized, at each site alone, and federated with each kind of sum."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -57,6 +57,7 @@ def run_benchmark(
     jobs: int | None = None,
     threads: int = 1,
     data_dir: str | Path | None = None,
+    extra_data: Mapping[str, str | Path] | None = None,
     show_progress: bool = True,
 ) -> BenchmarkSummary:
     """Run what a specification asks for, and tabulate it.
@@ -69,8 +70,9 @@ def run_benchmark(
     spec
         A TOML file, the name of a specification that comes with the package, or one that has been read.
     folder
-        Where results go: ``results.csv`` (one row a metric), ``distributions.csv``, ``comparisons.csv``,
-        ``failures.csv``, and what the run needs to go on. It is made where it is missing.
+        Where results go: ``summary.md`` and ``summary.csv`` (means and standard deviations over seeds),
+        ``results.csv`` (one row a metric), ``distributions.csv``, ``comparisons.csv``, ``failures.csv``, and what the
+        run needs to go on. It is made where it is missing.
     devices
         ``"cpu"``, or numbers of GPUs as CUDA counts them.
     jobs
@@ -79,6 +81,8 @@ def run_benchmark(
         CPU threads a worker. Results of training vary in the last digits with it, so keep it through a benchmark.
     data_dir
         Folder in which published data are looked for first; what is missing is downloaded.
+    extra_data
+        As in :func:`read_spec`: your own files, beside the specification's data.
     show_progress
         Show a progress bar.
 
@@ -100,7 +104,7 @@ def run_benchmark(
         Ctrl-C. Finished tasks are kept and tabulated.
     """
     _require_extra()
-    spec = read_spec(spec) if isinstance(spec, (str, Path)) else spec
+    spec = read_spec(spec, extra_data=extra_data)
     jobs = choose_jobs(devices, jobs, threads)
     planned = plan(spec)
     results = ResultsFolder(Path(folder))

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from fedscgen.benchmark.datasets import Inclusion
+from fedscgen.benchmark.experiments._fedscgen import Embedding
 from fedscgen.benchmark.experiments._methods import METHODS
 
-Kind = Literal["integration", "tuning", "batch_out"]
+Kind = Literal["integration", "expression", "tuning", "batch_out"]
 Classifier = Literal["MLP", "k-NN", "k-means"]
 
 
@@ -63,7 +64,8 @@ class Experiment:
     name
         What tables call it.
     kind
-        ``"integration"``: all batches together. ``"tuning"``: a snapshot after each of ``n_rounds`` rounds, for each
+        ``"integration"``: all batches together. ``"expression"``: so too, and measured is whether
+        corrected expression keeps its meaning. ``"tuning"``: a snapshot after each of ``n_rounds`` rounds, for each
         number of epochs a round. ``"batch_out"``: each batch in turn is left out of training and corrected afterwards.
     data, methods
         Names of the specification's tables.
@@ -118,21 +120,38 @@ def built_in_specs() -> dict[str, str]:
     return {Path(file.name).stem: file.read_text() for file in folder.iterdir() if file.name.endswith(".toml")}
 
 
-def read_spec(spec: str | Path) -> Spec:
-    """Read a specification.
+def read_spec(spec: str | Path | Spec, *, extra_data: Mapping[str, str | Path] | None = None) -> Spec:
+    """Read a specification, unless it has been read, and add data to it.
 
     Parameters
     ----------
     spec
-        Path of a TOML file, or the name of one that comes with the package: ``"smoke"``, ``"paper"``.
+        Path of a TOML file, or the name of one that comes with the package: ``"smoke"``, ``"paper"``, ``"quality"``.
+    extra_data
+        Further ``.h5ad`` files by the name that tables give them, for every experiment. Batches and cell types are in
+        ``obs["batch"]`` and ``obs["cell_type"]``.
 
     Raises
     ------
     FileNotFoundError
         There is neither such a file nor such a name.
     SpecError
-        It isn't TOML, or something in it is missing, unknown or out of range.
+        It isn't TOML, something in it is missing, unknown or out of range, or it has data of such a name already.
     """
+    read = spec if isinstance(spec, Spec) else _read(spec)
+    return _with_data(read, extra_data) if extra_data else read
+
+
+def _with_data(spec: Spec, files: Mapping[str, str | Path]) -> Spec:
+    taken = sorted(files.keys() & spec.data.keys())
+    if taken:
+        raise SpecError(f"{spec.name} has data {taken[0]!r} of its own: give {files[taken[0]]} another name")
+    added = {name: DataSource(name, file=str(Path(file).resolve())) for name, file in files.items()}
+    experiments = tuple(replace(experiment, data=(*experiment.data, *added)) for experiment in spec.experiments)
+    return replace(spec, data={**spec.data, **added}, experiments=experiments)
+
+
+def _read(spec: str | Path) -> Spec:
     path, known = Path(spec), built_in_specs()
     if path.is_file():
         text, folder = path.read_text(), path.parent
@@ -194,6 +213,8 @@ class _Reader:
         if unknown:
             known = ", ".join(sorted(METHODS[like].settings()))
             raise self._error(f"[methods.{name}] sets {unknown[0]!r}, which {like!r} doesn't have; it has {known}")
+        if "embedding" in settings:
+            self._choices([settings["embedding"]], get_args(Embedding), "embedding", f"[methods.{name}]")
         return MethodSettings(like, settings)
 
     def _experiment(
@@ -206,6 +227,7 @@ class _Reader:
         self._choices([table["kind"]], get_args(Kind), "kind", where)
         of_kind: dict[str, set[str]] = {
             "integration": {"inclusion"},
+            "expression": {"inclusion"},
             "tuning": {"inclusion", "n_rounds", "n_epochs"},
             "batch_out": {"inclusion", "classifiers"},
         }
@@ -229,6 +251,9 @@ class _Reader:
             if table["kind"] == "batch_out" and not method.takes_newcomers:
                 able = ", ".join(key for key, value in METHODS.items() if value.takes_newcomers)
                 raise self._error(f"{where}: {name!r} can't embed a batch that it didn't train on; {able} can")
+            if table["kind"] == "expression" and not method.decodes:
+                able = ", ".join(key for key, value in METHODS.items() if value.decodes)
+                raise self._error(f"{where}: {name!r} yields no corrected expression; {able} do")
             if table["kind"] == "tuning" and not method.in_rounds:
                 raise self._error(f"{where}: {name!r} doesn't train in rounds; 'fedscgen' and those like it do")
 

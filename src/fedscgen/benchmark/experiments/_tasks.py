@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fedscgen.benchmark.datasets import Inclusion
     from fedscgen.benchmark.experiments._spec import Classifier, Kind
 
-_FORMAT = 1  # raise it when a task means something else than before, so that finished ones are not taken for it
+_FORMAT = 2  # raise it when a task means something else than before, so that finished ones are not taken for it
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,13 @@
 """How well an embedding mixes batches and keeps cell types apart. One metric a function: arrays in, float out.
 
 All are scaled as in scib-metrics (Luecken et al. 2022), where higher is better and 1 is best; only
-:func:`lisi_per_cell` counts groups.
+:func:`lisi_per_cell` counts groups. :func:`expression_conservation` measures corrected expression instead.
 """
 
 from fedscgen.benchmark.metrics._agreement import ari, kmeans_clusters, nmi
 from fedscgen.benchmark.metrics._all import ALL_METRICS, METRIC_GROUPS, all_metrics
 from fedscgen.benchmark.metrics._entropy_of_batch_mixing import entropy_of_batch_mixing
+from fedscgen.benchmark.metrics._expression_conservation import expression_conservation
 from fedscgen.benchmark.metrics._graph_connectivity import graph_connectivity
 from fedscgen.benchmark.metrics._isolated_label_f1 import isolated_label_f1
 from fedscgen.benchmark.metrics._kbet import kbet
@@ -26,6 +27,7 @@ __all__ = [
     "ari",
     "clisi",
     "entropy_of_batch_mixing",
+    "expression_conservation",
     "graph_connectivity",
     "ilisi",
     "integration_metrics",

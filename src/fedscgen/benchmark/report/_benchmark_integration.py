@@ -38,8 +38,22 @@ def integration(results: Results, album: Album) -> str:
         "standard deviation where there are several; <strong>bold<span class='star'>★</span></strong> marks the best "
         "mean of a column. Rows are sorted by the total. In the charts a dot is the mean and its whisker the standard "
         "deviation: further right is better. Mind the numbers below: each axis shows just the range that its values "
-        f"need.</p>{_overview(scores, results)}{folded(parts)}"
+        f"need.</p>{_overview(scores, results)}{_summary(scores, results, album)}{folded(parts)}"
     )
+
+
+def _summary(scores: pd.DataFrame, results: Results, album: Album) -> str:
+    """Totals of every method, of all experiments together; a panel a data set."""
+    totals = scores[scores["metric"] == "total"]
+    titled = [part.assign(data=title) for title, part in groups(totals, ["dataset", "scenario"])]
+    if not titled:
+        return ""
+    import pandas as pd
+
+    together, marks = pd.concat(titled), results.marks_of(totals)
+    names = list(dict.fromkeys(together["data"]))
+    panels = dot_panels(together, split="data", names=names, rows="method", row_names=list(marks), marks=marks)
+    return f"<div class='part'><h3>Total by data set</h3>{album.show(Figure('summary', panels, 3, {}))}</div>"
 
 
 def _overview(scores: pd.DataFrame, results: Results) -> str:
@@ -66,11 +80,24 @@ def _totals(totals: pd.DataFrame, results: Results) -> str:
     return score_table(pd.concat([mean, together]), "data", names, results.methods)
 
 
-def _one_data_set(title: str, scores: pd.DataFrame, results: Results, album: Album) -> str:
+def _one_data_set(title: str, scores: pd.DataFrame, results: Results, album: Album, name: str = "integration") -> str:
     metrics, marks = metrics_of(scores), results.marks_of(scores)
     panels = dot_panels(scores, split="metric", names=metrics, rows="method", row_names=list(marks), marks=marks)
-    figure = Figure(f"integration_{title}", panels, 5, {})
+    figure = Figure(f"{name}_{title}", panels, 5, {})
     return score_table(scores, "metric", metrics, results.methods) + album.show(figure)
+
+
+def expression(results: Results, album: Album) -> str:
+    """For each data set and scenario, whether the methods' corrected expression keeps its meaning."""
+    scores = results.of_kind("expression")
+    if not len(scores):
+        return ""
+    parts = [(title, _one_data_set(title, part, results, album, "expression")) for title, part in groups(scores, _DATA)]
+    return (
+        "<p>Mean expression of each cell type at each site, before and after correction: do its genes keep their order "
+        "(<b>expression_spearman</b>, and its worst case), and do the genes that mark the type there still mark it "
+        f"(<b>marker_overlap</b>)? Uncorrected expression would have 1 in all of these.</p>{folded(parts)}"
+    )
 
 
 def difference(results: Results, album: Album) -> str:

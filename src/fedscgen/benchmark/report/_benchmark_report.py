@@ -61,6 +61,7 @@ def write_benchmark_report(folder: str | os.PathLike[str]) -> Path:
 def _fields(results: Results, album: Album) -> dict[str, str]:
     sections = {
         "Integration": integrations.integration(results, album),
+        "Corrected expression": integrations.expression(results, album),
         "Differences to the baseline": integrations.difference(results, album),
         "How well cells mix": integrations.lisi(results, album),
         "Length of training": trainings.tuning(results, album),

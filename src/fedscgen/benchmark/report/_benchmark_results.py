@@ -31,10 +31,15 @@ MEANINGS = {
     "iLISI": "neighbours come from many batches (local inverse Simpson's index)",
     "EBM": "neighbours come from all batches evenly (entropy of batch mixing)",
     "PCR": "the batch explains less of the variance than before correction (principal-component regression)",
+    "expression_spearman": "genes of a type at a site rank by mean expression as they did before correction (Spearman)",
+    "expression_spearman_min": "so they do in the type and site where it is worst",
+    "marker_overlap": "the 20 genes that mark a type at a site still mark it (share)",
     "accuracy": "share of the held-out batch's cells whose type the classifier names correctly",
     "AUC": "how far the classifier ranks a cell's own type above the others; guessing gives 0.5",
 }
-_USUAL_METHODS = ("pca", "harmony", "scvi", "scanvi", "scgen", "fedscgen", "fedscgen-masked", "fedscgen-crypten")
+_USUAL_METHODS = (
+    "pca", "harmony", "scvi", "scanvi", "scgen", "local", "fedscgen", "fedscgen-masked", "fedscgen-crypten",
+)  # fmt: skip
 _TEXTS = (
     "experiment", "kind", "dataset", "scenario", "method", "held_out", "classifier", "metric", "device", "versions",
     "task", "baseline", "error", "log",

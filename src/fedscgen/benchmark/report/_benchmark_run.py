@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _KINDS = {
     "integration": "integration of all batches",
+    "expression": "meaning of corrected expression",
     "tuning": "length of training",
     "batch_out": "one batch left out",
     "classification": "classification of a batch left out",
@@ -126,7 +127,8 @@ def explanations(results: Results) -> str:
         return ""
     rows = "".join(f"<tr><th scope='row'>{name}</th><td>{text(MEANINGS[name])}</td></tr>" for name in names)
     return (
-        "<p>All metrics are scaled so that higher is better, and lie between 0 and 1 (ARI may be slightly negative). "
+        "<p>All metrics are scaled so that higher is better, and lie between 0 and 1 (ARI and rank correlations "
+        "may be negative). "
         f"They say:</p><div class='scroll'><table><tbody>{rows}</tbody></table></div>"
     )
 
