@@ -39,7 +39,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output
 Rounds = Annotated[int | None, typer.Option("--rounds", min=1, help="Rounds of training; the preset's by default.")]
 Epochs = Annotated[
     int | None,
-    typer.Option("--epochs", min=1, help="Epochs that every site trains in a round; the preset's by default."),
+    typer.Option("--epochs", min=1, help="Epochs of every site in a round; the preset's by default."),
 ]
 PresetOption = Annotated[
     Preset, typer.Option("--preset", help="Settings by name; paper: the published network and schedule.")
@@ -196,7 +196,7 @@ def benchmark_run(
         list[str] | None,
         typer.Option(
             metavar="NAME=FILE.h5ad",
-            help="Cells of yours, with obs['batch'] and obs['cell_type'], for every experiment. Repeat it for more files.",
+            help="Your own cells, with obs['batch'] and obs['cell_type'], for every experiment. May be repeated.",
         ),
     ] = None,
     devices: Annotated[str, typer.Option(help="'cpu', or numbers of GPUs with commas between them.")] = "cpu",
