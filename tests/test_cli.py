@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
 from anndata import read_h5ad
@@ -87,6 +88,7 @@ def test_cells_without_a_label_take_part(tmp_path):
     result = run(*command, "--unlabeled-category", "unknown")
     assert result.exit_code == 0, said(result)
     assert "unknown" not in read_h5ad(tmp_path / "out" / "corrected.h5ad").obs["fedscgen_cell_type"].cat.categories
+    assert "unknown" not in (tmp_path / "out" / "report.html").read_text().replace('"unknown"', "")
     cells.obs["cell_type"] = labels.fillna("unknown").replace("unknown", "unclear")
     cells.write_h5ad(tmp_path / "new.h5ad")
     command = [
@@ -102,6 +104,12 @@ def test_cells_without_a_label_take_part(tmp_path):
     obs = read_h5ad(tmp_path / "new_corrected.h5ad").obs
     assert set(obs["fedscgen_cell_type"]) == {"type0", "type1", "type2", "type3"}
     assert "unclear" in set(obs["cell_type"])
+
+
+def test_the_published_settings_have_a_name(file, tmp_path):
+    command = ["simulate", file, "-o", tmp_path / "out", "--preset", "paper", "--rounds", 1, "--epochs", 1]
+    assert run(*command).exit_code == 0
+    assert not any("linear_path" in name for name in np.load(tmp_path / "out" / "model" / "weights.npz").files)
 
 
 def test_an_existing_output_is_kept(file, tmp_path):
@@ -200,6 +208,16 @@ def test_benchmark_runs_reports_and_says_what_failed(file, tmp_path):
     plan = run("benchmark", "run", tmp_path / "spec.toml", "-o", tmp_path / "out", "--dry-run")
     assert plan.exit_code == 0
     assert "1 tasks to run, 1 finished" in said(plan)
+
+
+def test_own_cells_go_with_a_specification(tmp_path, file):
+    command = ["benchmark", "run", "quality", "-o", tmp_path / "out", "--dry-run"]
+    assert "competitors                         6 " in run(*command).output
+    with_own = run(*command, "--data", f"wards={file}", "--data", f"clinics={file}")
+    assert "competitors                         8 " in with_own.output
+    refused = run(*command, "--data", "cells.h5ad")
+    assert refused.exit_code == 2
+    assert "--data cells.h5ad: write NAME=FILE.h5ad" in said(refused)
 
 
 @pytest.mark.parametrize(

@@ -291,9 +291,11 @@ def _simulate_into(folder: Path, adata: AnnData, site_key: str, labels_key: str,
     result.model.save(folder / "model")
     result.history.to_csv(folder / "history.csv", index=False)
     result.ledger.to_csv(folder / "ledger.csv", index=False)
+    labels = result.corrected.obs[labels_key]
+    labelled = labels.notna() & (labels != options.get("unlabeled_category"))
     write_report(
         folder / "report.html",
-        result.corrected,
+        result.corrected[labelled] if not labelled.all() else result.corrected,
         batch_key=site_key,
         labels_key=labels_key,
         history=result.history,
