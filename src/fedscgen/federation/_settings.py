@@ -57,7 +57,7 @@ class FederationSettings:
     """
 
     n_rounds: int = 8
-    n_epochs: int = 2
+    n_epochs: int = 4
     lr: float = 3e-4
     lr_decay: float = 1.0
     batch_size: int = 50

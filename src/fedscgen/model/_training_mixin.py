@@ -89,7 +89,7 @@ class TrainingMixin(UnsupervisedTrainingMixin, BaseModelClass):
 
     def train_local(
         self,
-        max_epochs: int = 2,
+        max_epochs: int = 4,
         *,
         lr: float = 3e-4,
         batch_size: int = 50,

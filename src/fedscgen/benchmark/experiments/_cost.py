@@ -41,8 +41,11 @@ def estimate_seconds(task: Task) -> float | None:
 def _epochs(task: Task, settings: dict[str, Any], n_cells: int) -> float:
     """Passes over the cells."""
     if METHODS[task.method.like].in_rounds or task.method.like == "local":
-        n_rounds = task.n_rounds or settings.get("n_rounds", 8)
-        return n_rounds * (task.n_epochs or settings.get("n_epochs", 2))
+        from fedscgen.federation import FederationSettings
+
+        default = FederationSettings.from_preset(settings.get("preset", "default"))
+        n_rounds = task.n_rounds or settings.get("n_rounds", default.n_rounds)
+        return n_rounds * (task.n_epochs or settings.get("n_epochs", default.n_epochs))
     if task.method.like in _BATCH_SIZE:
         return settings.get("max_epochs") or min(400, 8e6 / n_cells)
     return settings.get("max_epochs", 100) if task.method.like == "scgen" else 0
