@@ -98,7 +98,7 @@ def test_the_paper_is_the_published_grid():
     assert "MouseBrain" not in secure.data
     assert len(secure.data) == 7
     assert (tuning.n_rounds, tuning.n_epochs) == (10, tuple(range(1, 11)))
-    assert spec.methods["fedscgen-crypten"].settings == {"n_rounds": 8, "n_epochs": 2, "embedding": "reencoded"}
+    assert spec.methods["fedscgen-crypten"].settings == {"preset": "paper", "embedding": "reencoded"}
 
 
 @pytest.mark.parametrize(

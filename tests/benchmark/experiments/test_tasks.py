@@ -118,8 +118,9 @@ def test_data_that_are_not_there_are_named_before_anything_runs(read, text, mess
 def test_a_dry_run_counts_files_of_the_user(tmp_path):
     make_adata().write_h5ad(tmp_path / "cells.h5ad")
     text = describe_plan("quality", tmp_path / "nowhere", extra_data={"mine": tmp_path / "cells.h5ad"})
-    n_tasks = sum(len(e.methods) * len(e.seeds) * (len(e.data) + 1) for e in read_spec("quality").experiments)
-    assert f"{n_tasks} tasks to run" in text
+    spec = read_spec("quality", extra_data={"mine": tmp_path / "cells.h5ad"})
+    assert {"mine"} < set(spec.experiments[0].data)
+    assert f"{len(unique_tasks(plan(spec)))} tasks to run" in text
     with pytest.raises(SpecError, match=r"\[data.mine\] file .*no.h5ad can't be read"):
         describe_plan("quality", tmp_path / "nowhere", extra_data={"mine": tmp_path / "no.h5ad"})
 
