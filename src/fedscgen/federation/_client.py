@@ -65,8 +65,8 @@ class Client:
     accelerator
         Where to train, as Lightning names it: ``"cpu"``, ``"gpu"``, ``"auto"``.
     **correction
-        Passed to :meth:`fedscgen.model.FedSCGEN.correct`: ``shrink``, ``unlabeled``, ``expression``, ``reencode``,
-        ``batch_size``.
+        Passed to :meth:`fedscgen.model.FedSCGEN.correct`: ``shrink``, ``unlabeled``, ``expression``, ``denoise``,
+        ``reencode``, ``batch_size``.
 
     Attributes
     ----------
