@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
+from fedscgen.model._data import dense_chunks
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -54,16 +56,14 @@ def _changes(
     latent: np.ndarray, shifted: np.ndarray, decode: Callable[[np.ndarray], np.ndarray], chunk_size: int
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield rows and what their shifts change in them, but for chunks of which no cell moves."""
-    moving = (shifted != latent).any(axis=1)
-    for start in range(0, len(latent), chunk_size):
-        rows = slice(start, min(start + chunk_size, len(latent)))
-        moves = moving[rows]
-        if not moves.any():
-            continue
-        before = decode(latent[rows][moves])
-        change = np.zeros((len(moves), before.shape[1]), dtype=np.float32)
-        change[moves] = decode(shifted[rows][moves]) - before
-        yield rows, change
+    for rows, after in dense_chunks(shifted, None, chunk_size):
+        before = latent[rows]
+        moves = (after != before).any(axis=1)
+        if moves.any():
+            moved = decode(after[moves]) - decode(before[moves])
+            change = np.zeros((len(moves), moved.shape[1]), dtype=np.float32)
+            change[moves] = moved
+            yield rows, change
 
 
 def _added(own: np.ndarray, change: np.ndarray) -> np.ndarray:
