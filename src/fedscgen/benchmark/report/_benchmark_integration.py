@@ -43,17 +43,20 @@ def integration(results: Results, album: Album) -> str:
 
 
 def _summary(scores: pd.DataFrame, results: Results, album: Album) -> str:
-    """Totals of every method, of all experiments together; a panel a data set."""
+    """Totals of all methods: a figure for each experiment, and in it a panel for each data set."""
     totals = scores[scores["metric"] == "total"]
-    titled = [part.assign(data=title) for title, part in groups(totals, ["dataset", "scenario"])]
-    if not titled:
-        return ""
+    return "".join(_summary_of(title, part, results, album) for title, part in groups(totals, ["experiment"]))
+
+
+def _summary_of(title: str, totals: pd.DataFrame, results: Results, album: Album) -> str:
+    titled = [part.assign(data=name) for name, part in groups(totals, ["dataset", "scenario"])]
     import pandas as pd
 
     together, marks = pd.concat(titled), results.marks_of(totals)
     names = list(dict.fromkeys(together["data"]))
     panels = dot_panels(together, split="data", names=names, rows="method", row_names=list(marks), marks=marks)
-    return f"<div class='part'><h3>Total by data set</h3>{album.show(Figure('summary', panels, 3, {}))}</div>"
+    figure = album.show(Figure(f"summary_{title}" if title else "summary", panels, 4, {}))
+    return f"<div class='part'><h3>Total by data set{f', {text(title)}' if title else ''}</h3>{figure}</div>"
 
 
 def _overview(scores: pd.DataFrame, results: Results) -> str:
