@@ -8,7 +8,7 @@ import pytest
 from mudata import MuData
 
 from cells import SMALL, make_adata
-from fedscgen.model import CheckpointError, FedSCGEN
+from fedscgen.model import CheckpointError, FedSCGEN, read_model, write_model
 
 
 def test_a_loaded_model_does_what_the_saved_one_did(trained, adata, tmp_path):
@@ -140,3 +140,16 @@ def test_damaged_and_foreign_folders_are_refused(trained, adata, tmp_path, spoil
     spoil(tmp_path / "model")
     with pytest.raises(CheckpointError, match=re.escape(message)):
         FedSCGEN.load(tmp_path / "model", adata.copy())
+
+
+
+def test_those_without_cells_write_what_a_site_loads(trained, tmp_path):
+    trained.save(tmp_path / "model")
+    saved = read_model(tmp_path / "model")
+    write_model(tmp_path / "again", saved)
+    loaded = FedSCGEN.load(tmp_path / "again", trained.adata.copy())
+    for name, array in trained.get_weights().items():
+        np.testing.assert_array_equal(loaded.get_weights()[name], array)
+    assert loaded.genes == trained.genes
+    with pytest.raises(FileExistsError, match="choose another folder"):
+        write_model(tmp_path / "again", saved)

@@ -2,6 +2,6 @@
 
 from fedscgen.model._model import FedSCGEN
 from fedscgen.model._module import FedVAE
-from fedscgen.model._save_load import CheckpointError
+from fedscgen.model._save_load import CheckpointError, SavedModel, read_model, write_model
 
-__all__ = ["CheckpointError", "FedSCGEN", "FedVAE"]
+__all__ = ["CheckpointError", "FedSCGEN", "FedVAE", "SavedModel", "read_model", "write_model"]

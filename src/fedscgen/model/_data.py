@@ -35,6 +35,11 @@ class DataKeys:
         """What :meth:`fedscgen.model.FedSCGEN.setup_anndata` takes."""
         return {name: value for name, value in vars(self).items() if name != "modality"}
 
+    def of_saved(self) -> dict[str, str | None]:
+        """What a saved model tells of it; what only some data have is left out of those that haven't."""
+        optional = ("modality", "unlabeled_category")
+        return {name: value for name, value in vars(self).items() if name not in optional or value is not None}
+
     def modality_of(self, adata: AnnData | MuData) -> AnnData:
         """The AnnData itself, or the MuData's modality with the expression."""
         if not isinstance(adata, MuData):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from fedscgen._types import References
 from fedscgen.model._data import DataKeys, gene_columns
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Self
 
     from anndata import AnnData
@@ -25,11 +27,82 @@ if TYPE_CHECKING:
     from fedscgen._types import NamedArrays
 
 _FORMAT = "fedscgen model 1"
+_REMEDY = "choose another folder or set overwrite=True"
 _MODEL, _WEIGHTS, _ADATA, _MDATA = "model.json", "weights.npz", "adata.h5ad", "mdata.h5mu"
 
 
 class CheckpointError(ValueError):
     """A folder that holds no model of this package, or a damaged one."""
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """What a folder holds of a model.
+
+    Parameters
+    ----------
+    weights
+        By name.
+    genes
+        The model's genes, in its order.
+    references
+        Where each shared cell type belongs; ``None`` if none are known.
+    model
+        Keyword arguments of :class:`FedSCGEN`.
+    setup
+        Where the data are expected, as :class:`~fedscgen.model._data.DataKeys` takes them.
+    """
+
+    weights: NamedArrays
+    genes: list[str]
+    references: References | None
+    model: Mapping[str, Any]
+    setup: Mapping[str, str | None] = field(default_factory=lambda: DataKeys(batch_key=None).of_saved())
+
+
+def write_model(dir_path: str | Path, saved: SavedModel, overwrite: bool = False) -> None:
+    """Write what :meth:`FedSCGEN.load` reads, for those who hold no cells, such as a federation's coordinator.
+
+    Parameters
+    ----------
+    dir_path
+        The folder to make; it appears only when it is complete.
+    saved
+        The model.
+    overwrite
+        Replace a folder that exists.
+
+    Raises
+    ------
+    FileExistsError
+        The folder exists and ``overwrite`` is not set.
+    """
+    with replacing(Path(dir_path), overwrite=overwrite, remedy=_REMEDY) as folder:
+        _write(folder, saved)
+
+
+def read_model(dir_path: str | Path) -> SavedModel:
+    """Read a model without any cells.
+
+    Parameters
+    ----------
+    dir_path
+        A folder that :meth:`FedSCGEN.save` or :func:`write_model` wrote.
+
+    Raises
+    ------
+    CheckpointError
+        The folder holds no model of this package, or a damaged one.
+    """
+    description, weights = _read(Path(dir_path))
+    references = description["references"]
+    return SavedModel(
+        weights=weights,
+        genes=description["genes"],
+        references=None if references is None else References.from_json(references),
+        model=description["model"],
+        setup=description["setup"],
+    )
 
 
 class SaveLoadMixin(BaseModelClass):
@@ -55,11 +128,8 @@ class SaveLoadMixin(BaseModelClass):
         FileExistsError
             The folder exists and ``overwrite`` is not set.
         """
-        remedy = "choose another folder or set overwrite=True"
-        with replacing(Path(dir_path), overwrite=overwrite, remedy=remedy) as folder:
-            folder.mkdir()
-            (folder / _MODEL).write_text(json.dumps(self._description(), indent=1), encoding="utf-8")
-            np.savez(folder / _WEIGHTS, **self.get_weights())
+        with replacing(Path(dir_path), overwrite=overwrite, remedy=_REMEDY) as folder:
+            _write(folder, self._saved())
             if save_anndata:
                 self.adata.write(folder / (_MDATA if isinstance(self.adata, MuData) else _ADATA))
 
@@ -86,16 +156,15 @@ class SaveLoadMixin(BaseModelClass):
             A key or genes are missing, or no data was given or saved.
         """
         folder = Path(dir_path)
-        description, weights = _read(folder)
-        setup = DataKeys(**{**description["setup"], **keys})
-        adata = cls._set_up(_saved_data(folder) if adata is None else adata, setup, description["genes"])
-        model = cls(adata, **description["model"])
+        saved = read_model(folder)
+        setup = DataKeys(**{**saved.setup, **keys})
+        adata = cls._set_up(_saved_data(folder) if adata is None else adata, setup, saved.genes)
+        model = cls(adata, **saved.model)
         try:
-            model.load_weights(weights)
+            model.load_weights(saved.weights)
         except ValueError as error:
             raise CheckpointError(f"{folder / _WEIGHTS} does not fit {_MODEL}: {error}") from error
-        if description["references"] is not None:
-            model.references = References.from_json(description["references"])
+        model.references = saved.references
         return model
 
     @classmethod
@@ -114,19 +183,28 @@ class SaveLoadMixin(BaseModelClass):
         cls.setup_mudata(adata, **vars(keys))
         return adata
 
-    def _description(self) -> dict[str, Any]:
-        return {
-            "format": _FORMAT,
-            "fedscgen": version("fedscgen"),
-            "model": self.init_params_["non_kwargs"],
-            "setup": {
-                name: value
-                for name, value in vars(self.keys).items()
-                if name not in ("modality", "unlabeled_category") or value is not None
-            },
-            "genes": self.genes,
-            "references": None if self.references is None else self.references.to_json(),
-        }
+    def _saved(self) -> SavedModel:
+        return SavedModel(
+            weights=self.get_weights(),
+            genes=self.genes,
+            references=self.references,
+            model=self.init_params_["non_kwargs"],
+            setup=self.keys.of_saved(),
+        )
+
+
+def _write(folder: Path, saved: SavedModel) -> None:
+    folder.mkdir()
+    description = {
+        "format": _FORMAT,
+        "fedscgen": version("fedscgen"),
+        "model": dict(saved.model),
+        "setup": dict(saved.setup),
+        "genes": saved.genes,
+        "references": None if saved.references is None else saved.references.to_json(),
+    }
+    (folder / _MODEL).write_text(json.dumps(description, indent=1), encoding="utf-8")
+    np.savez(folder / _WEIGHTS, **saved.weights)  # type: ignore[arg-type]
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], NamedArrays]:
