@@ -82,11 +82,21 @@ class MaskedContributor:
     reveal_counts
         Take part in finding the dominant sites, which shows the coordinator this site's counts, and its means of the
         cell types it dominates.
+    min_sites
+        Fewest sites in any sum that this site contributes to, whatever the coordinator's threshold.
+
+    Raises
+    ------
+    ValueError
+        ``min_sites`` is below 2: a sum over one site is that site's term.
     """
 
-    def __init__(self, site: str, *, reveal_counts: bool = False) -> None:
+    def __init__(self, site: str, *, reveal_counts: bool = False, min_sites: int = 2) -> None:
+        if min_sites < 2:
+            raise ValueError(f"min_sites={min_sites}: at least 2, as a sum over one site is that site's term")
         self.site = site
         self.reveal_counts = reveal_counts
+        self.min_sites = min_sites
         self._stage: _Advertised | _Shared | _Contributed | None = None
         self._begun: set[RoundId] = set()
 
@@ -96,7 +106,7 @@ class MaskedContributor:
         Raises
         ------
         AggregationError
-            The message is malformed, out of order or replayed, or asks for what would unmask a single site.
+            The message is malformed, out of order or replayed, or asks for a sum over fewer than ``min_sites`` sites.
         """
         stages: dict[str, Callable[[Message], Message]] = {
             KEYS: self._advertise_keys,
@@ -117,7 +127,8 @@ class MaskedContributor:
         Raises
         ------
         AggregationError
-            The round's keys have been used, a value can't be encoded, or the task belongs to no masked round.
+            The round's keys have been used, a value can't be encoded, the task belongs to no masked round, or fewer
+            than ``min_sites`` sites are left in it.
         """
         if MASKING not in task.meta:
             raise AggregationError(f"site {self.site!r} contributes masked only: run the task with a MaskedAggregator")
@@ -208,15 +219,19 @@ class MaskedContributor:
         return stage
 
     def _members(self, sites: Sequence[str], *, among: Sequence[str], threshold: int) -> tuple[str, ...]:
-        """Check a list of sites: this one in it, each once and known, no fewer than the threshold."""
+        """Check a list of sites: this one in it, each once and known, no fewer than it or the threshold demands."""
         if len(set(sites)) != len(sites) or not set(sites) <= set(among) or self.site not in sites:
             raise AggregationError(
                 f"site {self.site!r} refuses the sites {list(sites)}: "
                 f"they must include it, each once, and be among {list(among)}"
             )
-        if len(sites) < max(2, threshold):
+        if len(sites) < self.min_sites:
             raise AggregationError(
-                f"site {self.site!r} refuses a sum over {len(sites)} sites: the threshold is {max(2, threshold)}"
+                f"site {self.site!r} refuses a sum over {len(sites)} sites: its own min_sites is {self.min_sites}"
+            )
+        if len(sites) < threshold:
+            raise AggregationError(
+                f"site {self.site!r} refuses a sum over {len(sites)} sites: the threshold is {threshold}"
             )
         return tuple(sites)
 
