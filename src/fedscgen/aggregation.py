@@ -120,6 +120,18 @@ class ServerOptimizer:
             for name, mean in average.items()
         }
 
+    @property
+    def state(self) -> tuple[int, NamedArrays, NamedArrays]:
+        """What the next step builds on besides the weights: steps so far, and first and second moments by name.
+
+        Set it to go on where an optimizer of the same kind was.
+        """
+        return self._n_steps, dict(self._first), dict(self._second)
+
+    @state.setter
+    def state(self, state: tuple[int, NamedArrays, NamedArrays]) -> None:
+        self._n_steps, self._first, self._second = state
+
     def _moved(self, name: str, weights: Mapping[str, np.ndarray], mean: np.ndarray) -> np.ndarray:
         change = mean - weights[name]
         if self._kind == "momentum":

@@ -155,11 +155,5 @@ def test_a_masked_federation_survives_a_site_that_dies_at_any_question(last):
     ]
     settings = FederationSettings(n_rounds=2, n_epochs=1, model=SMALL, reference="mean")
     server = Server(Unreliable(clients, "site1", last), aggregator, settings)
-    in_references = 38 <= last < 42
-    if in_references:
-        with pytest.raises(AggregationError, match=r"missing: site1.*nothing was opened"):
-            server.run()
-        assert all(client.corrected is None for client in clients)
-    else:
-        server.run()
-        assert [client.corrected is not None for client in clients] == [True, last >= 43, True, True]
+    server.run()
+    assert [client.corrected is not None for client in clients] == [True, last >= 43, True, True]

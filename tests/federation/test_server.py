@@ -1,12 +1,14 @@
 """Server and clients over a transport on which sites fall silent."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from cells import SMALL
+from cells import SMALL, make_adata
 from fedscgen._types import Message
 from fedscgen.federation import Client, FederationSettings, InProcessTransport, Server, SiteError
-from fedscgen.secure import AggregationError, PlainAggregator
+from fedscgen.secure import AggregationError, PlainAggregator, make_aggregator
 
 SETTINGS = FederationSettings(n_rounds=2, n_epochs=1, model=SMALL)
 
@@ -55,22 +57,135 @@ def test_a_type_left_to_one_site_is_not_opened(adata):
     assert "type0" not in server.references.labels
 
 
-def test_a_site_that_falls_silent_at_the_references_stops_them(adata):
-    for kind in ("mean", "dominant"):
-        server, clients = federation(
-            adata, {"site1": 11}, FederationSettings(n_rounds=2, n_epochs=1, model=SMALL, reference=kind)
-        )
-        with pytest.raises(
-            AggregationError, match="no answer to the task 'cell type means' from site1: nothing was op"
-        ):
-            server.run()
-        assert all(client.corrected is None for client in clients)
+class Absent(InProcessTransport):
+    """Sites are away at some of the questions of a kind, counted from 1."""
+
+    def __init__(self, clients, absences):
+        super().__init__(clients)
+        self.absences = absences
+        self.asked = []
+
+    def ask(self, messages):
+        (kind,) = {message.kind for message in messages.values()}
+        self.asked.append((kind, *messages))
+        n_asked = sum(asked[0] == kind for asked in self.asked)
+        away = [site for site, absence in self.absences.items() if (kind, n_asked) in absence]
+        yield from super().ask({site: message for site, message in messages.items() if site not in away})
+
+    def asked_for(self, kind):
+        """Whom each question of a kind went to."""
+        return [sites for asked, *sites in self.asked if asked == kind]
+
+
+def with_absences(adata, absences, settings=SETTINGS, secure="plain"):
+    aggregator = make_aggregator(secure, 3)
+    sites = adata.obs["batch"].cat.categories
+    clients = [Client(s, adata[adata.obs["batch"] == s].copy(), aggregator.contributor(s)) for s in sites]
+    transport = Absent(clients, absences)
+    return Server(transport, aggregator, settings), transport, clients
+
+
+@pytest.mark.parametrize("secure", ["plain", "masked"])
+def test_a_site_that_returns_takes_part_again(adata, secure):
+    if secure == "masked":
+        pytest.importorskip("cryptography", reason="needs the extra fedscgen[masked]")
+    settings = replace(SETTINGS, n_rounds=3, reference="mean")
+    server, transport, clients = with_absences(adata, {"site1": [("model weights", 2)]}, settings, secure)
+    rounds = []
+    server.run(on_round=lambda round_, weights: rounds.append(server.sites))
+    everyone = ["site0", "site1", "site2"]
+    assert rounds == [everyone, ["site0", "site2"], everyone]
+    assert transport.asked_for("model weights") == [everyone] * 3
+    assert sorted({row["round"] for row in clients[1].history}) == [1, 3]
+    assert transport.asked_for("cell type means") == [everyone]
+    assert all(client.corrected is not None for client in clients)
+
+
+def test_a_site_that_missed_the_references_corrects_its_cells(adata):
+    server, _, clients = with_absences(adata, {"site1": [("cell type means", 1)]})
+    server.run()
+    assert server.sites == ["site0", "site1", "site2"]
+    assert all(np.isfinite(client.corrected.obsm["X_fedscgen"]).all() for client in clients)
+
+
+@pytest.mark.parametrize("kind", ["settings", "genes and cell types"])
+def test_a_site_that_misses_the_set_up_stays_out(adata, kind):
+    server, transport, clients = with_absences(adata, {"site1": [(kind, 1)]})
+    server.run()
+    assert transport.asked_for("model weights") == [["site0", "site2"]] * 2
+    assert transport.asked_for("final weights and references") == [["site0", "site2"]]
+    assert clients[1].corrected is None
+
+
+@pytest.mark.parametrize("kind", ["mean", "dominant"])
+def test_references_without_a_missing_site_are_those_of_the_others_alone(adata, kind):
+    """Only site0 is left with type0 once site1 is gone, so its mean isn't opened."""
+    adata.obs["cell_type"] = adata.obs["cell_type"].astype(str)
+    adata.obs.loc[(adata.obs["batch"] == "site2") & (adata.obs["cell_type"] == "type0"), "cell_type"] = "type1"
+    server, transport, clients = with_absences(
+        adata, {"site1": [("cell type means", 1)]}, replace(SETTINGS, reference=kind)
+    )
+    server.run()
+    assert transport.asked_for("cell type means") == [["site0", "site1", "site2"], ["site0", "site2"]]
+    assert server.references.labels == ("type1", "type2", "type3")
+    stats = [client.model.get_label_stats() for client in (clients[0], clients[2])]
+    labels = [[s.labels.index(label) for label in server.references.labels] for s in stats]
+    counts, means = (
+        np.stack([getattr(s, name)[0][rows] for s, rows in zip(stats, labels, strict=True)])
+        for name in ("counts", "means")
+    )  # of two sites: (2, L), (2, L, n_latent)
+    expected = (
+        np.average(means, axis=0, weights=np.broadcast_to(counts[..., None], means.shape))
+        if kind == "mean"
+        else means[counts.argmax(axis=0), np.arange(counts.shape[1])]
+    )
+    np.testing.assert_allclose(server.references.means, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["mean", "dominant"])
+def test_references_of_two_sites_end_when_one_falls_silent(kind):
+    adata = make_adata(n_batches=2)
+    server, _, clients = with_absences(adata, {"site1": [("cell type means", 1)]}, replace(SETTINGS, reference=kind))
+    with pytest.raises(AggregationError, match="no answer to the task 'cell type means' from site1: nothing was op"):
+        server.run()
+    assert all(client.corrected is None for client in clients)
+
+
+def test_an_error_that_is_not_for_missing_sites_ends_the_references(adata):
+    server, transport, (_, client, _) = with_absences(adata, {}, replace(SETTINGS, reference="mean"))
+    answer = client._contributor.contribute
+    client._contributor.contribute = lambda term, task: (
+        Message("nothing") if task.kind == "cell type means" else answer(term, task)
+    )
+    with pytest.raises(AggregationError, match="site 'site1' does not fit"):
+        server.run()
+    assert len(transport.asked_for("cell type means")) == 1
 
 
 def test_without_any_site_left_the_federation_ends(adata):
     server, _ = federation(adata, {"site0": 3, "site1": 3, "site2": 3})
-    with pytest.raises(SiteError, match="no site is left"):
+    with pytest.raises(SiteError, match=r"0 of 3 sites are left \(none\), and min_sites=1: begin again when enough"):
         server.run()
+
+
+@pytest.mark.parametrize("kind", ["genes and cell types", "settings", "model weights", "cell type means"])
+def test_with_fewer_than_the_fewest_sites_the_federation_ends(adata, kind):
+    server, _, clients = with_absences(adata, {"site1": [(kind, 1)]}, replace(SETTINGS, min_sites=3))
+    with pytest.raises(SiteError, match=r"2 of 3 sites are left \(site0, site2\), and min_sites=3"):
+        server.run()
+    assert all(client.corrected is None for client in clients)
+
+
+def test_a_federation_of_too_few_sites_does_not_begin(adata):
+    server, transport, _ = with_absences(adata, {}, replace(SETTINGS, min_sites=4))
+    with pytest.raises(SiteError, match=r"3 of 3 sites are left .*, and min_sites=4"):
+        server.run()
+    assert not transport.asked
+
+
+def test_a_federation_needs_at_least_one_site():
+    with pytest.raises(ValueError, match="min_sites=0: must be above 0"):
+        FederationSettings(min_sites=0)
 
 
 def test_a_client_without_settings_refuses_to_train(adata):

@@ -2,6 +2,7 @@
 
 from fedscgen.federation._client import Client
 from fedscgen.federation._ledger import PrivacyLedger
+from fedscgen.federation._policy import PolicyError, SitePolicy
 from fedscgen.federation._server import Server
 from fedscgen.federation._settings import FederationSettings
 from fedscgen.federation._simulate import SimulationResult, simulate
@@ -11,10 +12,12 @@ __all__ = [
     "Client",
     "FederationSettings",
     "InProcessTransport",
+    "PolicyError",
     "PrivacyLedger",
     "Server",
     "SimulationResult",
     "SiteError",
+    "SitePolicy",
     "Transport",
     "simulate",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from fedscgen._types import Message, References, check_choice
 from fedscgen.aggregation import site_weight, to_summable
 from fedscgen.correction import NoSharedLabelError, Unlabeled, align_labels, merge_references
 from fedscgen.federation._ledger import PrivacyLedger
+from fedscgen.federation._padding import padded_copy, unpadded
+from fedscgen.federation._policy import LabelNames
 from fedscgen.federation._protocol import (
     COMPONENTS,
     CORRECT,
@@ -27,12 +30,13 @@ from fedscgen.federation._protocol import (
     VALIDATION_LOSS,
 )
 from fedscgen.model import FedSCGEN
+from fedscgen.model._correction_mixin import CORRECTED_LAYER
 from fedscgen.model._data import DataKeys, check_data, working_copy
 from fedscgen.principal_components import BASIS
 from fedscgen.secure import Contribution
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from anndata import AnnData
 
@@ -64,6 +68,12 @@ class Client:
         mean of one cell is that cell.
     accelerator
         Where to train, as Lightning names it: ``"cpu"``, ``"gpu"``, ``"auto"``.
+    label_salt
+        A secret that all sites share. Cell types then leave the site as keyed hashes (HMAC-SHA256) instead of names.
+        Who holds the salt can guess names and compare their hashes; who doesn't, such as the coordinator, can't, and
+        sees only how many types a site reports and which ones others report too. ``None``: they travel by name.
+    ledger
+        Where every message is recorded; ``None`` begins a new ledger.
     **correction
         Passed to :meth:`fedscgen.model.FedSCGEN.correct`: ``shrink``, ``unlabeled``, ``expression``, ``denoise``,
         ``reencode``, ``batch_size``.
@@ -71,7 +81,8 @@ class Client:
     Attributes
     ----------
     model
-        The site's model, once the federation has agreed on its settings.
+        The site's model, once the federation has agreed on its settings. In its references, once the federation has
+        finished, types that the site knows have the site's own names.
     corrected
         The site's corrected cells, once the federation has finished.
     history
@@ -97,6 +108,8 @@ class Client:
         unlabeled_category: str | None = None,
         min_cells: int = 5,
         accelerator: str = "auto",
+        label_salt: str | None = None,
+        ledger: PrivacyLedger | None = None,
         **correction: Any,
     ) -> None:
         if labels_key is None:
@@ -108,9 +121,10 @@ class Client:
         self.model: FedSCGEN | None = None
         self.corrected: AnnData | None = None
         self.history: list[dict[str, Any]] = []
-        self.ledger = PrivacyLedger()
+        self.ledger = PrivacyLedger() if ledger is None else ledger
         self._adata = adata
         self._keys = DataKeys(batch_key, labels_key, layer, unlabeled_category=unlabeled_category)
+        self._names = LabelNames(label_salt)
         self._contributor = contributor
         self._min_cells = min_cells
         self._accelerator = accelerator
@@ -146,6 +160,20 @@ class Client:
         steps = {DESCRIBE: self._describe, SET_UP: self._set_up, CORRECT: self._correct}
         return steps[message.kind](message) if message.kind in steps else self._contributor.answer(message)
 
+    def resume(self, message: Message) -> None:
+        """Do again what a set-up message asked for, after the site's process was restarted.
+
+        Nothing is answered or entered into the ledger. The site's random numbers begin anew; its history does too.
+
+        Raises
+        ------
+        ValueError
+            It is no set-up message.
+        """
+        if message.kind != SET_UP:
+            raise ValueError(f"a site resumes from a message of kind {SET_UP!r}, not {message.kind!r}")
+        self._set_up(message)
+
     def close(self) -> None:
         """Free the working copy, which scvi-tools would keep for good."""
         if self.model is not None:
@@ -167,14 +195,17 @@ class Client:
         counts = np.zeros((len(batches.categories), len(labels.categories)), dtype=int)
         labelled = labels.codes >= 0
         np.add.at(counts, (batches.codes[labelled], labels.codes[labelled]), 1)
-        reported = labels.categories[(counts >= self._min_cells).any(axis=0)]
-        return Message(DESCRIBE, {"genes": [str(g) for g in self._adata.var_names], "labels": list(reported)})
+        # sorted, as the order of the names would tell something of them
+        reported = sorted(map(self._names.on_the_wire, labels.categories[(counts >= self._min_cells).any(axis=0)]))
+        genes = [str(name) for name in self._adata.var_names]
+        return Message(DESCRIBE, {"genes": genes, "labels": reported, "hashed": self._names.hashed})
 
     def _set_up(self, message: Message) -> Message:
         """Build the model on the genes that the sites agreed on."""
         self._settings = dict(message.meta)
         self._randomness = _Randomness(int(message.meta["seed"]))
-        working = working_copy(self._adata, self._keys, message.meta["genes"])
+        copied = padded_copy if message.meta.get("genes_kind") == "union" else working_copy
+        working = copied(self._adata, self._keys, message.meta["genes"])
         with self._randomness.in_use(), _warned_before():
             FedSCGEN.setup_anndata(working, **self._keys.of_anndata())
             self.model = FedSCGEN(working, **message.meta["model"])
@@ -210,7 +241,7 @@ class Client:
 
     def _contribute_means(self, message: Message) -> Contribution:
         """Counts and mean latent vectors of the asked cell types, from batches with enough cells of them."""
-        stats = align_labels(self._load(message).get_label_stats(), message.meta["labels"])
+        stats = align_labels(self._load(message).get_label_stats(), self._own_names(message.meta["labels"]))
         counts = np.where(stats.counts >= self._min_cells, stats.counts, 0).astype(np.float64)  # (B, L)
         if message.meta["reference"] == "mean":
             sums = np.einsum("bl,bld->ld", counts, stats.means)
@@ -222,11 +253,21 @@ class Client:
     def _correct(self, message: Message) -> Message:
         """Correct this site's cells; types that no other site holds are aligned among the site's own batches."""
         model = self._load(message)
-        model.references = References.from_json(message.meta["references"])
+        sent = References.from_json(message.meta["references"])
+        model.references = replace(sent, labels=tuple(self._own_names(sent.labels)))
         references = self._with_own(model.references, model)
         with _warned_before():
-            self.corrected = model.correct(self._adata, references=references, **self._correction)
+            self.corrected = self._corrected(model, references)
         return Message(CORRECT, {"done": True})
+
+    def _corrected(self, model: FedSCGEN, references: References) -> AnnData:
+        if set(model.genes) <= set(self._adata.var_names):
+            return model.correct(self._adata, references=references, **self._correction)
+        on_all_genes = model.correct(references=references, **self._correction)
+        return unpadded(self._adata, on_all_genes, self._correction.get("expression", CORRECTED_LAYER))
+
+    def _own_names(self, labels: Iterable[str]) -> list[str]:
+        return self._names.at_the_site(labels, self._keys.labels_of(self._adata).categories)
 
     def _with_own(self, references: References, model: FedSCGEN) -> References:
         """Add references of the site's own choice for types that only its batches share."""
@@ -238,9 +279,9 @@ class Client:
             return references
 
     def _load(self, message: Message) -> FedSCGEN:
-        """Load the weights that come with a message."""
+        """Load the weights that come with a message; a model that has no statistics of its own yet takes all."""
         model = self._ready_model()
-        model.load_weights(message.arrays, self._settings["batchnorm"])
+        model.load_weights(message.arrays, self._settings["batchnorm"] if model.is_trained_ else "pooled")
         return model
 
     def _ready_model(self) -> FedSCGEN:

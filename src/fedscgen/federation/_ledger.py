@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from fedscgen._types import Message
 
@@ -16,29 +18,46 @@ UNPROTECTED = "none"
 
 
 class PrivacyLedger:
-    """Records every message of one site as it crosses the wire."""
+    """Records every message of one site as it crosses the wire.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    path
+        CSV file that every row is appended to as well, so that what left a site is on record even if its process
+        dies the next moment. Rows of earlier processes stay in it. ``None``: no file.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
         self._rows: list[dict[str, Any]] = []
+        self._path = path
 
     def record(self, sender: str, receiver: str, message: Message, n_bytes: int) -> None:
-        """Add a message of ``n_bytes`` bytes. What doesn't say how it is protected counts as not protected."""
-        self._rows.append(
-            {
-                "round": message.meta.get("round"),
-                "sender": sender,
-                "receiver": receiver,
-                "kind": message.kind,
-                "shape": _shape(message),
-                "bytes": n_bytes,
-                "protection": message.meta.get("protection", UNPROTECTED),
-            }
-        )
+        """Add a message of ``n_bytes`` bytes. What doesn't say how it is protected counts as not protected.
+
+        Raises
+        ------
+        OSError
+            The file can't be written.
+        """
+        row = {
+            "round": message.meta.get("round"),
+            "sender": sender,
+            "receiver": receiver,
+            "kind": message.kind,
+            "shape": _shape(message),
+            "bytes": n_bytes,
+            "protection": message.meta.get("protection", UNPROTECTED),
+        }
+        if self._path is not None:
+            _append(self._path, row)
+        self._rows.append(row)
 
     def to_frame(self) -> pd.DataFrame:
-        """All messages in order: columns ``round`` (from 1; missing outside training), ``sender``, ``receiver``,
-        ``kind``, ``shape``, ``bytes`` and ``protection``.
-        """  # noqa: D205
+        """All messages that this ledger has recorded, in order.
+
+        Columns: ``round`` (from 1; missing outside training), ``sender``, ``receiver``, ``kind``, ``shape``, ``bytes``
+        and ``protection``.
+        """
         return as_frame(self._rows)
 
 
@@ -50,6 +69,15 @@ def joined(ledgers: Iterable[PrivacyLedger]) -> pd.DataFrame:
 def as_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """Rows as a frame with the ledger's columns and types."""
     return pd.DataFrame(rows, columns=COLUMNS).astype({"round": "Int64", "bytes": "int64"})
+
+
+def _append(path: Path, row: dict[str, Any]) -> None:
+    """Write a row, below a header if the file is new; it has left the process when this returns."""
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        if file.tell() == 0:
+            writer.writeheader()
+        writer.writerow(row)
 
 
 def _shape(message: Message) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +11,8 @@ import torch
 
 from fedscgen._types import Message, NamedArrays, References
 from fedscgen.aggregation import ServerOptimizer, check_update, from_sums
-from fedscgen.correction import NoSharedLabelError
+from fedscgen.federation._agreement import agreed_genes, all_hash, shared_labels
+from fedscgen.federation._checkpoint import Checkpoint, settings_as_json
 from fedscgen.federation._protocol import (
     COMPONENTS,
     CORRECT,
@@ -26,8 +26,11 @@ from fedscgen.federation._protocol import (
 from fedscgen.federation._transport import SiteError
 from fedscgen.model import FedVAE
 from fedscgen.principal_components import BASIS, find_principal_components
+from fedscgen.secure import AggregationError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from fedscgen.correction import ReferenceKind
     from fedscgen.federation._settings import FederationSettings
     from fedscgen.federation._transport import Transport
@@ -59,9 +62,12 @@ class Server:
     Attributes
     ----------
     sites
-        Sites that have answered every question so far. One that misses an answer takes no further part.
+        Sites that have answered every question since training's last round, the references or the correction began.
+        One that misses an answer is asked again when the next of these begins; one that doesn't answer the first two
+        questions, for genes and cell types and with the settings, stays out.
     genes
-        Genes that all sites hold, in the first site's order.
+        Genes that all sites hold, in the first site's order; or those that any holds, in the same order and then in
+        that of the sites that add them.
     labels
         Cell types that at least two sites report, sorted.
     weights
@@ -74,6 +80,7 @@ class Server:
 
     def __init__(self, transport: Transport, aggregator: Aggregator, settings: FederationSettings) -> None:
         self.sites = list(transport.sites)
+        self._members = self.sites
         self.genes: list[str] = []
         self.labels: list[str] = []
         self.weights: NamedArrays = {}
@@ -86,8 +93,9 @@ class Server:
         self._round: int | None = None
         self._best: tuple[int, NamedArrays] = (0, {})
         self._reported: dict[str, list[str]] = {}
+        self._hashed = False
 
-    def run(self, track: Track = iter, on_round: OnRound | None = None) -> None:
+    def run(self, track: Track = iter, on_round: OnRound | None = None, checkpoint: Path | None = None) -> None:
         """Agree on genes and cell types, train, find references and have every site correct its cells.
 
         Parameters
@@ -96,49 +104,84 @@ class Server:
             Wraps the rounds, to show progress.
         on_round
             Called after each round with its number and the federation's weights.
+        checkpoint
+            File that holds the federation's state after each finished round. If it exists, the run goes on from there,
+            with the sites that are there now; it is removed when the run is complete. ``None``: no file.
 
         Raises
         ------
         SiteError
-            A site failed.
+            A site failed, or fewer than ``min_sites`` are left.
         AggregationError
             A sum could not be opened.
         ValueError
             The sites share no gene.
         NoSharedLabelError
             Several sites take part, and no cell type is held by two.
+        CheckpointError
+            The checkpoint is damaged, or of a federation with other settings or genes.
         """
+        saved = None if checkpoint is None else Checkpoint.read(checkpoint)
         self.agree()
-        self.begin()
-        for round_ in track(range(1, self._settings.n_rounds + 1)):
-            self._round = round_
-            self.train_round()
-            if on_round is not None:
-                on_round(round_, self.weights)
-            if self._has_stopped_improving():
-                logger.info("stopped in round %d: the validation loss no longer improves", round_)
-                break
-        self._round = None
+        if checkpoint is None or saved is None:
+            self.begin()
+        else:
+            saved.check(checkpoint, self._settings, self.genes, self._members)
+            self._resume(saved)
+        first = 1 if saved is None else saved.round + 1
+        self._train(track(range(first, self._settings.n_rounds + 1)), on_round, checkpoint)
         if self._settings.early_stopping_patience is not None:
             self._validate()
         self.find_references()
         self.correct()
+        if checkpoint is not None:
+            checkpoint.unlink(missing_ok=True)
 
     def agree(self) -> None:
         """Ask the sites for genes and cell types, and send them what they have in common and the settings."""
         self._reference_kind()
+        self._check_enough_sites()
         answers = dict(self._ask(dict.fromkeys(self.sites, Message(DESCRIBE))))
-        self.genes = self._common_genes({site: answer.meta["genes"] for site, answer in answers.items()})
+        answers = {site: answers[site] for site in self.sites}  # in an order that doesn't depend on who was fastest
+        self.genes = agreed_genes({s: answer.meta["genes"] for s, answer in answers.items()}, self._settings.genes)
         self._reported = {site: answer.meta["labels"] for site, answer in answers.items()}
+        self._hashed = all_hash({site: answer.meta["hashed"] for site, answer in answers.items()})
         self.labels = self._shared_labels()
+        self._send_settings()
+
+    def serve(self, genes: Sequence[str], weights: NamedArrays, references: References) -> None:
+        """Have sites that come after training correct their cells with its result; they are asked for nothing.
+
+        Parameters
+        ----------
+        genes
+            The model's genes, in its order.
+        weights
+            The model's weights.
+        references
+            Where each shared cell type belongs.
+
+        Raises
+        ------
+        SiteError
+            A site failed, or fewer than ``min_sites`` are left.
+        """
+        self.genes, self.weights, self.references = list(genes), dict(weights), references
+        self._check_enough_sites()
+        self._send_settings()
+        self.correct()
+
+    def _send_settings(self) -> None:
         settings = self._settings
         common = {
             "genes": self.genes,
+            "genes_kind": settings.genes,
             "model": dict(settings.model),
             **{name: getattr(settings, name) for name in _OF_SITES},
         }
         seeds = {site: settings.seed + position for position, site in enumerate(self.sites)}
         dict(self._ask({site: Message(SET_UP, {**common, "seed": seed}) for site, seed in seeds.items()}))
+        self._members = self.sites
 
     def begin(self) -> None:
         """Make the network that training begins with: at the sites' principal components, if it has a linear path."""
@@ -153,7 +196,7 @@ class Server:
         return {name: array / sums.weight for name, array in sums.arrays.items()}
 
     def train_round(self) -> None:
-        """Have every site train from the federation's weights, and average what comes of it."""
+        """Have every member train from the federation's weights, and average what comes of it."""
         sums = self._sum(TRAIN)
         self._note_loss(sums)
         summed = {name: array for name, array in sums.arrays.items() if name != VALIDATION_LOSS}
@@ -162,12 +205,31 @@ class Server:
         self.weights = self._optimizer.step(self.weights, average)
 
     def find_references(self) -> None:
-        """Find each shared cell type's reference, from sites that are all still there."""
-        self.labels = self._shared_labels()
+        """Find each shared cell type's reference, from sites that all answer.
+
+        If some don't, nothing is opened, and the others are asked again, for the cell types that they share.
+
+        Raises
+        ------
+        AggregationError
+            A sum could not be opened, and that isn't because sites are missing, or one alone is left.
+        """
+        self.sites = self._members
+        while True:
+            asked = self.sites
+            self.labels = self._shared_labels()
+            try:
+                self.references = self._open_references()
+                return
+            except AggregationError as error:
+                if not 2 <= len(self.sites) < len(asked):
+                    raise
+                logger.warning("asks the sites that are left for references: %s", error)
+
+    def _open_references(self) -> References:
         kind = self._reference_kind()
         if not self.labels:
-            self.references = References((), np.empty((0, self._n_latent)), None, kind)
-            return
+            return References((), np.empty((0, self._n_latent)), None, kind)
         task = Message(REFERENCES, {"task": REFERENCES, "reference": kind, "labels": self.labels}, self.weights)
         if kind == "dominant":
             sums = self._aggregator.dominant(self._ask, self.sites, task)
@@ -179,14 +241,47 @@ class Server:
             n_cells = sums.arrays["counts"]
             means = sums.arrays["sums"] / n_cells[:, None]
         counts = None if n_cells is None else np.rint(n_cells).astype(np.int64)
-        self.references = References(tuple(self.labels), means, counts, kind)
+        return References(tuple(self.labels), means, counts, kind)
 
     def correct(self) -> None:
-        """Send the result to the sites; each corrects its own cells."""
+        """Send the result to all members; each corrects its own cells."""
+        self.sites = self._members
         message = Message(CORRECT, {"references": self.references.to_json()}, self.weights)
         dict(self._ask(dict.fromkeys(self.sites, message)))
 
+    def _train(self, rounds: Iterable[int], on_round: OnRound | None, checkpoint: Path | None) -> None:
+        for round_ in rounds:
+            if self._has_stopped_improving():
+                logger.info("stopped after round %d: the validation loss no longer improves", round_ - 1)
+                break
+            self._round = round_
+            self.train_round()
+            if checkpoint is not None:
+                self._state(round_).write(checkpoint)
+            if on_round is not None:
+                on_round(round_, self.weights)
+        self._round = None
+
+    def _state(self, round_: int) -> Checkpoint:
+        return Checkpoint(
+            settings=settings_as_json(self._settings),
+            round=round_,
+            genes=self.genes,
+            losses=self.losses,
+            best=self._best if self._settings.early_stopping_patience is not None else (0, {}),
+            sites=self._members,
+            weights=self.weights,
+            optimizer=self._optimizer.state,
+        )
+
+    def _resume(self, saved: Checkpoint) -> None:
+        self.weights, self.losses, self._best = saved.weights, saved.losses, saved.best
+        self._optimizer.state = saved.optimizer
+        logger.info("goes on after round %d", saved.round)
+
     def _sum(self, task: str) -> Sums:
+        """What the members contribute, whoever missed an answer before."""
+        self.sites = self._members
         return self._aggregator.sum(self._ask, self.sites, Message(task, {"task": task}, self.weights))
 
     def _validate(self) -> None:
@@ -204,7 +299,7 @@ class Server:
         return patience is not None and len(self.losses) - self._best[0] >= patience
 
     def _ask(self, messages: Mapping[str, Message]) -> Iterator[tuple[str, Message]]:
-        """Ask sites, and go on without those that don't answer."""
+        """Ask sites, and go on without those that don't answer, for the time being."""
         missing = list(messages)
         for site, answer in self._transport.ask(self._in_this_round(messages)):
             missing.remove(site)
@@ -212,8 +307,15 @@ class Server:
         if missing:
             self.sites = [site for site in self.sites if site not in missing]
             logger.warning("no answer from %s: the federation goes on without", ", ".join(missing))
-        if not self.sites:
-            raise SiteError("no site is left: none answered the last question")
+            self._check_enough_sites()
+
+    def _check_enough_sites(self) -> None:
+        least, left = self._settings.min_sites, ", ".join(self.sites) or "none"
+        if len(self.sites) < least:
+            raise SiteError(
+                f"{len(self.sites)} of {len(self._transport.sites)} sites are left ({left}), and min_sites={least}: "
+                "begin again when enough sites answer, or lower min_sites"
+            )
 
     def _in_this_round(self, messages: Mapping[str, Message]) -> Mapping[str, Message]:
         """The messages with the round's number; one that goes to several sites stays one."""
@@ -225,27 +327,8 @@ class Server:
             entered.setdefault(id(message), Message(message.kind, meta, message.arrays))
         return {site: entered[id(message)] for site, message in messages.items()}
 
-    def _common_genes(self, genes: Mapping[str, list[str]]) -> list[str]:
-        sets = [set(names) for names in genes.values()]
-        common = set.intersection(*sets)
-        if not common:
-            examples = ", ".join(f"{site!r}: {names[0]!r}" for site, names in genes.items())
-            raise ValueError(f"the sites share no gene (first of each: {examples}): use the same gene names everywhere")
-        left_out = set.union(*sets) - common
-        if left_out:
-            shown = ", ".join(sorted(left_out)[:5])
-            logger.warning("%d genes are not held by every site and left out (%s, ...)", len(left_out), shown)
-        return [name for name in next(iter(genes.values())) if name in common]
-
     def _shared_labels(self) -> list[str]:
-        held = Counter(label for site in self.sites for label in self._reported[site])
-        shared = sorted(label for label, n_sites in held.items() if n_sites >= 2)
-        if not shared and len(self.sites) > 1:
-            raise NoSharedLabelError(
-                "no cell type is reported by two sites: check that labels are spelled alike everywhere "
-                f"({_listed(self._reported)}), or lower min_cells"
-            )
-        return shared
+        return shared_labels({site: self._reported[site] for site in self.sites}, hashed=self._hashed)
 
     def _reference_kind(self) -> ReferenceKind:
         if self._settings.reference == "dominant" and not self._aggregator.finds_dominant:
@@ -265,7 +348,3 @@ def initial_weights(n_genes: int, seed: int, model: Mapping[str, Any]) -> NamedA
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return FedVAE(n_genes, **model).weights()
-
-
-def _listed(reported: Mapping[str, list[str]]) -> str:
-    return "; ".join(f"{site}: {', '.join(labels[:3]) or 'none'}" for site, labels in reported.items())

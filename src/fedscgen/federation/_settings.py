@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from fedscgen._types import Preset, check_choice
 from fedscgen.aggregation import BatchNormPolicy, OptimizerKind, Strategy
 from fedscgen.correction import ReferenceKind
 from fedscgen.model import FedSCGEN
+
+GenesKind = Literal["intersection", "union"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,11 @@ class FederationSettings:
     early_stopping_patience
         Stop when the federation's validation loss has not improved for so many rounds, and go back to the best
         weights. ``None`` runs all rounds and keeps the last weights.
+    min_sites
+        Fewest sites with which the federation goes on when others don't answer.
+    genes
+        ``"intersection"``: those that all sites hold. ``"union"``: those that any site holds; where a site lacks one,
+        its cells count as not expressing it.
     seed
         Where every site's random numbers come from, together with its position among the sites.
     model
@@ -68,11 +75,13 @@ class FederationSettings:
     restore_best_epoch: bool = True
     reference: ReferenceKind | None = None
     early_stopping_patience: int | None = None
+    min_sites: int = 1
+    genes: GenesKind = "intersection"
     seed: int = 0
     model: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("n_rounds", "n_epochs", "lr", "lr_decay", "batch_size"):
+        for name in ("n_rounds", "n_epochs", "lr", "lr_decay", "batch_size", "min_sites"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}={getattr(self, name)}: must be above 0")
         if not self.proximal_weight >= 0:
@@ -82,6 +91,7 @@ class FederationSettings:
         check_choice(self.strategy, Strategy, "strategy")
         check_choice(self.batchnorm, BatchNormPolicy, "BatchNorm policy")
         check_choice(self.server_optimizer, OptimizerKind, "server optimizer")
+        check_choice(self.genes, GenesKind, "choice of genes")
         if self.reference is not None:
             check_choice(self.reference, ReferenceKind, "kind of reference")
 

@@ -19,6 +19,7 @@ from scipy import sparse
 
 from fedscgen.federation._client import Client
 from fedscgen.federation._ledger import joined
+from fedscgen.federation._padding import padded_copy
 from fedscgen.federation._server import Server
 from fedscgen.federation._settings import FederationSettings
 from fedscgen.federation._transport import InProcessTransport
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from fedscgen._types import NamedArrays, Preset, References
     from fedscgen.aggregation import BatchNormPolicy, OptimizerKind, Strategy
     from fedscgen.correction import ReferenceKind, Unlabeled
+    from fedscgen.federation._settings import GenesKind
     from fedscgen.secure import Aggregator, AggregatorName
 
 
@@ -53,7 +55,7 @@ class SimulationResult:
     ledger
         Every message: ``round``, ``sender``, ``receiver``, ``kind``, ``shape``, ``bytes``, ``protection``.
     genes
-        Genes that all sites hold.
+        The model's genes: those that all sites hold, or with ``genes="union"`` those that any holds.
     settings
         What the federation agreed on.
     """
@@ -89,6 +91,7 @@ def simulate(
     reference: ReferenceKind | None = None,
     min_cells: int = 5,
     early_stopping_patience: int | None = None,
+    genes: GenesKind | None = None,
     secure: AggregatorName | Aggregator = "plain",
     shrink: bool = False,
     unlabeled: Unlabeled = "knn",
@@ -109,7 +112,7 @@ def simulate(
     ----------
     adata
         Log-normalised cells of all sites, to be split by ``site_key``; or one AnnData a site, by name. Genes may be
-        in another order or missing at some sites: those that all hold are used. Nothing in it is changed.
+        in another order or missing at some sites; see ``genes``. Nothing in it is changed.
     site_key
         Column of ``obs`` with the sites. With several AnnData, the column of the result that will name them.
     batch_key
@@ -123,7 +126,7 @@ def simulate(
     preset
         Settings by name: ``"default"``, or ``"paper"``, the published ones. Those given here go before.
     n_rounds, n_epochs, lr, lr_decay, batch_size, strategy, batchnorm, server_optimizer, proximal_weight, \
-restore_best_epoch, reference, early_stopping_patience
+restore_best_epoch, reference, early_stopping_patience, genes
         See :class:`FederationSettings`.
     min_cells
         See :class:`Client`.
@@ -164,6 +167,7 @@ restore_best_epoch, reference, early_stopping_patience
         restore_best_epoch=restore_best_epoch,
         reference=reference,
         early_stopping_patience=early_stopping_patience,
+        genes=genes,
         seed=_seed(),
         model=model_kwargs,
     )
@@ -196,7 +200,7 @@ restore_best_epoch, reference, early_stopping_patience
             client.close()
     if isinstance(adata, Mapping):
         corrected = _concatenated({client.site: client.corrected for client in clients}, site_key)
-        adata = _concatenated(adata, site_key)
+        adata = _concatenated({site: padded_copy(cells, keys, server.genes) for site, cells in sites.items()}, site_key)
     else:
         corrected = _in_input_order(adata, site_key, clients, expression)
     return SimulationResult(

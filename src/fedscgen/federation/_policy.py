@@ -1,0 +1,111 @@
+"""What a site decides for itself: with whom it sums, and under which names its cell types travel."""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fedscgen._types import check_choice
+from fedscgen.secure import AggregatorName
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_HASH_LENGTH = 32
+
+
+class PolicyError(RuntimeError):
+    """A federation asks for what a site's policy doesn't allow. The message holds nothing of the site's data."""
+
+
+@dataclass(frozen=True)
+class SitePolicy:
+    """What a site agrees to send.
+
+    Parameters
+    ----------
+    aggregators
+        Ways of summing that the site takes part in: ``"masked"``, ``"crypten"``, ``"plain"``. The last shows the
+        coordinator all that the site contributes.
+    reveal_counts
+        Whether the coordinator may see how many cells of each type the site has.
+    min_sites
+        Fewest sites in any sum that the site contributes to.
+
+    Raises
+    ------
+    ValueError
+        No or an unknown aggregator is named, or ``min_sites`` is below 1.
+    """
+
+    aggregators: tuple[str, ...] = ("masked", "crypten")
+    reveal_counts: bool = False
+    min_sites: int = 2
+
+    def __post_init__(self) -> None:
+        if not self.aggregators:
+            raise ValueError("aggregators=(): name at least one, or the site can take part in nothing")
+        for aggregator in self.aggregators:
+            check_choice(aggregator, AggregatorName, "aggregator")
+        if self.min_sites < 1:
+            raise ValueError(f"min_sites={self.min_sites}: at least 1")
+
+    def check(self, aggregator: str, *, reveals_counts: bool, n_sites: int) -> None:
+        """Refuse what the site doesn't agree to.
+
+        Parameters
+        ----------
+        aggregator
+            How the federation sums.
+        reveals_counts
+            Whether that shows the coordinator the site's counts.
+        n_sites
+            Sites that take part.
+
+        Raises
+        ------
+        PolicyError
+            The policy doesn't allow it; the message may be sent to the coordinator.
+        """
+        if aggregator not in self.aggregators:
+            allowed = " or ".join(map(repr, self.aggregators))
+            raise _refusal(f"sum with {aggregator!r}", f"only {allowed}", "aggregators")
+        if reveals_counts and not self.reveal_counts:
+            raise _refusal("see the site's counts of cells", "no one to see them", "reveal_counts")
+        if n_sites < self.min_sites:
+            raise _refusal(f"sum over n_sites={n_sites}", f"sums over {self.min_sites} or more sites only", "min_sites")
+
+
+def _refusal(asked: str, allowed: str, field: str) -> PolicyError:
+    return PolicyError(
+        f"the federation wants to {asked}, but the site allows {allowed}: "
+        f"to take part, the site itself must change {field} in its policy"
+    )
+
+
+class LabelNames:
+    """Translates between a site's own names of cell types and those on the wire.
+
+    Without a salt they are the same. With one, a type travels as the HMAC-SHA256 of its name with the salt as key, of
+    which the first 32 hexadecimal digits are kept: 128 bits, so that no two names meet by chance.
+    """
+
+    def __init__(self, salt: str | None) -> None:
+        if salt == "":
+            raise ValueError("label_salt='': anyone could compute these hashes; share a long secret, or pass None")
+        self._key = None if salt is None else salt.encode()
+
+    @property
+    def hashed(self) -> bool:
+        """Whether names on the wire differ from the site's own."""
+        return self._key is not None
+
+    def on_the_wire(self, name: str) -> str:
+        """What the federation calls a type of this site."""
+        return name if self._key is None else hmac.new(self._key, name.encode(), "sha256").hexdigest()[:_HASH_LENGTH]
+
+    def at_the_site(self, labels: Iterable[str], known: Iterable[str]) -> list[str]:
+        """What the site calls the federation's types: its own name of those it knows, of others what was sent."""
+        own = {self.on_the_wire(name): name for name in known}
+        return [own.get(label, label) for label in labels]
