@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fedscgen._files import write_whole
-from fedscgen._types import Message, NamedArrays
+from fedscgen._types import Message, NamedArrays, References
 from fedscgen.model import CheckpointError
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ class Checkpoint:
         The federation's weights.
     optimizer
         See :attr:`fedscgen.aggregation.ServerOptimizer.state`.
+    references
+        Where each shared cell type belongs, once that is found; ``weights`` are then the final ones.
     """
 
     settings: Mapping[str, Any]
@@ -58,6 +60,7 @@ class Checkpoint:
     sites: list[str]
     weights: NamedArrays
     optimizer: tuple[int, NamedArrays, NamedArrays]
+    references: References | None = None
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
@@ -109,6 +112,7 @@ class Checkpoint:
             "best_round": self.best[0],
             "n_steps": n_steps,
             "sites": self.sites,
+            "references": None if self.references is None else self.references.to_json(),
         }
         parts = {_WEIGHTS: self.weights, _BEST: self.best[1], _FIRST: first, _SECOND: second}
         arrays = {prefix + name: array for prefix, part in parts.items() for name, array in part.items()}
@@ -132,6 +136,7 @@ class Checkpoint:
             sites=list(meta["sites"]),
             weights=weights,
             optimizer=(int(meta["n_steps"]), first, second),
+            references=None if meta["references"] is None else References.from_json(meta["references"]),
         )
 
 

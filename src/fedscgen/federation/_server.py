@@ -62,9 +62,8 @@ class Server:
     Attributes
     ----------
     sites
-        Sites that have answered every question since training's last round, the references or the correction began.
-        One that misses an answer is asked again when the next of these begins; one that doesn't answer the first two
-        questions, for genes and cell types and with the settings, stays out.
+        Sites that have answered every question since the last round, the references or the correction began. One that
+        misses an answer is asked again when the next of these begins, but for the first two questions of all.
     genes
         Genes that all sites hold, in the first site's order; or those that any holds, in the same order and then in
         that of the sites that add them.
@@ -105,8 +104,8 @@ class Server:
         on_round
             Called after each round with its number and the federation's weights.
         checkpoint
-            File that holds the federation's state after each finished round. If it exists, the run goes on from there,
-            with the sites that are there now; it is removed when the run is complete. ``None``: no file.
+            File that holds the state after each finished round, and with the references, which so are opened once. If
+            it exists, the run goes on from there, with the sites that are there now. Remove it when the result is kept.
 
         Raises
         ------
@@ -128,14 +127,15 @@ class Server:
         else:
             saved.check(checkpoint, self._settings, self.genes, self._members)
             self._resume(saved)
-        first = 1 if saved is None else saved.round + 1
-        self._train(track(range(first, self._settings.n_rounds + 1)), on_round, checkpoint)
-        if self._settings.early_stopping_patience is not None:
-            self._validate()
-        self.find_references()
+        if saved is None or saved.references is None:
+            first = 1 if saved is None else saved.round + 1
+            self._train(track(range(first, self._settings.n_rounds + 1)), on_round, checkpoint)
+            if self._settings.early_stopping_patience is not None:
+                self._validate()
+            self.find_references()
+            if checkpoint is not None:
+                self._state(self.references).write(checkpoint)
         self.correct()
-        if checkpoint is not None:
-            checkpoint.unlink(missing_ok=True)
 
     def agree(self) -> None:
         """Ask the sites for genes and cell types, and send them what they have in common and the settings."""
@@ -257,27 +257,29 @@ class Server:
             self._round = round_
             self.train_round()
             if checkpoint is not None:
-                self._state(round_).write(checkpoint)
+                self._state().write(checkpoint)
             if on_round is not None:
                 on_round(round_, self.weights)
         self._round = None
 
-    def _state(self, round_: int) -> Checkpoint:
+    def _state(self, references: References | None = None) -> Checkpoint:
         return Checkpoint(
             settings=settings_as_json(self._settings),
-            round=round_,
+            round=self._optimizer.state[0],
             genes=self.genes,
             losses=self.losses,
             best=self._best if self._settings.early_stopping_patience is not None else (0, {}),
             sites=self._members,
             weights=self.weights,
             optimizer=self._optimizer.state,
+            references=references,
         )
 
     def _resume(self, saved: Checkpoint) -> None:
         self.weights, self.losses, self._best = saved.weights, saved.losses, saved.best
         self._optimizer.state = saved.optimizer
-        logger.info("goes on after round %d", saved.round)
+        self.references = saved.references or self.references
+        logger.info("goes on after round %d%s", saved.round, ", with its references" if saved.references else "")
 
     def _sum(self, task: str) -> Sums:
         """What the members contribute, whoever missed an answer before."""
