@@ -1,4 +1,4 @@
-"""Outputs that appear when they are complete."""
+"""Cells read from files, and outputs that appear when they are complete."""
 
 from __future__ import annotations
 
@@ -11,6 +11,28 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from anndata import AnnData
+
+
+def read_cells(path: Path) -> AnnData:
+    """Read an ``.h5ad`` file.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is none.
+    ValueError
+        It is damaged, or something else.
+    """
+    from anndata import read_h5ad
+
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist")
+    try:
+        return read_h5ad(path)
+    except Exception as error:
+        raise ValueError(f"{path} can't be read as .h5ad: {str(error).splitlines()[0]}") from error
 
 
 @contextmanager

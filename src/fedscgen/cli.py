@@ -1,4 +1,4 @@
-"""The command line: ``fedscgen demo``, ``simulate``, ``correct`` and ``benchmark``."""
+"""The command line: ``fedscgen demo``, ``simulate``, ``correct``, ``benchmark`` and ``flower``."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedscgen._files import replacing
+from fedscgen._files import read_cells, replacing
 from fedscgen._types import Preset
 from fedscgen.aggregation import Strategy
 from fedscgen.correction import ReferenceKind
+from fedscgen.flower import _commands
 from fedscgen.secure import AggregatorName
 
 if TYPE_CHECKING:
     from anndata import AnnData
-
-    from fedscgen.federation import SimulationResult
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -31,9 +30,11 @@ app = typer.Typer(
 benchmark = typer.Typer(no_args_is_help=True, help="Compare methods in experiments that resume where they stopped.")
 app.add_typer(benchmark, name="benchmark")
 
+flower = typer.Typer(no_args_is_help=True, help="Prepare a federation across institutions, on Flower.")
+app.add_typer(flower, name="flower")
+
 _FAILED, _BAD_INPUT, _INTERRUPTED = 1, 2, 130
 _OVERWRITE = "choose another place or add --overwrite"
-
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")]
 Rounds = Annotated[int | None, typer.Option("--rounds", min=1, help="Rounds of training; the preset's by default.")]
@@ -126,7 +127,7 @@ def simulate(
     with _user_errors(), replacing(output, overwrite=overwrite, remedy=_OVERWRITE) as folder:
         _simulate_into(
             folder,
-            _read(file),
+            read_cells(file),
             site_key,
             labels_key,
             seed,
@@ -176,7 +177,7 @@ def correct(
 
         named = {"labels_key": labels_key, "unlabeled_category": unlabeled_category}
         keys = {"batch_key": batch_key, "layer": layer, **{key: name for key, name in named.items() if name}}
-        loaded = FedSCGEN.load(model, _read(file), **keys)
+        loaded = FedSCGEN.load(model, read_cells(file), **keys)
         if loaded.references is None:
             raise ValueError(f"{model} holds no references: save the model that a federation returned")
         if include_newcomer:
@@ -300,23 +301,8 @@ def _simulate_into(folder: Path, adata: AnnData, site_key: str, labels_key: str,
         labels_key=labels_key,
         history=result.history,
         ledger=result.ledger,
-        settings=_shown_settings(result, options),
+        settings={"aggregator": options["secure"], **vars(result.settings), "genes in common": len(result.genes)},
     )
-
-
-def _shown_settings(result: SimulationResult, options: dict[str, Any]) -> dict[str, Any]:
-    return {"aggregator": options["secure"], **vars(result.settings), "genes in common": len(result.genes)}
-
-
-def _read(path: Path) -> AnnData:
-    from anndata import read_h5ad
-
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist")
-    try:
-        return read_h5ad(path)
-    except Exception as error:
-        raise ValueError(f"{path} can't be read as .h5ad: {str(error).splitlines()[0]}") from error
 
 
 def _without_bookkeeping(adata: AnnData) -> AnnData:
@@ -346,3 +332,7 @@ def _mendable() -> tuple[type[Exception], ...]:
     from fedscgen.secure import AggregationError
 
     return KeyError, ValueError, OSError, ModuleNotFoundError, SiteError, AggregationError
+
+
+for command in (_commands.init, _commands.keys):
+    flower.command()(_user_errors()(command))

@@ -142,7 +142,6 @@ def test_damaged_and_foreign_folders_are_refused(trained, adata, tmp_path, spoil
         FedSCGEN.load(tmp_path / "model", adata.copy())
 
 
-
 def test_those_without_cells_write_what_a_site_loads(trained, tmp_path):
     trained.save(tmp_path / "model")
     saved = read_model(tmp_path / "model")

@@ -1,0 +1,93 @@
+"""What ``fedscgen flower`` offers. Neither command imports Flower, so that the command line stays fast."""
+
+from __future__ import annotations
+
+import shlex
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_PORT = 8000
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make.")],
+    sites: Annotated[int, typer.Option(min=2, help="Sites that are waited for before a run begins.")] = 3,
+) -> None:
+    """Write a Flower app with all settings of a federation, which flwr run accepts as it is."""
+    _need("flwr")
+    from fedscgen.flower._project import write_project
+
+    write_project(folder, n_sites=sites)
+    typer.echo(f"{folder / 'pyproject.toml'} holds the settings; {folder / 'README.md'} says how to run it.")
+
+
+def keys(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make.")],
+    host: Annotated[
+        list[str],
+        typer.Option(metavar="NAME_OR_IP", help="By which the sites reach the coordinator. May be repeated."),
+    ],
+    site: Annotated[list[str], typer.Option(metavar="NAME", help="A site's name. May be repeated.")],
+    days: Annotated[int, typer.Option(min=1, max=365, help="How long the certificates hold.")] = 30,
+) -> None:
+    """Make the certificates and keys of a trial, and print the commands that use them.
+
+    For trials only: whoever runs this holds every site's key. In production, use your institution's certificate
+    authority, and have every site make its own key.
+    """
+    _need("flwr", "cryptography")
+    from fedscgen.flower._trial_keys import write_trial_keys
+
+    write_trial_keys(folder, host, site, days=days)
+    typer.echo(_next_steps(folder.absolute(), host[0], site))
+
+
+def _need(*packages: str) -> None:
+    for package in packages:
+        if find_spec(package) is None:
+            raise ModuleNotFoundError(f'this needs {package}: pip install "fedscgen[flower]"', name=package)
+
+
+def _next_steps(folder: Path, host: str, sites: list[str]) -> str:
+    address = f"[{host}]:{_PORT}" if ":" in host else f"{host}:{_PORT}"
+    authority, superlink, of_sites = folder / "ca.crt", folder / "superlink", folder / "sites"
+    registered = "\n".join(f"  flwr supernode register {_quoted(of_sites / site / 'auth.pub')} trial" for site in sites)
+    started = "\n".join(f"  {_start_site(site, address)}" for site in sites)
+    return f"""\
+Made {folder}, for a trial only: whoever has made it holds every site's key. In production, use your institution's
+certificate authority, and have every site make its own key.
+
+1. Start the coordinator:
+  flower-superlink --host 0.0.0.0 --port {_PORT} --database state.db --enable-supernode-auth \\
+    --ssl-ca-certfile {_quoted(authority)} --ssl-certfile {_quoted(superlink / "server.pem")} \\
+    --ssl-keyfile {_quoted(superlink / "server.key")} --disable-runtime-dependency-installation
+
+2. Add this to ~/.flwr/config.toml at the coordinator:
+  [superlink.trial]
+  address = "{address}"
+  root-certificates = "{authority.as_posix()}"
+
+3. Let the sites in:
+{registered}
+
+4. Give every site {authority} and its own folder of {of_sites}, over a channel that nobody else reads.
+   With these files at hand it starts (on one computer, each with a --port of its own):
+{started}
+
+5. Begin:
+  fedscgen flower init federation --sites {max(2, len(sites))}
+  flwr run federation trial --stream"""
+
+
+def _start_site(site: str, address: str) -> str:
+    return (
+        f"flower-supernode --superlink {address} --root-certificates ca.crt --auth-supernode-private-key auth.key \\\n"
+        f'    --node-config \'site="{site}" data="/path/of/{site}.h5ad" output="/path/of/results"\''
+    )
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(str(path))

@@ -1,0 +1,158 @@
+"""The site's own process, which outlives the process that Flower starts for every message.
+
+It holds the cells, the model and the keys of the sum in progress. Flower's processes hand it messages over a local
+socket that only the user can open, as bytes; nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import asdict
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import Client as connect
+from multiprocessing.connection import Listener
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedscgen._files import write_whole
+from fedscgen.flower._config import SiteConfig
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+    from fedscgen._types import Buffer
+
+_ADDRESS = ".process.json"
+_START_SECONDS = 120.0
+_WATCH_SECONDS = 1.0
+
+
+class SiteProcessError(RuntimeError):
+    """The site's process did not start, or ended without an answer."""
+
+
+def ask_site(config: SiteConfig, folder: Path, data: Buffer, *, watched: int, timeout: float) -> bytes:
+    """Hand a message to the site's process, which is started if there is none.
+
+    Parameters
+    ----------
+    config
+        What the site has decided.
+    folder
+        Where the run's results go, and by which its process is found.
+    data
+        The message, in the wire format.
+    watched
+        Identity of a process with which the site's process ends.
+    timeout
+        Seconds to wait for the answer.
+
+    Raises
+    ------
+    SiteProcessError
+        There is no answer.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with _connected(config, folder, watched) as connection:
+        try:
+            connection.send_bytes(data)
+            if not connection.poll(timeout):
+                raise SiteProcessError(f"the site's process has not answered within {timeout:g} s")
+            return connection.recv_bytes()
+        except (EOFError, OSError) as error:
+            raise SiteProcessError("the site's process ended without an answer; site.log may say why") from error
+
+
+def _connected(config: SiteConfig, folder: Path, watched: int) -> Connection:
+    connection = _try_to_connect(folder)
+    if connection is not None:
+        return connection
+    (folder / _ADDRESS).unlink(missing_ok=True)
+    process = _start(config, folder, watched)
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        connection = _try_to_connect(folder)
+        if connection is not None:
+            return connection
+        time.sleep(0.1)
+    process.kill()
+    raise SiteProcessError(f"the site's process did not start; {folder / 'site.log'} may say why")
+
+
+def _try_to_connect(folder: Path) -> Connection | None:
+    try:
+        found = json.loads((folder / _ADDRESS).read_text(encoding="utf-8"))
+        return connect(found["address"], authkey=bytes.fromhex(found["key"]))
+    except OSError:
+        return None
+
+
+def _start(config: SiteConfig, folder: Path, watched: int) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "fedscgen.flower._process", str(folder), str(watched)]
+    with (folder / "site.log").open("ab") as log:
+        process = subprocess.Popen(  # noqa: S603  (our own command, no shell)
+            command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
+        )
+    with process.stdin as settings:  # type: ignore[union-attr]
+        settings.write(json.dumps(asdict(config)).encode())
+    return process
+
+
+def main(folder: Path, watched: int) -> None:
+    """Serve one run: what ``python -m fedscgen.flower._process`` does."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    config = SiteConfig(**json.loads(sys.stdin.read()))
+    last_heard = [time.monotonic()]
+    threading.Thread(target=_watch, args=(watched, last_heard, config.idle_timeout), daemon=True).start()
+    from fedscgen.flower._site import Site  # takes seconds, during which it is watched already
+
+    site = Site(config, folder)
+    key = secrets.token_bytes(32)
+    with Listener(None, family="AF_UNIX" if os.name == "posix" else None, authkey=key) as listener:
+        _announce(folder, {"address": listener.address, "key": key.hex()})
+        try:
+            while not site.finished:
+                last_heard[0] = time.monotonic()
+                with suppress(AuthenticationError, EOFError, OSError), listener.accept() as connection:
+                    data = connection.recv_bytes()
+                    last_heard[0] = float("inf")  # however long the answer takes
+                    connection.send_bytes(site.answer(data))
+        finally:
+            (folder / _ADDRESS).unlink(missing_ok=True)
+
+
+def _announce(folder: Path, content: dict[str, str]) -> None:
+    """Say where the process can be reached, to nobody but the user."""
+    previous = os.umask(0o077)
+    try:
+        write_whole(folder / _ADDRESS, json.dumps(content).encode())
+    finally:
+        os.umask(previous)
+
+
+def _watch(watched: int, last_heard: list[float], idle_timeout: float) -> None:
+    """End this process with the watched one, or when nothing has reached it for long."""
+    while _is_alive(watched) and time.monotonic() - last_heard[0] < idle_timeout:
+        time.sleep(_WATCH_SECONDS)
+    logging.getLogger(__name__).warning("the site's process ends: Flower's has, or nothing has come for long")
+    os._exit(1)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))

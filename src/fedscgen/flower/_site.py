@@ -1,0 +1,142 @@
+"""A site between Flower and the federation: it holds to its policy, and writes its results to its own disk."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from fedscgen._files import read_cells, replacing, write_whole
+from fedscgen._types import Message
+from fedscgen.federation import Client, PolicyError, PrivacyLedger, SitePolicy
+from fedscgen.federation._protocol import CORRECT, SERVER, SET_UP
+from fedscgen.flower._config import SiteConfig, salt_of
+from fedscgen.flower._wire import INTRODUCTION, refusal
+from fedscgen.secure import MaskedContributor, PlainContributor
+
+if TYPE_CHECKING:
+    from fedscgen._types import Buffer
+    from fedscgen.secure import Contributor
+
+logger = logging.getLogger(__name__)
+
+_AGREED = (INTRODUCTION, SET_UP)
+
+
+class Site:
+    """Answers every message of one run, in the order in which they come.
+
+    Parameters
+    ----------
+    config
+        What the site has decided.
+    folder
+        Where this run's results go. What was agreed on is kept there too: after a restart the site takes up from it.
+
+    Attributes
+    ----------
+    finished
+        Whether the site has its results.
+    """
+
+    def __init__(self, config: SiteConfig, folder: Path) -> None:
+        self.finished = False
+        self._config = config
+        self._folder = folder
+        self._ledger = PrivacyLedger(folder / "ledger.csv")
+        self._client: Client | None = None
+        self._take_up()
+
+    def answer(self, data: Buffer) -> Buffer:
+        """The answer, or a refusal that says no more than the coordinator may know; the log has the reason."""
+        kind = "a message"
+        try:
+            message = Message.from_bytes(data)
+            kind = repr(message.kind)
+            return self._introduce(message, data) if message.kind == INTRODUCTION else self._take_part(message, data)
+        except PolicyError as error:
+            logger.warning("refused %s: %s", kind, error)
+            return refusal(str(error))
+        except Exception:
+            logger.exception("could not answer %s", kind)
+            return refusal(f"could not answer {kind}: the log of site {self._config.site!r} says why")
+
+    def _introduce(self, message: Message, data: Buffer) -> Buffer:
+        """Check what the coordinator has in mind against the policy, and the site's cells for what is wrong."""
+        self._ledger.record(SERVER, self._config.site, message, len(data))
+        self._client = self._new_client(message.meta)
+        self._keep(message.kind, data)
+        answer = Message(INTRODUCTION, {"site": self._config.site})
+        answered = answer.to_buffer()
+        self._ledger.record(self._config.site, SERVER, answer, len(answered))
+        return answered
+
+    def _take_part(self, message: Message, data: Buffer) -> Buffer:
+        if self._client is None:
+            raise ValueError("the coordinator has not said yet what it has in mind")
+        answered = self._client.handle(data)
+        if message.kind == SET_UP:
+            self._keep(message.kind, data)
+        if message.kind == CORRECT:
+            self._write_results(self._client)
+            self.finished = True
+        return answered
+
+    def _new_client(self, proposal: Any) -> Client:
+        config = self._config
+        if proposal["workflow"] == "training":  # of a correction nothing leaves the site
+            reveals_counts, n_sites = bool(proposal["reveals_counts"]), int(proposal["n_sites"])
+            self._policy().check(proposal["aggregator"], reveals_counts=reveals_counts, n_sites=n_sites)
+        return Client(
+            config.site,
+            read_cells(Path(config.data)),
+            self._contributor(proposal["aggregator"]),
+            batch_key=config.batch_key or None,
+            labels_key=config.labels_key,
+            layer=config.layer or None,
+            unlabeled_category=config.unlabeled_category or None,
+            min_cells=config.min_cells,
+            accelerator=config.accelerator,
+            label_salt=salt_of(config),
+            ledger=self._ledger,
+        )
+
+    def _policy(self) -> SitePolicy:
+        config = self._config
+        allowed = tuple(config.aggregators.replace(",", " ").split())
+        return SitePolicy(allowed, reveal_counts=config.reveal_counts, min_sites=config.min_sites)
+
+    def _contributor(self, aggregator: str) -> Contributor:
+        if aggregator == "plain":
+            return PlainContributor()
+        config = self._config
+        return MaskedContributor(config.site, reveal_counts=config.reveal_counts, min_sites=max(2, config.min_sites))
+
+    def _keep(self, kind: str, data: Buffer) -> None:
+        write_whole(self._kept(kind), bytes(data))
+
+    def _kept(self, kind: str) -> Path:
+        return self._folder / f".{kind}.message"
+
+    def _take_up(self) -> None:
+        """Come to where the site was before its process ended, as far as that outlives a round."""
+        introduction, settings = (self._kept(kind) for kind in _AGREED)
+        if introduction.exists():
+            self._client = self._new_client(Message.from_bytes(introduction.read_bytes()).meta)
+        if self._client is not None and settings.exists():
+            self._client.resume(Message.from_bytes(settings.read_bytes()))
+            logger.warning("site %r takes part again after its process was restarted", self._config.site)
+
+    def _write_results(self, client: Client) -> None:
+        """Write corrected.h5ad, model/ and history.csv; each appears when it is whole."""
+        if client.corrected is None or client.model is None:
+            raise ValueError("there is nothing to write: no cells were corrected")
+        with replacing(self._folder / "corrected.h5ad", overwrite=True, remedy="") as target:
+            client.corrected.write_h5ad(target)
+        client.model.save(self._folder / "model", overwrite=True)
+        write_whole(self._folder / "history.csv", pd.DataFrame(client.history).to_csv(index=False).encode())
+        for kind in _AGREED:
+            self._kept(kind).unlink(missing_ok=True)
+        logger.info("site %r has its results in %s", self._config.site, self._folder)

@@ -1,0 +1,21 @@
+"""The ServerApp: what the SuperLink runs for the coordinator."""
+
+from __future__ import annotations
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from fedscgen.flower._channel import refuse_insecure_channel
+from fedscgen.flower._config import RunConfig
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run a federation, or have newcomers correct themselves, as the run configuration says."""
+    config = RunConfig.of(context.run_config)
+    refuse_insecure_channel("flower-superlink", config.allow_insecure_channel)
+    from fedscgen.flower._coordinator import coordinate  # takes seconds; a bad configuration is told at once
+
+    coordinate(grid, config)

@@ -1,0 +1,104 @@
+"""``fedscgen flower``: what it writes, what it says next, and what it says of bad input."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
+
+
+def run(*arguments):
+    from typer.testing import CliRunner  # typer 0.20 warns when it is imported with click 8.5
+
+    from fedscgen.cli import app
+
+    return CliRunner().invoke(app, ["flower", *[str(argument) for argument in arguments]])
+
+
+def said(result):
+    return re.sub(r"\s+", " ", result.output + (result.stderr or ""))
+
+
+def test_init_writes_an_app_for_so_many_sites(tmp_path):
+    result = run("init", tmp_path / "app", "--sites", 4)
+    assert result.exit_code == 0, said(result)
+    assert str(tmp_path / "app" / "README.md") in result.output.replace("\n", "")
+    settings = tomllib.loads((tmp_path / "app" / "pyproject.toml").read_text())
+    assert settings["tool"]["flwr"]["app"]["config"]["n-sites"] == 4
+
+
+def test_init_refuses_a_folder_that_exists_in_one_line(tmp_path):
+    result = run("init", tmp_path)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: ")
+    assert "exists: choose another place" in said(result)
+
+
+def test_keys_makes_them_and_says_that_they_are_for_a_trial(tmp_path):
+    result = run("keys", tmp_path / "keys", "--host", "10.0.0.1", "--site", "a", "--site", "b", "--days", 2)
+    assert result.exit_code == 0, said(result)
+    assert {path.name for path in (tmp_path / "keys" / "sites").iterdir()} == {"a", "b"}
+    assert "for a trial only" in said(result)
+    assert "your institution's certificate authority" in said(result)
+
+
+def test_the_next_steps_are_commands_that_flower_takes(tmp_path):
+    from flwr.superlink.cli.flower_superlink import _parse_args_run_superlink
+    from flwr.supernode.cli.flower_supernode import _parse_args_run_supernode
+
+    folder = tmp_path / "my keys"
+    result = run("keys", folder, "--host", "::1", "--site", "a", "--site", "b")
+    commands = [
+        shlex.split(line) for line in result.output.replace("\\\n", " ").splitlines() if line.startswith("  fl")
+    ]
+    superlink = next(command for command in commands if command[0] == "flower-superlink")
+    parsed = _parse_args_run_superlink().parse_args(superlink[1:])
+    assert parsed.enable_supernode_auth
+    assert parsed.ssl_keyfile == str(folder / "superlink" / "server.key")
+    supernodes = [command for command in commands if command[0] == "flower-supernode"]
+    assert len(supernodes) == 2
+    assert _parse_args_run_supernode().parse_args(supernodes[0][1:]).superlink == "[::1]:8000"
+    registered = [command[3] for command in commands if command[:3] == ["flwr", "supernode", "register"]]
+    assert registered == [str(folder / "sites" / site / "auth.pub") for site in ("a", "b")]
+
+
+def test_the_sites_of_the_next_steps_say_what_a_site_has_to_say(tmp_path):
+    from flwr.common.config import parse_config_args
+
+    from fedscgen.flower._config import SiteConfig
+
+    result = run("keys", tmp_path / "keys", "--host", "localhost", "--site", "a")
+    configured = re.search(r"--node-config '(.*)'", result.output).group(1)
+    assert SiteConfig.of(parse_config_args([configured])).site == "a"
+
+
+def test_keys_refuses_a_bad_host_in_one_line_and_writes_nothing(tmp_path):
+    result = run("keys", tmp_path / "keys", "--host", "a:8000", "--site", "a")
+    assert result.exit_code == 2
+    assert "Error: host 'a:8000' is neither a name nor an IP address" in said(result)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("arguments", [["init"], ["keys", "--host", "a", "--site", "b"]])
+def test_without_flower_it_says_what_to_install(arguments, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])  # nothing can be found there
+    importlib.invalidate_caches()
+    for name in [name for name in sys.modules if name.partition(".")[0] == "flwr"]:
+        monkeypatch.delitem(sys.modules, name)
+    result = run(arguments[0], tmp_path / "new", *arguments[1:])
+    assert result.exit_code == 2
+    assert 'Error: this needs flwr: pip install "fedscgen[flower]"' in said(result)
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_command_line_imports_neither_flower_nor_torch():
+    code = "import sys, fedscgen.cli; print({'flwr', 'torch', 'cryptography'} & set(sys.modules))"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
+    assert answer.stdout.strip() == "set()"
