@@ -51,6 +51,7 @@ def test_a_policy_allows_what_it_names():
     [
         (SitePolicy(), ("plain", False, 3), "sum with 'plain', but the site allows only 'masked' or 'crypten'"),
         (SitePolicy(("masked",)), ("crypten", False, 3), "sum with 'crypten', but the site allows only 'masked'"),
+        (SitePolicy(("plain",)), ("plain", False, 3), "see the site's counts of cells, but the site allows no one"),
         (SitePolicy(), ("masked", True, 3), "see the site's counts of cells, but the site allows no one to see them"),
         (SitePolicy(min_sites=4), ("masked", False, 3), "sum over n_sites=3, but the site allows sums over 4 or more"),
     ],

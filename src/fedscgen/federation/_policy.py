@@ -27,7 +27,7 @@ class SitePolicy:
     ----------
     aggregators
         Ways of summing that the site takes part in: ``"masked"``, ``"crypten"``, ``"plain"``. The last shows the
-        coordinator all that the site contributes.
+        coordinator all that the site contributes, and so needs ``reveal_counts`` too.
     reveal_counts
         Whether the coordinator may see how many cells of each type the site has.
     min_sites
@@ -59,7 +59,7 @@ class SitePolicy:
         aggregator
             How the federation sums.
         reveals_counts
-            Whether that shows the coordinator the site's counts.
+            Whether that is said to show the coordinator the site's counts; ``"plain"`` does, whatever is said.
         n_sites
             Sites that take part.
 
@@ -71,7 +71,7 @@ class SitePolicy:
         if aggregator not in self.aggregators:
             allowed = " or ".join(map(repr, self.aggregators))
             raise _refusal(f"sum with {aggregator!r}", f"only {allowed}", "aggregators")
-        if reveals_counts and not self.reveal_counts:
+        if (reveals_counts or aggregator == "plain") and not self.reveal_counts:
             raise _refusal("see the site's counts of cells", "no one to see them", "reveal_counts")
         if n_sites < self.min_sites:
             raise _refusal(f"sum over n_sites={n_sites}", f"sums over {self.min_sites} or more sites only", "min_sites")

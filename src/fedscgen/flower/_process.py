@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import asdict
 from multiprocessing import AuthenticationError
@@ -61,14 +62,24 @@ def ask_site(config: SiteConfig, folder: Path, data: Buffer, *, watched: int, ti
         There is no answer.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with _connected(config, folder, watched) as connection:
+    answer: Future[bytes] = Future()
+
+    def exchange() -> None:
         try:
-            connection.send_bytes(data)
-            if not connection.poll(timeout):
-                raise SiteProcessError(f"the site's process has not answered within {timeout:g} s")
-            return connection.recv_bytes()
-        except (EOFError, OSError) as error:
-            raise SiteProcessError("the site's process ended without an answer; site.log may say why") from error
+            with _connected(config, folder, watched) as connection:
+                connection.send_bytes(data)
+                answer.set_result(connection.recv_bytes())
+        except Exception as error:  # noqa: BLE001  (raised again by the thread that waits)
+            answer.set_exception(error)
+
+    # in a thread, as neither a busy process' socket nor what is read from it can be given a time limit
+    threading.Thread(target=exchange, daemon=True).start()
+    try:
+        return answer.result(timeout)
+    except TimeoutError:
+        raise SiteProcessError(f"the site's process has not answered within {timeout:g} s") from None
+    except (EOFError, OSError) as error:
+        raise SiteProcessError("the site's process ended without an answer; site.log may say why") from error
 
 
 def _connected(config: SiteConfig, folder: Path, watched: int) -> Connection:

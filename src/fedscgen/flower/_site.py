@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from fedscgen._files import read_cells, replacing, write_whole
-from fedscgen._types import Message
+from fedscgen._types import Message, check_choice
 from fedscgen.federation import Client, PolicyError, PrivacyLedger, SitePolicy
 from fedscgen.federation._protocol import CORRECT, SERVER, SET_UP
-from fedscgen.flower._config import SiteConfig, salt_of
+from fedscgen.flower._config import SiteConfig, Workflow, salt_of
 from fedscgen.flower._wire import INTRODUCTION, refusal
 from fedscgen.secure import MaskedContributor, PlainContributor
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _AGREED = (INTRODUCTION, SET_UP)
+_OF_CORRECTION = (SET_UP, CORRECT)
 
 
 class Site:
@@ -47,6 +48,7 @@ class Site:
         self._folder = folder
         self._ledger = PrivacyLedger(folder / "ledger.csv")
         self._client: Client | None = None
+        self._workflow: str | None = None
         self._take_up()
 
     def answer(self, data: Buffer) -> Buffer:
@@ -76,6 +78,8 @@ class Site:
     def _take_part(self, message: Message, data: Buffer) -> Buffer:
         if self._client is None:
             raise ValueError("the coordinator has not said yet what it has in mind")
+        if self._workflow == "correction" and message.kind not in _OF_CORRECTION:
+            raise PolicyError(f"the coordinator announced a correction, in which nobody asks for {message.kind!r}")
         answered = self._client.handle(data)
         if message.kind == SET_UP:
             self._keep(message.kind, data)
@@ -86,9 +90,13 @@ class Site:
 
     def _new_client(self, proposal: Any) -> Client:
         config = self._config
-        if proposal["workflow"] == "training":  # of a correction nothing leaves the site
+        check_choice(proposal["workflow"], Workflow, "workflow")
+        self._workflow = proposal["workflow"]
+        if self._workflow == "training":
             reveals_counts, n_sites = bool(proposal["reveals_counts"]), int(proposal["n_sites"])
             self._policy().check(proposal["aggregator"], reveals_counts=reveals_counts, n_sites=n_sites)
+        if self._client is not None:
+            self._client.close()
         return Client(
             config.site,
             read_cells(Path(config.data)),

@@ -1,0 +1,208 @@
+"""A site of the network, without the network: its policy, its files, and what it does when something goes wrong."""
+
+import logging
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+
+from cells import SMALL, make_adata
+from fedscgen._types import Message
+from fedscgen.federation import FederationSettings, InProcessTransport, Server
+from fedscgen.federation._protocol import SERVER
+from fedscgen.flower._config import SiteConfig
+from fedscgen.flower._site import Site
+from fedscgen.flower._wire import INTRODUCTION, REFUSAL
+from fedscgen.model import read_model
+from fedscgen.secure import AggregationError, MaskedAggregator
+
+TRAINING = {"workflow": "training", "aggregator": "masked", "reveals_counts": False, "n_sites": 3}
+SETTINGS = FederationSettings(n_rounds=2, n_epochs=1, reference="mean", model={**SMALL, "linear_path": False})
+SITES = ["north", "south", "west"]
+
+
+class ToSites(InProcessTransport):
+    """Bytes to sites and back; what refuses is left out, as over Flower."""
+
+    def __init__(self, sites):
+        super().__init__([])
+        self.sites_by_name = sites
+        self.refusals = {}
+        self.silent = set()
+
+    @property
+    def sites(self):
+        return list(self.sites_by_name)
+
+    def introduce(self, proposal=TRAINING):
+        return {name: self._answer(site, Message(INTRODUCTION, proposal)) for name, site in self.sites_by_name.items()}
+
+    def ask(self, messages):
+        for name, message in messages.items():
+            if name in self.silent and "round" in message.meta:
+                continue
+            answer = self._answer(self.sites_by_name[name], message)
+            if answer.kind == REFUSAL:
+                self.refusals[name] = answer.meta["reason"]
+            else:
+                yield name, answer
+
+    @staticmethod
+    def _answer(site, message):
+        return Message.from_bytes(site.answer(message.to_bytes()))
+
+
+@pytest.fixture
+def cells():
+    """A site's cells by name; a site may be changed before the network is made."""
+    adata = make_adata()
+    return {name: adata[adata.obs["batch"] == f"site{i}"].copy() for i, name in enumerate(SITES)}
+
+
+@pytest.fixture
+def network(cells, tmp_path):
+    def make(**options_of_north):
+        sites = {}
+        for name, adata in cells.items():
+            adata.write_h5ad(tmp_path / f"{name}.h5ad")
+            options = options_of_north if name == "north" else {}
+            config = SiteConfig(
+                name, str(tmp_path / f"{name}.h5ad"), str(tmp_path / name), accelerator="cpu", **options
+            )
+            folder = tmp_path / name / "run-1"
+            folder.mkdir(parents=True)
+            sites[name] = Site(config, folder)
+        return ToSites(sites)
+
+    return make
+
+
+def run(transport, settings=SETTINGS):
+    with MaskedAggregator() as aggregator:
+        server = Server(transport, aggregator, settings)
+        server.run()
+    return server
+
+
+def test_every_site_writes_its_results_and_nothing_else(network, cells, tmp_path):
+    transport = network()
+    assert {name: answer.meta for name, answer in transport.introduce().items()} == {n: {"site": n} for n in SITES}
+    server = run(transport)
+    for name, adata in cells.items():
+        folder = tmp_path / name / "run-1"
+        assert {path.name for path in folder.iterdir()} == {"corrected.h5ad", "history.csv", "ledger.csv", "model"}
+        assert list(anndata.read_h5ad(folder / "corrected.h5ad").obs_names) == list(adata.obs_names)
+        saved = read_model(folder / "model")
+        assert saved.genes == server.genes
+        np.testing.assert_array_equal(saved.references.means, server.references.means)
+        assert list(pd.read_csv(folder / "history.csv")["round"]) == [1, 2]
+        ledger = pd.read_csv(folder / "ledger.csv")
+        assert set(ledger["sender"]) == {name, SERVER}
+        assert list(ledger["kind"][:2]) == [INTRODUCTION] * 2
+        assert transport.sites_by_name[name].finished
+
+
+@pytest.mark.parametrize(
+    ("options", "proposal", "message"),
+    [
+        ({}, {"aggregator": "plain"}, "wants to sum with 'plain', but the site allows only 'masked'"),
+        ({"aggregators": "plain"}, {"aggregator": "plain"}, "wants to see the site's counts of cells"),
+        ({"min_sites": 4}, {}, "wants to sum over n_sites=3, but the site allows sums over 4 or more sites only"),
+        ({}, {"reveals_counts": True}, "wants to see the site's counts of cells"),
+    ],
+)
+def test_what_the_policy_does_not_allow_is_refused_and_logged(network, options, proposal, message, caplog):
+    answers = network(**options).introduce({**TRAINING, **proposal})
+    assert answers["north"].kind == REFUSAL
+    assert message in answers["north"].meta["reason"]
+    assert message in caplog.text
+
+
+def test_a_site_holds_the_coordinator_to_a_correction_that_it_announced(network, caplog):
+    """A plain correction must be no way around a policy that allows masked sums only."""
+    transport = network()
+    transport.introduce({**TRAINING, "workflow": "correction", "aggregator": "plain"})
+    (answer,) = [transport._answer(transport.sites_by_name["north"], Message("genes and cell types"))]
+    assert answer.kind == REFUSAL
+    assert "announced a correction, in which nobody asks for 'genes and cell types'" in answer.meta["reason"]
+    (answer,) = [answer for name, answer in transport.introduce({"workflow": "espionage"}).items() if name == "north"]
+    assert answer.kind == REFUSAL
+    assert "unknown workflow 'espionage'" in caplog.text
+
+
+def test_fewer_sites_in_a_sum_than_a_site_allows_are_refused_though_enough_were_announced(network, caplog):
+    """South falls silent after the settings, and a sum over two is left."""
+    transport = network(min_sites=3)
+    transport.introduce()
+    transport.silent.add("south")
+    with pytest.raises(AggregationError, match="nothing was opened"):
+        run(transport)
+    assert set(transport.refusals) == {"north"}
+    assert "site 'north' refuses a sum over 2 sites: its own min_sites is 3" in caplog.text
+
+
+def test_what_goes_wrong_at_a_site_is_in_its_log_and_not_on_the_wire(network, cells, caplog):
+    cells["north"].obs["cell_type"] = cells["north"].obs["cell_type"].astype(str)
+    cells["north"].obs.loc[cells["north"].obs_names[0], "cell_type"] = None
+    answer = network().introduce()["north"]
+    assert answer.kind == REFUSAL
+    assert answer.meta["reason"] == "could not answer 'introduction': the log of site 'north' says why"
+    assert "cell_type" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore:.*looks like raw", "ignore::RuntimeWarning")
+def test_a_site_whose_numbers_overflow_is_left_out(network, cells, caplog):
+    cells["north"].X.data[:] = 3e38
+    transport = network()
+    transport.introduce()
+    server = run(transport)
+    assert transport.refusals["north"].startswith("could not answer")
+    assert "is nan (weight 39): only finite values can be summed" in caplog.text
+    assert all(np.isfinite(array).all() for array in server.weights.values())
+    assert transport.sites_by_name["south"].finished
+
+
+def test_sites_that_share_no_gene_end_the_run_by_name(network, cells):
+    for i, adata in enumerate(cells.values()):
+        adata.var_names = [f"{name}-{i}" for name in adata.var_names]
+    transport = network()
+    transport.introduce()
+    with pytest.raises(ValueError, match=r"the sites share no gene .*'north': 'gene0-0'.*use the same gene names"):
+        run(transport)
+
+
+@pytest.mark.parametrize("kind", ["model weights", "final weights and references"])
+def test_a_site_that_is_restarted_takes_up_from_its_disk(network, tmp_path, kind, caplog):
+    transport = network()
+    transport.introduce()
+
+    class Restarting(ToSites):
+        def ask(self, messages):
+            if kind in {message.kind for message in messages.values()} and self.sites_by_name is not restarted:
+                self.sites_by_name = restarted
+                restarted["north"] = Site(transport.sites_by_name["north"]._config, tmp_path / "north" / "run-1")
+            yield from super().ask(messages)
+
+    restarted = dict(transport.sites_by_name)
+    caplog.set_level(logging.WARNING)
+    run(Restarting(transport.sites_by_name))
+    assert "site 'north' takes part again after its process was restarted" in caplog.text
+    folder = tmp_path / "north" / "run-1"
+    assert np.isfinite(anndata.read_h5ad(folder / "corrected.h5ad").obsm["X_fedscgen"]).all()
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_garbage_is_refused(network):
+    north = network().sites_by_name["north"]
+    for data in (b"", b"garbage", Message("who are you?").to_bytes(), Message(INTRODUCTION, {}).to_bytes()):
+        assert Message.from_bytes(north.answer(data)).kind == REFUSAL
+
+
+def test_hashed_labels_leave_under_no_name(network, cells, tmp_path):
+    salt = tmp_path / "salt"
+    salt.write_text("a long secret of all sites\n")
+    transport = network(label_salt_file=str(salt))
+    transport.introduce()
+    with pytest.raises(ValueError, match="sites north hash their cell types and sites south, west don't"):
+        run(transport)
