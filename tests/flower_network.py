@@ -17,6 +17,7 @@ import httpx
 
 BIN = Path(sys.executable).parent
 _COMMAND_SECONDS = 120.0
+_LOOK_SECONDS = 3.0
 
 
 class Network:
@@ -87,8 +88,12 @@ class Network:
             status = self.status(run_id)
             if status.startswith("finished"):
                 return status
-            time.sleep(1.0)
-        raise TimeoutError(f"run {run_id} is still {status} after {timeout} s:\n{self.log('superlink')}")
+            time.sleep(_LOOK_SECONDS)
+        raise TimeoutError(f"run {run_id} is still {status} after {timeout} s:\n{self.run_log(run_id)}")
+
+    def run_log(self, run_id: int) -> str:
+        """What the coordinator's program has said so far."""
+        return self.run("flwr", "log", str(run_id), "trial", "--show")
 
     def site_folder(self, site: str, run_id: int) -> Path:
         return self.folder / site / f"run-{run_id}"
@@ -97,7 +102,7 @@ class Network:
         return (self.folder / f"{name}.log").read_text()
 
     def stop(self, name: str, how: signal.Signals = signal.SIGTERM) -> None:
-        """Stop a process, and wait until it and those that it started are gone."""
+        """Stop the SuperLink or a site's SuperNode, and wait until it is gone."""
         process = self._processes.pop(name)
         process.send_signal(how)
         try:
@@ -146,6 +151,13 @@ class Network:
             except httpx.HTTPError:
                 time.sleep(0.2)
         raise TimeoutError(f"the SuperLink is not ready:\n{self.log('superlink')}")
+
+
+def processes_of(folder: Path) -> dict[int, str]:
+    """Command lines of running processes that mention a folder, by process."""
+    answer = subprocess.run(["ps", "-eww", "-o", "pid=,stat=,args="], capture_output=True, text=True, check=True)  # noqa: S607
+    rows = [row.split(maxsplit=2) for row in answer.stdout.splitlines()]
+    return {int(pid): args for pid, stat, args in rows if str(folder) in args and not stat.startswith("Z")}
 
 
 def as_toml(config: dict[str, Any]) -> str:

@@ -39,7 +39,7 @@ def network(assays, tmp_path_factory):
 def run_id(network):
     run_id = network.submit(**SETTINGS)
     status = network.wait(run_id, timeout=230)
-    assert status == "finished:completed", network.log("superlink")[-5000:]
+    assert status == "finished:completed", network.run_log(run_id)
     return run_id
 
 

@@ -17,7 +17,7 @@ from fedscgen.flower._wire import INTRODUCTION, REFUSAL
 from fedscgen.model import read_model
 from fedscgen.secure import AggregationError, MaskedAggregator
 
-TRAINING = {"workflow": "training", "aggregator": "masked", "reveals_counts": False, "n_sites": 3}
+TRAINING = {"workflow": "training", "aggregator": "masked", "reveals_counts": False, "n_sites": 3, "sites": []}
 SETTINGS = FederationSettings(n_rounds=2, n_epochs=1, reference="mean", model={**SMALL, "linear_path": False})
 SITES = ["north", "south", "west"]
 
@@ -113,10 +113,19 @@ def test_every_site_writes_its_results_and_nothing_else(network, cells, tmp_path
     ],
 )
 def test_what_the_policy_does_not_allow_is_refused_and_logged(network, options, proposal, message, caplog):
-    answers = network(**options).introduce({**TRAINING, **proposal})
+    transport = network(**options)
+    answers = transport.introduce({**TRAINING, **proposal})
     assert answers["north"].kind == REFUSAL
     assert message in answers["north"].meta["reason"]
     assert message in caplog.text
+    assert transport.sites_by_name["north"].finished, "its process need not wait"
+
+
+def test_only_sites_that_are_named_take_part_if_any_are(network):
+    transport = network()
+    answers = transport.introduce({**TRAINING, "sites": ["north", "west"]})
+    assert [name for name, answer in answers.items() if answer.kind == REFUSAL] == ["south"]
+    assert [site.finished for site in transport.sites_by_name.values()] == [False, True, False]
 
 
 def test_a_site_holds_the_coordinator_to_a_correction_that_it_announced(network, caplog):

@@ -37,4 +37,4 @@ def test_foreign_records_are_refused(records):
 
 
 def test_a_refusal_says_why():
-    assert Message.from_bytes(refusal("not today")).meta == {"reason": "not today"}
+    assert Message.from_bytes(refusal("not today").to_bytes()).meta == {"reason": "not today"}

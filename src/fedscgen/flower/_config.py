@@ -87,6 +87,8 @@ class RunConfig:
         ``"training"``, or ``"correction"`` of sites that come with a trained model.
     n_sites
         Sites that are waited for before it begins.
+    sites
+        Names of the sites that take part, with commas between them; ``""``: all that are connected.
     min_sites
         Fewest sites with which it goes on.
     secure
@@ -109,6 +111,7 @@ class RunConfig:
 
     workflow: Workflow = "training"
     n_sites: int = 3
+    sites: str = ""
     min_sites: int = 2
     secure: FlowerAggregator = "masked"
     preset: Preset = "default"
@@ -158,6 +161,11 @@ def _of_type(kind: Any, key: str, value: Any, where: str) -> Any:
     if type(value) is not wanted:
         raise ValueError(f"{key}={value!r} in {where}: expected {wanted.__name__}")
     return value
+
+
+def names_in(text: str) -> list[str]:
+    """The names in a list with commas between them."""
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def salt_of(config: SiteConfig) -> str | None:

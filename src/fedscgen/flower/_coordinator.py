@@ -10,6 +10,7 @@ import pandas as pd
 
 from fedscgen._files import write_whole
 from fedscgen.federation import FederationSettings, PrivacyLedger, Server, SiteError
+from fedscgen.flower._config import names_in
 from fedscgen.flower._transport import FlowerTransport
 from fedscgen.model import SavedModel, read_model, write_model
 from fedscgen.secure import AggregationError, MaskedAggregator, PlainAggregator
@@ -90,6 +91,7 @@ def _gather(transport: FlowerTransport, config: RunConfig) -> None:
         "aggregator": config.secure,
         "reveals_counts": _reveals_counts(config),
         "n_sites": config.n_sites,
+        "sites": names_in(config.sites),
     }
     transport.gather(proposal, n_sites=config.n_sites, min_sites=config.min_sites, timeout=config.join_timeout)
 

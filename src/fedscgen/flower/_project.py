@@ -34,6 +34,8 @@ clientapp = "fedscgen.flower.client_app:app"
 workflow = "training"
 # Sites that are waited for before it begins.
 n-sites = {n_sites}
+# Names of the sites that take part, with commas between them; "": all that are connected.
+sites = ""
 # Fewest sites with which it goes on when others fail.
 min-sites = {min_sites}
 # How sums over the sites are opened. "masked": only the sum is seen; "plain": every site's part, for study only.

@@ -12,7 +12,7 @@ from fedscgen._files import read_cells, replacing, write_whole
 from fedscgen._types import Message, check_choice
 from fedscgen.federation import Client, PolicyError, PrivacyLedger, SitePolicy
 from fedscgen.federation._protocol import CORRECT, SERVER, SET_UP
-from fedscgen.flower._config import SiteConfig, Workflow, salt_of
+from fedscgen.flower._config import SiteConfig, Workflow, names_in, salt_of
 from fedscgen.flower._wire import INTRODUCTION, refusal
 from fedscgen.secure import MaskedContributor, PlainContributor
 
@@ -39,7 +39,7 @@ class Site:
     Attributes
     ----------
     finished
-        Whether the site has its results.
+        Whether the site has its results, or takes no part.
     """
 
     def __init__(self, config: SiteConfig, folder: Path) -> None:
@@ -60,20 +60,25 @@ class Site:
             return self._introduce(message, data) if message.kind == INTRODUCTION else self._take_part(message, data)
         except PolicyError as error:
             logger.warning("refused %s: %s", kind, error)
-            return refusal(str(error))
+            return self._recorded(refusal(str(error)))
         except Exception:
             logger.exception("could not answer %s", kind)
-            return refusal(f"could not answer {kind}: the log of site {self._config.site!r} says why")
+            reason = f"could not answer {kind}: the log of site {self._config.site!r} says why"
+            return self._recorded(refusal(reason))
 
     def _introduce(self, message: Message, data: Buffer) -> Buffer:
         """Check what the coordinator has in mind against the policy, and the site's cells for what is wrong."""
         self._ledger.record(SERVER, self._config.site, message, len(data))
+        self.finished = True  # unless it takes part
         self._client = self._new_client(message.meta)
+        self.finished = False
         self._keep(message.kind, data)
-        answer = Message(INTRODUCTION, {"site": self._config.site})
-        answered = answer.to_buffer()
-        self._ledger.record(self._config.site, SERVER, answer, len(answered))
-        return answered
+        return self._recorded(Message(INTRODUCTION, {"site": self._config.site}))
+
+    def _recorded(self, answer: Message) -> Buffer:
+        data = answer.to_buffer()
+        self._ledger.record(self._config.site, SERVER, answer, len(data))
+        return data
 
     def _take_part(self, message: Message, data: Buffer) -> Buffer:
         if self._client is None:
@@ -91,6 +96,8 @@ class Site:
     def _new_client(self, proposal: Any) -> Client:
         config = self._config
         check_choice(proposal["workflow"], Workflow, "workflow")
+        if proposal["sites"] and config.site not in proposal["sites"]:
+            raise PolicyError(f"site {config.site!r} is not among the sites of this run")
         self._workflow = proposal["workflow"]
         if self._workflow == "training":
             reveals_counts, n_sites = bool(proposal["reveals_counts"]), int(proposal["n_sites"])
@@ -113,8 +120,9 @@ class Site:
 
     def _policy(self) -> SitePolicy:
         config = self._config
-        allowed = tuple(config.aggregators.replace(",", " ").split())
-        return SitePolicy(allowed, reveal_counts=config.reveal_counts, min_sites=config.min_sites)
+        return SitePolicy(
+            tuple(names_in(config.aggregators)), reveal_counts=config.reveal_counts, min_sites=config.min_sites
+        )
 
     def _contributor(self, aggregator: str) -> Contributor:
         if aggregator == "plain":

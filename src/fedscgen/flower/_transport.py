@@ -67,7 +67,8 @@ class FlowerTransport:
         SiteError
             Fewer than ``min_sites`` have agreed.
         """
-        data = Message(INTRODUCTION, proposal).to_buffer()
+        introduction = Message(INTRODUCTION, proposal)
+        data = introduction.to_buffer()
         deadline = time.monotonic() + timeout
         asked: set[int] = set()
         while len(self._nodes) < n_sites and time.monotonic() < deadline:
@@ -76,6 +77,8 @@ class FlowerTransport:
             newcomers = online - asked - set(self._nodes.values())
             asked |= newcomers
             names = {node: f"node {node}" for node in newcomers}
+            for name in names.values():
+                self._ledger.record(SERVER, name, introduction, len(data))
             for node, answer in self._exchange(dict.fromkeys(newcomers, data), names, deadline):
                 self._admit(node, answer)
             time.sleep(_POLL_SECONDS)
@@ -97,6 +100,7 @@ class FlowerTransport:
         for node, data in self._exchange(letters, names, time.monotonic() + self._timeout):
             answer = self._read(names[node], data)
             if answer is not None:
+                self._ledger.record(names[node], SERVER, answer, len(data))
                 yield names[node], answer
 
     def told_reasons(self) -> str:
@@ -126,10 +130,9 @@ class FlowerTransport:
             self._leave_out(name, f"answered with {error}")
             return None
         if answer.kind == REFUSAL:
+            self._ledger.record(name, SERVER, answer, len(data))
             self._leave_out(name, str(answer.meta.get("reason")))
             return None
-        if name in self._nodes:
-            self._ledger.record(name, SERVER, answer, len(data))
         return answer
 
     def _leave_out(self, name: str, reason: str) -> None:

@@ -40,6 +40,6 @@ def unwrap(content: RecordDict) -> bytes:
     return record[_KEY].data
 
 
-def refusal(reason: str) -> bytes:
+def refusal(reason: str) -> Message:
     """A site's answer when it does not do what it was asked."""
-    return Message(REFUSAL, {"reason": reason}).to_bytes()
+    return Message(REFUSAL, {"reason": reason})

@@ -44,7 +44,7 @@ def _answered(message: FlowerMessage, context: Context) -> bytes:
         return ask_site(config, folder, data, watched=os.getppid(), timeout=message.metadata.ttl)
     except InsecureChannelError as error:
         logger.error("refused: %s", error)
-        return refusal("the site doesn't take part over a channel that isn't encrypted")
+        return refusal("the site doesn't take part over a channel that isn't encrypted").to_bytes()
     except Exception:
         logger.exception("could not answer")
-        return refusal("the site could not answer: its log says why")
+        return refusal("the site could not answer: its log says why").to_bytes()
