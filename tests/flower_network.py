@@ -101,6 +101,9 @@ class Network:
     def log(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text()
 
+    def is_running(self, name: str) -> bool:
+        return self._processes[name].poll() is None
+
     def stop(self, name: str, how: signal.Signals = signal.SIGTERM) -> None:
         """Stop the SuperLink or a site's SuperNode, and wait until it is gone."""
         process = self._processes.pop(name)

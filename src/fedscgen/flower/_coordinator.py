@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from contextlib import contextmanager
+from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,8 @@ from fedscgen.model import SavedModel, read_model, write_model
 from fedscgen.secure import AggregationError, MaskedAggregator, PlainAggregator
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from flwr.serverapp import Grid
 
     from fedscgen.flower._config import RunConfig
@@ -35,6 +39,8 @@ def coordinate(grid: Grid, config: RunConfig) -> None:
     ------
     FileExistsError
         The output holds a trained model.
+    BlockingIOError
+        Another run is writing to the output.
     SiteError, AggregationError
         Too few sites are left; the message says why others aren't.
     CheckpointError
@@ -46,10 +52,24 @@ def coordinate(grid: Grid, config: RunConfig) -> None:
     ledger = PrivacyLedger(output / f"ledger-{config.workflow}.csv")
     transport = FlowerTransport(grid, config.answer_timeout, ledger)
     try:
-        workflow(transport, config, output)
+        with _alone_in(output):
+            workflow(transport, config, output)
     except (AggregationError, SiteError) as error:
         raise type(error)(f"{error}{transport.told_reasons()}") from error
     logger.info("the result is in %s", output)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder until this one ends, however it ends."""
+    with (folder / ".lock").open("w") as lock:
+        try:
+            flock(lock, LOCK_EX | LOCK_NB)
+        except BlockingIOError:
+            raise BlockingIOError(
+                f"another run is writing to {folder}: wait for it, or choose another output"
+            ) from None
+        yield
 
 
 def _train(transport: FlowerTransport, config: RunConfig, output: Path) -> None:

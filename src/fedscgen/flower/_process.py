@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 from fedscgen._files import write_whole
 from fedscgen.flower._config import SiteConfig
+from fedscgen.flower._watch import end_with
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 _ADDRESS = ".process.json"
 _START_SECONDS = 120.0
-_WATCH_SECONDS = 1.0
 
 
 class SiteProcessError(RuntimeError):
@@ -122,7 +122,7 @@ def main(folder: Path, watched: int) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     config = SiteConfig(**json.loads(sys.stdin.read()))
     last_heard = [time.monotonic()]
-    threading.Thread(target=_watch, args=(watched, last_heard, config.idle_timeout), daemon=True).start()
+    end_with(watched, also_if=lambda: time.monotonic() - last_heard[0] > config.idle_timeout)
     from fedscgen.flower._site import Site  # takes seconds, during which it is watched already
 
     site = Site(config, folder)
@@ -147,22 +147,6 @@ def _announce(folder: Path, content: dict[str, str]) -> None:
         write_whole(folder / _ADDRESS, json.dumps(content).encode())
     finally:
         os.umask(previous)
-
-
-def _watch(watched: int, last_heard: list[float], idle_timeout: float) -> None:
-    """End this process with the watched one, or when nothing has reached it for long."""
-    while _is_alive(watched) and time.monotonic() - last_heard[0] < idle_timeout:
-        time.sleep(_WATCH_SECONDS)
-    logging.getLogger(__name__).warning("the site's process ends: Flower's has, or nothing has come for long")
-    os._exit(1)
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 if __name__ == "__main__":

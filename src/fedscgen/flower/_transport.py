@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.5
 _LOOK_SECONDS = 5.0  # between two looks at who is connected
+_GRACE_SECONDS = 10.0  # for which Flower keeps a message longer than it is waited for, to tell late from lost
 
 
 class FlowerTransport:
@@ -177,7 +178,7 @@ class FlowerTransport:
             if node not in online:
                 self._leave_out(names[node], "not connected")
         wrapped = {id(data): wrap(data) for data in letters.values()}
-        ttl = max(1.0, deadline - time.monotonic())
+        ttl = max(0.0, deadline - time.monotonic()) + _GRACE_SECONDS
         messages = [
             FlowerMessage(wrapped[id(data)], node, "query", ttl=ttl) for node, data in letters.items() if node in online
         ]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fedscgen.flower._channel import refuse_insecure_channel
 from fedscgen.flower._config import RunConfig
+from fedscgen.flower._watch import end_with
 
 app = ServerApp()
 
@@ -14,6 +17,7 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run a federation, or have newcomers correct themselves, as the run configuration says."""
+    end_with(os.getppid())
     config = RunConfig.of(context.run_config)
     refuse_insecure_channel("flower-superlink", config.allow_insecure_channel)
     from fedscgen.flower._coordinator import coordinate  # takes seconds; a bad configuration is told at once
