@@ -108,7 +108,6 @@ def test_sites_that_refuse_die_come_back_and_are_late(network):
     assert rounds_of(network, "north") == set(range(1, 9))
     assert 1 not in rounds_of(network, "south")
     assert 8 in rounds_of(network, "south")
-    assert len(rounds_of(network, "west")) < 8
     assert 8 in rounds_of(network, "west")
     assert not rounds_of(network, "east")
     site_log = network.site_folder("south", run_id) / "site.log"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 from flwr.app import Context
@@ -18,8 +19,16 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Run a federation, or have newcomers correct themselves, as the run configuration says."""
     end_with(os.getppid())
+    _show_progress()
     config = RunConfig.of(context.run_config)
     refuse_insecure_channel("flower-superlink", config.allow_insecure_channel)
     from fedscgen.flower._coordinator import coordinate  # takes seconds; a bad configuration is told at once
 
     coordinate(grid, config)
+
+
+def _show_progress() -> None:
+    """Have Flower, which keeps what this process prints, keep the package's log too."""
+    package = logging.getLogger("fedscgen")
+    package.setLevel(logging.INFO)
+    package.addHandler(logging.StreamHandler())
