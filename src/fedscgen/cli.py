@@ -334,5 +334,5 @@ def _mendable() -> tuple[type[Exception], ...]:
     return KeyError, ValueError, OSError, ModuleNotFoundError, SiteError, AggregationError
 
 
-for command in (_commands.init, _commands.keys):
+for command in (_commands.init, _commands.keys, _commands.checklist):
     flower.command()(_user_errors()(command))

@@ -1,4 +1,4 @@
-"""What ``fedscgen flower`` offers. Neither command imports Flower, so that the command line stays fast."""
+"""What ``fedscgen flower`` offers. No command imports Flower, so that the command line stays fast."""
 
 from __future__ import annotations
 
@@ -43,6 +43,16 @@ def keys(
 
     write_trial_keys(folder, host, site, days=days)
     typer.echo(_next_steps(folder.absolute(), host[0], site))
+
+
+def checklist(
+    ledger: Annotated[Path, typer.Argument(metavar="LEDGER", help="The site's ledger.csv.")],
+    site: Annotated[str, typer.Option(metavar="NAME", help="The site's name.")],
+) -> None:
+    """Print what has left a site, as a list for its data-protection officer to tick off."""
+    from fedscgen.flower._checklist import checklist as listed
+
+    typer.echo(listed(ledger, site))
 
 
 def _need(*packages: str) -> None:

@@ -1,0 +1,74 @@
+"""What a data-protection officer checks before and after a run, drawn from a site's privacy ledger."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from fedscgen.federation._ledger import COLUMNS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_NAMES = "names and settings"
+
+# the words of the threat model
+_MEANING = {
+    "public": "public keys, meant to be known",
+    "encrypted": "sealed for another site, which the coordinator passes on",
+    "masked": "numbers of this site behind masks: only the sum over the sites can be read",
+    "opened by site": "**the coordinator reads this site's own numbers**: was that agreed?",
+    "shares": "shares of the masks that are left in the sum",
+    "secret shares": "one share for each compute party, sealed for it",
+}
+_READABLE_NAMES = "readable by the coordinator; names and settings, no numbers of cells"
+_READABLE = "**readable by the coordinator**: was that agreed?"
+
+
+def checklist(ledger: Path, site: str) -> str:
+    """All that a site has sent, as a list to tick off, in Markdown.
+
+    Parameters
+    ----------
+    ledger
+        The site's ``ledger.csv``.
+    site
+        Its name.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ValueError
+        It is no ledger, or the site has sent nothing in it.
+    """
+    rows = pd.read_csv(ledger)
+    if list(rows.columns) != COLUMNS:
+        raise ValueError(f"{ledger} is no privacy ledger: its columns are {', '.join(map(str, rows.columns))}")
+    sent = rows[rows["sender"] == site]
+    if sent.empty:
+        raise ValueError(f"{ledger} has nothing that site {site!r} sent: its senders are {sorted(set(rows['sender']))}")
+    kinds = sent.groupby(["kind", "protection", "shape"], sort=False)["bytes"].agg(["count", "sum"]).reset_index()
+    lines = [
+        _line(kind, protection, shape, n, size) for kind, protection, shape, n, size in kinds.itertuples(index=False)
+    ]
+    received = rows.loc[rows["receiver"] == site, "bytes"].sum()
+    return "\n".join(
+        [
+            f"# What has left site {site}",
+            "",
+            f"{len(sent)} messages, {sent['bytes'].sum():,} bytes, to {', '.join(sorted(set(sent['receiver'])))}; "
+            f"{received:,} bytes have come in. Cells, their latent vectors and corrected expression are in no message.",
+            "",
+            *lines,
+            "- [ ] The bytes agree with the firewall's log, but for some per mille that encryption and Flower add.",
+            "- [ ] `aggregators`, `reveal-counts` and `min-sites` in the site's own command are what was agreed.",
+        ]
+    )
+
+
+def _line(kind: str, protection: str, shape: str, n: int, size: int) -> str:
+    unprotected = _READABLE_NAMES if shape == _NAMES else _READABLE
+    meaning = _MEANING.get(protection, unprotected)
+    return f"- [ ] {kind} ({shape}), {n} times, {size:,} bytes, protection `{protection}`: {meaning}"

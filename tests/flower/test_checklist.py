@@ -1,0 +1,45 @@
+"""The data-protection officer's list, from the ledger of a real federation."""
+
+import pandas as pd
+import pytest
+
+from cells import SMALL, make_adata
+from fedscgen.federation import simulate
+from fedscgen.flower._checklist import checklist
+
+
+@pytest.fixture(scope="module")
+def ledgers():
+    options = {"n_rounds": 2, "n_epochs": 1, "model_kwargs": SMALL, "show_progress": False}
+    return {secure: simulate(make_adata(), "batch", secure=secure, **options).ledger for secure in ("masked", "plain")}
+
+
+def written(ledger, tmp_path, site="site0"):
+    ledger.to_csv(tmp_path / "ledger.csv", index=False)
+    return checklist(tmp_path / "ledger.csv", site)
+
+
+def test_it_lists_every_kind_of_message_that_was_sent_and_adds_up(ledgers, tmp_path):
+    text = written(ledgers["masked"], tmp_path)
+    sent = ledgers["masked"].query("sender == 'site0'")
+    assert f"{len(sent)} messages, {sent['bytes'].sum():,} bytes, to server" in text
+    for kind in sent["kind"].unique():
+        assert f"- [ ] {kind} (" in text
+    listed = [line for line in text.splitlines() if " times, " in line]
+    counted = sum(int(line.split(" times, ")[0].rpartition(" ")[2]) for line in listed)
+    assert counted == len(sent)
+
+
+def test_numbers_in_the_clear_stand_out(ledgers, tmp_path):
+    assert "was that agreed?" not in written(ledgers["masked"], tmp_path)
+    suspicious = [line for line in written(ledgers["plain"], tmp_path).splitlines() if "was that agreed?" in line]
+    assert any("model weights" in line for line in suspicious)
+
+
+def test_another_file_or_site_is_refused(ledgers, tmp_path):
+    with pytest.raises(ValueError, match=r"nothing that site 'nowhere' sent: its senders are \['server', 'site0'"):
+        written(ledgers["plain"], tmp_path, "nowhere")
+    with pytest.raises(ValueError, match="is no privacy ledger: its columns are a"):
+        written(pd.DataFrame({"a": [1]}), tmp_path)
+    with pytest.raises(FileNotFoundError):
+        checklist(tmp_path / "none.csv", "site0")
