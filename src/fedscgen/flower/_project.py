@@ -80,11 +80,13 @@ version on every computer:
 Flower starts everything by itself, one process a site. `cells.h5ad` holds log-normalised cells with their sites in
 `obs["batch"]` and their types in `obs["cell_type"]`.
 
+    pip install "flwr[simulation]==1.41.*"
     export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION=1
     flwr run . local --stream --federation-config "num-supernodes={n_sites}" \\
-      --run-config 'simulated-data="/absolute/path/of/cells.h5ad"'
+      --run-config 'simulated-data="/absolute/path/of/cells.h5ad" output="/absolute/path/of/result"'
 
-The first line keeps Flower from installing packages when a run begins.
+The second line keeps Flower from installing packages when a run begins. Each site's results are in `result/sites`.
+Flower's local SuperLink goes on running afterwards; `pkill -f flower-superlink` ends it.
 
 ## Across sites
 
