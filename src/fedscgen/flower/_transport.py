@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from flwr.app import Message as FlowerMessage
 
@@ -14,7 +15,7 @@ from fedscgen.federation._protocol import SERVER
 from fedscgen.flower._wire import INTRODUCTION, REFUSAL, unwrap, wrap
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from flwr.serverapp import Grid
 
@@ -23,8 +24,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+Answer = TypeVar("Answer")
+
 _POLL_SECONDS = 0.5
 _LOOK_SECONDS = 5.0  # between two looks at who is connected
+_TRIES = 5
 _GRACE_SECONDS = 10.0  # for which Flower keeps a message longer than it is waited for, to tell late from lost
 
 
@@ -147,7 +151,7 @@ class FlowerTransport:
         pending = self._send(letters, names, deadline)
         looked = time.monotonic()
         while pending:
-            for reply in self._grid.pull_messages(list(pending)):
+            for reply in _insist(partial(self._pull, list(pending))):
                 node = pending.pop(reply.metadata.reply_to_message_id)
                 data = self._content(names[node], reply)
                 if data is not None:
@@ -160,6 +164,9 @@ class FlowerTransport:
                 looked = time.monotonic()
                 pending = self._still_connected(pending, names)
             time.sleep(_POLL_SECONDS)
+
+    def _pull(self, identities: list[str]) -> list[FlowerMessage]:
+        return list(self._grid.pull_messages(identities))
 
     def _content(self, name: str, reply: FlowerMessage) -> bytes | None:
         if reply.has_error():
@@ -179,11 +186,14 @@ class FlowerTransport:
                 self._leave_out(names[node], "not connected")
         wrapped = {id(data): wrap(data) for data in letters.values()}
         ttl = max(0.0, deadline - time.monotonic()) + _GRACE_SECONDS
-        messages = [
-            FlowerMessage(wrapped[id(data)], node, "query", ttl=ttl) for node, data in letters.items() if node in online
-        ]
-        sent = self._grid.push_messages(messages) if messages else []
-        return {str(identity): message.metadata.dst_node_id for identity, message in zip(sent, messages, strict=True)}
+        nodes = [node for node in letters if node in online]
+
+        def push() -> list[str]:
+            messages = [FlowerMessage(wrapped[id(letters[node])], node, "query", ttl=ttl) for node in nodes]
+            return list(self._grid.push_messages(messages))
+
+        sent = _insist(push) if nodes else []
+        return dict(zip(sent, nodes, strict=True))
 
     def _still_connected(self, pending: Mapping[str, int], names: Mapping[int, str]) -> dict[str, int]:
         online = set(self._grid.get_node_ids())
@@ -191,3 +201,14 @@ class FlowerTransport:
             if node not in online:
                 self._leave_out(names[node], "disconnected before it answered")
         return {identity: node for identity, node in pending.items() if node in online}
+
+
+def _insist(call: Callable[[], Answer]) -> Answer:
+    """What a call to the SuperLink gives, in the end: one that is overloaded fails at times."""
+    for attempt in range(1, _TRIES):
+        try:
+            return call()
+        except Exception as error:  # noqa: BLE001  (Flower has no type for what may pass)
+            logger.warning("the SuperLink failed, attempt %d of %d: %s", attempt, _TRIES, error)
+            time.sleep(attempt * _LOOK_SECONDS)
+    return call()
