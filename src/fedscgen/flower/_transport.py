@@ -77,7 +77,7 @@ class FlowerTransport:
         deadline = time.monotonic() + timeout
         asked: set[int] = set()
         while len(self._nodes) < n_sites and time.monotonic() < deadline:
-            online = set(self._grid.get_node_ids())
+            online = self._online()
             asked &= online  # whoever comes back may have changed its mind
             newcomers = online - asked - set(self._nodes.values())
             asked |= newcomers
@@ -165,6 +165,9 @@ class FlowerTransport:
                 pending = self._still_connected(pending, names)
             time.sleep(_POLL_SECONDS)
 
+    def _online(self) -> set[int]:
+        return _insist(lambda: set(self._grid.get_node_ids()))
+
     def _pull(self, identities: list[str]) -> list[FlowerMessage]:
         return list(self._grid.pull_messages(identities))
 
@@ -180,7 +183,7 @@ class FlowerTransport:
 
     def _send(self, letters: Mapping[int, Buffer], names: Mapping[int, str], deadline: float) -> dict[str, int]:
         """Send to those who are connected; the message's id by node."""
-        online = set(self._grid.get_node_ids())
+        online = self._online()
         for node in letters:
             if node not in online:
                 self._leave_out(names[node], "not connected")
@@ -196,7 +199,7 @@ class FlowerTransport:
         return dict(zip(sent, nodes, strict=True))
 
     def _still_connected(self, pending: Mapping[str, int], names: Mapping[int, str]) -> dict[str, int]:
-        online = set(self._grid.get_node_ids())
+        online = self._online()
         for node in pending.values():
             if node not in online:
                 self._leave_out(names[node], "disconnected before it answered")
