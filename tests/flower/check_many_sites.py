@@ -1,4 +1,4 @@
-"""Twenty sites on one computer, and what a site costs beside the simulator. Some minutes, so run by hand:
+"""Twenty sites on one computer, and what a site costs beside the simulator. A quarter of an hour, so run by hand:
 
 python -m pytest -s tests/flower/check_many_sites.py
 """
@@ -44,7 +44,8 @@ def memory_of_sites(folder):
     return total
 
 
-def test_twenty_sites_on_one_computer(tmp_path, capsys):
+def test_twenty_sites_on_one_computer(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("FLWR_SUPEREXEC_TASK_POLL_INTERVAL", "1")  # twenty that ask more often keep a core busy
     sites = [f"site{i:02}" for i in range(20)]
     adata = make_adata(n_cells=1000, n_batches=20)
     with Network(tmp_path, sites) as network:
@@ -56,7 +57,7 @@ def test_twenty_sites_on_one_computer(tmp_path, capsys):
         run_id = network.submit(preset="paper", n_rounds=1, n_epochs=1, n_sites=20, min_sites=11)
         most = Counter()
         while not network.status(run_id).startswith("finished"):
-            assert time.monotonic() - began < 540, network.run_log(run_id)
+            assert time.monotonic() - began < 1200, network.run_log(run_id)
             most = max(most, memory_of_sites(tmp_path), key=Counter.total)
             time.sleep(15)
         seconds = time.monotonic() - began
