@@ -7,11 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cells import SMALL, make_adata
+from cells import SMALL
 from fedscgen._types import Message
 from fedscgen.federation import FederationSettings, InProcessTransport, Server
 from fedscgen.federation._protocol import SERVER
-from fedscgen.flower._config import SiteConfig
 from fedscgen.flower._site import Site
 from fedscgen.flower._wire import INTRODUCTION, REFUSAL
 from fedscgen.model import read_model
@@ -19,7 +18,6 @@ from fedscgen.secure import AggregationError, MaskedAggregator
 
 TRAINING = {"workflow": "training", "aggregator": "masked", "reveals_counts": False, "n_sites": 3, "sites": []}
 SETTINGS = FederationSettings(n_rounds=2, n_epochs=1, reference="mean", model={**SMALL, "linear_path": False})
-SITES = ["north", "south", "west"]
 
 
 class ToSites(InProcessTransport):
@@ -54,26 +52,9 @@ class ToSites(InProcessTransport):
 
 
 @pytest.fixture
-def cells():
-    """A site's cells by name; a site may be changed before the network is made."""
-    adata = make_adata()
-    return {name: adata[adata.obs["batch"] == f"site{i}"].copy() for i, name in enumerate(SITES)}
-
-
-@pytest.fixture
-def network(cells, tmp_path):
+def network(cells, make_site):
     def make(**options_of_north):
-        sites = {}
-        for name, adata in cells.items():
-            adata.write_h5ad(tmp_path / f"{name}.h5ad")
-            options = options_of_north if name == "north" else {}
-            config = SiteConfig(
-                name, str(tmp_path / f"{name}.h5ad"), str(tmp_path / name), accelerator="cpu", **options
-            )
-            folder = tmp_path / name / "run-1"
-            folder.mkdir(parents=True)
-            sites[name] = Site(config, folder)
-        return ToSites(sites)
+        return ToSites({name: make_site(name, **(options_of_north if name == "north" else {})) for name in cells})
 
     return make
 
@@ -87,7 +68,7 @@ def run(transport, settings=SETTINGS):
 
 def test_every_site_writes_its_results_and_nothing_else(network, cells, tmp_path):
     transport = network()
-    assert {name: answer.meta for name, answer in transport.introduce().items()} == {n: {"site": n} for n in SITES}
+    assert {name: answer.meta for name, answer in transport.introduce().items()} == {n: {"site": n} for n in cells}
     server = run(transport)
     for name, adata in cells.items():
         folder = tmp_path / name / "run-1"
