@@ -1,6 +1,8 @@
 """What goes wrong between institutions, on a real network. Some minutes long, so run by hand, from the repository:
 
 python -m pytest tests/flower/check_faults.py
+
+The same faults without a network are in test_site.py and test_coordinator.py.
 """
 
 import os

@@ -27,12 +27,14 @@ NORTH, SOUTH, WEST = 1, 2, 3
 class GridOfSites(Grid):
     """Nodes of this process, each of which answers bytes with Flower's records, an error, or nothing.
 
-    ``disturb`` is called before every message reaches its node, with the node and the message, and may answer instead.
+    ``disturb`` is called before every message reaches its node, with the node and the message, and may answer instead;
+    ``alter`` changes what a node answers.
     """
 
     def __init__(self, nodes):
         self.nodes = dict(nodes)
         self.disturb = lambda node, message: None
+        self.alter = lambda node, answer: answer
         self.failures_left = 0
         self._replies = {}
         self._n_sent = 0
@@ -71,7 +73,8 @@ class GridOfSites(Grid):
         node, data = message.metadata.dst_node_id, unwrap(message.content)
         answer = self.disturb(node, Message.from_bytes(data))
         if answer is None and node in self.nodes:
-            answer = wrap(self.nodes[node].answer(data))
+            own = Message.from_bytes(self.nodes[node].answer(data))
+            answer = wrap(self.alter(node, own).to_buffer())
         if isinstance(answer, RecordDict | Error):
             self._replies[identity] = FlowerMessage(answer, reply_to=message)
         return identity
@@ -208,6 +211,18 @@ def test_a_site_that_is_gone_is_not_waited_for_and_takes_part_when_it_is_back(gr
     assert "south is left out: not connected" in caplog.text
     assert rounds_of(output, "south") == {4}
     assert south.finished
+
+
+def test_a_sum_of_another_shape_ends_the_run_by_name_and_keeps_what_was_finished(grid, run, output):
+    def shorten(node, answer):
+        if node != SOUTH or answer.kind != "masked model weights" or answer.meta["round"] != 2:
+            return answer
+        return Message(answer.kind, answer.meta, {"masked": answer.arrays["masked"][:-1]})
+
+    grid.alter = shorten
+    with pytest.raises(AggregationError, match=r"site 'south' contributed no vector of .*nothing was opened"):
+        run()
+    assert {path.name for path in output.iterdir()} == {"checkpoint.fedscgen", "ledger-training.csv", ".lock"}
 
 
 def test_a_run_with_too_few_sites_left_says_why_each_has_gone(grid, run, output):
