@@ -1,5 +1,14 @@
 """The kinds of messages between server and sites, in the order in which they are sent."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fedscgen._types import Message
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 DESCRIBE = "genes and cell types"
 SET_UP = "settings"
 COMPONENTS = "principal components"
@@ -15,3 +24,14 @@ VALIDATION_LOSS = "validation_loss"
 """Name under which the loss travels beside the weights."""
 
 SERVER = "server"
+
+
+def in_round(round_: int | None, messages: Mapping[str, Message]) -> Mapping[str, Message]:
+    """The messages by site with the round's number, if it is one; what goes to several sites stays one message."""
+    if round_ is None:
+        return messages
+    numbered: dict[int, Message] = {}
+    for message in messages.values():
+        meta = {**message.meta, "round": round_}
+        numbered.setdefault(id(message), Message(message.kind, meta, message.arrays))
+    return {site: numbered[id(message)] for site, message in messages.items()}

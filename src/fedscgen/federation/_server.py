@@ -22,6 +22,7 @@ from fedscgen.federation._protocol import (
     TRAIN,
     VALIDATE,
     VALIDATION_LOSS,
+    in_round,
 )
 from fedscgen.federation._transport import SiteError
 from fedscgen.model import FedVAE
@@ -303,7 +304,7 @@ class Server:
     def _ask(self, messages: Mapping[str, Message]) -> Iterator[tuple[str, Message]]:
         """Ask sites, and go on without those that don't answer, for the time being."""
         missing = list(messages)
-        for site, answer in self._transport.ask(self._in_this_round(messages)):
+        for site, answer in self._transport.ask(in_round(self._round, messages)):
             missing.remove(site)
             yield site, answer
         if missing:
@@ -318,16 +319,6 @@ class Server:
                 f"{len(self.sites)} of {len(self._transport.sites)} sites are left ({left}), and min_sites={least}: "
                 "begin again when enough sites answer, or lower min_sites"
             )
-
-    def _in_this_round(self, messages: Mapping[str, Message]) -> Mapping[str, Message]:
-        """The messages with the round's number; one that goes to several sites stays one."""
-        if self._round is None:
-            return messages
-        entered: dict[int, Message] = {}
-        for message in messages.values():
-            meta = {**message.meta, "round": self._round}
-            entered.setdefault(id(message), Message(message.kind, meta, message.arrays))
-        return {site: entered[id(message)] for site, message in messages.items()}
 
     def _shared_labels(self) -> list[str]:
         return shared_labels({site: self._reported[site] for site in self.sites}, hashed=self._hashed)
