@@ -102,7 +102,7 @@ def grid(make_site):
 def run(grid, tmp_path):
     """Runs the coordinator's program with these entries of its configuration."""
 
-    def run(grid=grid, **options):
+    def run(**options):
         given = {"preset": "paper", "n_rounds": 2, "n_epochs": 1, "answer_timeout": 5.0, "join_timeout": 5.0}
         coordinate(grid, RunConfig(output=str(tmp_path / "coordinator"), **(given | options)))
 
