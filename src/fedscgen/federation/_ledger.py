@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ["round", "sender", "receiver", "kind", "shape", "bytes", "protection"]
 UNPROTECTED = "none"
+WITHOUT_ARRAYS = "names and settings"
 
 
 class PrivacyLedger:
@@ -86,6 +87,6 @@ def _shape(message: Message) -> str:
     if len(shapes) == 1:
         return str(tuple(shapes[0]))
     if not shapes:
-        return "names and settings" if message.meta else "no content"
+        return WITHOUT_ARRAYS if message.meta else "no content"
     n_values = sum(array.size for array in message.arrays.values())
     return f"{len(shapes)} arrays, {n_values} values"

@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from fedscgen.federation._ledger import COLUMNS
+from fedscgen.federation._ledger import COLUMNS, WITHOUT_ARRAYS
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-_NAMES = "names and settings"
 
 # the words of the threat model
 _MEANING = {
@@ -22,7 +20,7 @@ _MEANING = {
     "shares": "shares of the masks that are left in the sum",
     "secret shares": "one share for each compute party, sealed for it",
 }
-_READABLE_NAMES = "readable by the coordinator; names and settings, no numbers of cells"
+_READABLE_NAMES = f"readable by the coordinator; {WITHOUT_ARRAYS}, no numbers of cells"
 _READABLE = "**readable by the coordinator**: was that agreed?"
 
 
@@ -69,6 +67,6 @@ def checklist(ledger: Path, site: str) -> str:
 
 
 def _line(kind: str, protection: str, shape: str, n: int, size: int) -> str:
-    unprotected = _READABLE_NAMES if shape == _NAMES else _READABLE
+    unprotected = _READABLE_NAMES if shape == WITHOUT_ARRAYS else _READABLE
     meaning = _MEANING.get(protection, unprotected)
     return f"- [ ] {kind} ({shape}), {n} times, {size:,} bytes, protection `{protection}`: {meaning}"

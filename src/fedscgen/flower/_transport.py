@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from flwr.app import Message as FlowerMessage
@@ -151,7 +150,7 @@ class FlowerTransport:
         pending = self._send(letters, names, deadline)
         looked = time.monotonic()
         while pending:
-            for reply in _insist(partial(self._pull, list(pending))):
+            for reply in self._pull(list(pending)):
                 node = pending.pop(reply.metadata.reply_to_message_id)
                 data = self._content(names[node], reply)
                 if data is not None:
@@ -169,7 +168,7 @@ class FlowerTransport:
         return _insist(lambda: set(self._grid.get_node_ids()))
 
     def _pull(self, identities: list[str]) -> list[FlowerMessage]:
-        return list(self._grid.pull_messages(identities))
+        return _insist(lambda: list(self._grid.pull_messages(identities)))
 
     def _content(self, name: str, reply: FlowerMessage) -> bytes | None:
         if reply.has_error():
