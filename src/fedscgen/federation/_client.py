@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from fedscgen._data import CORRECTED_LAYER, DataKeys, check_data, working_copy
 from fedscgen._types import Message, References, check_choice
 from fedscgen.aggregation import site_weight, to_summable
 from fedscgen.correction import NoSharedLabelError, Unlabeled, align_labels, merge_references
@@ -30,8 +31,6 @@ from fedscgen.federation._protocol import (
     VALIDATION_LOSS,
 )
 from fedscgen.model import FedSCGEN
-from fedscgen.model._correction_mixin import CORRECTED_LAYER
-from fedscgen.model._data import DataKeys, check_data, working_copy
 from fedscgen.principal_components import BASIS
 from fedscgen.secure import Contribution
 

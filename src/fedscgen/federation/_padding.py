@@ -9,13 +9,12 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
-from fedscgen.model._correction_mixin import CELL_TYPE_KEY
-from fedscgen.model._data import working_copy
+from fedscgen._data import CELL_TYPE_KEY, working_copy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fedscgen.model._data import DataKeys, Matrix
+    from fedscgen._data import DataKeys, Matrix
 
 
 def padded_copy(adata: AnnData, keys: DataKeys, genes: Sequence[str]) -> AnnData:

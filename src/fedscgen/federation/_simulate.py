@@ -17,6 +17,7 @@ from anndata import AnnData
 from rich.progress import track
 from scipy import sparse
 
+from fedscgen._data import CELL_TYPE_KEY, CORRECTED_LAYER, DataKeys, check_unique, working_copy
 from fedscgen.federation._client import Client
 from fedscgen.federation._ledger import joined
 from fedscgen.federation._padding import padded_copy
@@ -24,8 +25,6 @@ from fedscgen.federation._server import Server
 from fedscgen.federation._settings import FederationSettings
 from fedscgen.federation._transport import InProcessTransport
 from fedscgen.model import FedSCGEN
-from fedscgen.model._correction_mixin import CELL_TYPE_KEY, CORRECTED_LAYER
-from fedscgen.model._data import DataKeys, check_unique, working_copy
 from fedscgen.secure import make_aggregator
 
 if TYPE_CHECKING:

@@ -10,6 +10,16 @@ import pandas as pd
 import torch
 from scvi.model.base import BaseModelClass
 
+from fedscgen._data import (
+    CELL_TYPE_KEY,
+    CORRECTED_LAYER,
+    LATENT_KEY,
+    REENCODED_KEY,
+    DataKeys,
+    check_data,
+    dense_chunks,
+    gene_columns,
+)
 from fedscgen._types import LabelStats, LatentShifts, References, check_choice
 from fedscgen.correction import (
     Unlabeled,
@@ -20,7 +30,6 @@ from fedscgen.correction import (
     mean_shifts,
     predict_labels,
 )
-from fedscgen.model._data import DataKeys, check_data, dense_chunks, gene_columns
 from fedscgen.model._expression import moved_expression
 
 if TYPE_CHECKING:
@@ -32,11 +41,6 @@ if TYPE_CHECKING:
     from fedscgen.correction import ReferenceKind
 
 logger = logging.getLogger(__name__)
-
-LATENT_KEY = "X_fedscgen"
-REENCODED_KEY = "X_fedscgen_reencoded"
-CORRECTED_LAYER = "fedscgen_corrected"
-CELL_TYPE_KEY = "fedscgen_cell_type"
 
 
 class CorrectionMixin(BaseModelClass):

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
-from fedscgen.model._data import dense_chunks
+from fedscgen._data import dense_chunks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from fedscgen.model._data import Matrix
+    from fedscgen._data import Matrix
 
 
 def moved_expression(

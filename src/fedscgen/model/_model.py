@@ -11,8 +11,8 @@ from scvi.data import AnnDataManager
 from scvi.data.fields import CategoricalObsField, LayerField, MuDataCategoricalObsField, MuDataLayerField
 from scvi.model.base import BaseModelClass
 
+from fedscgen._data import DataKeys, check_data
 from fedscgen.model._correction_mixin import CorrectionMixin
-from fedscgen.model._data import DataKeys, check_data
 from fedscgen.model._fields import LabelsField, MuDataLabelsField
 from fedscgen.model._module import FedVAE
 from fedscgen.model._save_load import SaveLoadMixin

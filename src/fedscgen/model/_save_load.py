@@ -14,9 +14,9 @@ from anndata import read_h5ad
 from mudata import MuData, read_h5mu
 from scvi.model.base import BaseModelClass
 
+from fedscgen._data import DataKeys, gene_columns
 from fedscgen._files import replacing
 from fedscgen._types import References
-from fedscgen.model._data import DataKeys, gene_columns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,7 +50,7 @@ class SavedModel:
     model
         Keyword arguments of :class:`FedSCGEN`.
     setup
-        Where the data are expected, as :class:`~fedscgen.model._data.DataKeys` takes them.
+        Where the data are expected, as :class:`~fedscgen._data.DataKeys` takes them.
     """
 
     weights: NamedArrays

@@ -11,8 +11,8 @@ from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
 
 from fedscgen import aggregation
+from fedscgen._data import chunks_of, dense_chunks
 from fedscgen._types import ClientUpdate, NamedArrays
-from fedscgen.model._data import chunks_of, dense_chunks
 from fedscgen.model._module import FedVAE
 from fedscgen.model._training import MONITOR, FedSCGENTrainingPlan, RestoreBestEpoch, quiet_lightning
 from fedscgen.principal_components import find_principal_components, second_moments

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
+    from fedscgen._data import Matrix
     from fedscgen.benchmark.datasets import Inclusion
     from fedscgen.benchmark.experiments._spec import DataSource
     from fedscgen.benchmark.experiments._tasks import Task
-    from fedscgen.model._data import Matrix
 
 QUANTILES = {"q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95}
 _SHOWN_CELLS = 2_000

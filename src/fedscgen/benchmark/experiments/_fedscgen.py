@@ -14,11 +14,11 @@ from fedscgen.benchmark.experiments._cells import BATCH, LABELS, Cells
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from fedscgen._data import Matrix
     from fedscgen._types import Preset
     from fedscgen.correction import ReferenceKind
     from fedscgen.federation import FederationSettings, SimulationResult
     from fedscgen.model import FedSCGEN
-    from fedscgen.model._data import Matrix
 
 Embedding = Literal["latent", "reencoded", "sampled"]
 _KEYS = {"latent": "X_fedscgen", "reencoded": "X_fedscgen_reencoded"}

@@ -13,7 +13,7 @@ from fedscgen.benchmark.experiments import _fedscgen
 from fedscgen.benchmark.experiments._cells import BATCH, COUNTS, LABELS, Cells
 
 if TYPE_CHECKING:
-    from fedscgen.model._data import Matrix
+    from fedscgen._data import Matrix
 
 N_COMPONENTS = 20
 

@@ -1,4 +1,4 @@
-"""What the model reads of an AnnData or MuData, checked: expression in chunks, batches and cell types as codes."""
+"""What is read of an AnnData or MuData, checked, and under which names results are written into one."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 from scipy import sparse
-from scvi import settings
 
 Matrix = Any
 """Cells x genes: a numpy array, a sparse matrix or array, or one of anndata's matrices on disk."""
+
+LATENT_KEY = "X_fedscgen"
+REENCODED_KEY = "X_fedscgen_reencoded"
+CORRECTED_LAYER = "fedscgen_corrected"
+CELL_TYPE_KEY = "fedscgen_cell_type"
 
 _CHECKED_CELLS = 4096
 _LARGEST_LOG_VALUE = 50.0
@@ -124,7 +128,7 @@ def check_data(adata: AnnData | MuData, keys: DataKeys, who: str = "") -> None:
     """
     try:
         for doubt in _doubts(adata, keys):
-            warnings.warn(who + doubt, UserWarning, stacklevel=settings.warnings_stacklevel)
+            warnings.warn(who + doubt, UserWarning, stacklevel=2)
     except (KeyError, ValueError) as error:
         raise type(error)(who + str(error.args[0])) from error
 
