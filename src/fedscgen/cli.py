@@ -79,7 +79,7 @@ def demo(
     effects, trains across them, corrects each hospital's cells, and writes corrected.h5ad, the model and report.html.
     """
     with _user_errors(), replacing(output, overwrite=overwrite, remedy=_OVERWRITE) as folder:
-        from fedscgen.benchmark import demo_data
+        from fedscgen.datasets import demo_data
 
         adata = demo_data(seed)
         _simulate_into(folder, adata, "batch", "cell_type", seed, n_rounds=rounds, n_epochs=epochs, secure=secure)
@@ -215,7 +215,7 @@ def benchmark_run(
     Interrupt it as you like: the same command goes on where it stopped, and finished tasks are never run again. A task
     that fails doesn't stop the others; it is listed in the report, and tried again by the next run.
     """
-    from fedscgen.benchmark.experiments import describe_plan, run_benchmark
+    from fedscgen.benchmark import describe_plan, run_benchmark
     from fedscgen.benchmark.report import write_benchmark_report
 
     with _user_errors():
@@ -245,7 +245,7 @@ def benchmark_report(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of results, of a run that may still go on.")],
 ) -> None:
     """Write tables, figures and report.html of what is finished so far."""
-    from fedscgen.benchmark.experiments import write_tables
+    from fedscgen.benchmark import write_tables
     from fedscgen.benchmark.report import write_benchmark_report
 
     with _user_errors():
@@ -259,7 +259,7 @@ def benchmark_spec(
     name: Annotated[str | None, typer.Argument(help="smoke, quality or paper; a list if left out.")] = None,
 ) -> None:
     """Print a specification that comes with the package, to begin your own with."""
-    from fedscgen.benchmark.experiments import built_in_specs
+    from fedscgen.benchmark import built_in_specs
 
     specs = built_in_specs()
     with _user_errors():
@@ -282,8 +282,8 @@ def _named_files(data: list[str] | None) -> dict[str, Path]:
 def _simulate_into(folder: Path, adata: AnnData, site_key: str, labels_key: str, seed: int, **options: Any) -> None:
     import scvi
 
-    from fedscgen.benchmark import write_report
     from fedscgen.federation import simulate as run
+    from fedscgen.report import write_report
 
     folder.mkdir()
     scvi.settings.seed = seed

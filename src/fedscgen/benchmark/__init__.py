@@ -1,7 +1,19 @@
-"""Data, metrics, experiments and reports."""
+"""Experiments: what is to be run, run over the devices at hand, kept so that an interrupted run goes on."""
 
-from fedscgen.benchmark.datasets import demo_data
-from fedscgen.benchmark.metrics import integration_metrics, metrics_table
-from fedscgen.benchmark.report import write_report
+from fedscgen.benchmark._classification import classify
+from fedscgen.benchmark._comparison import compare
+from fedscgen.benchmark._cost import describe_plan
+from fedscgen.benchmark._run import BenchmarkSummary, run_benchmark, write_tables
+from fedscgen.benchmark._spec import SpecError, built_in_specs, read_spec
 
-__all__ = ["demo_data", "integration_metrics", "metrics_table", "write_report"]
+__all__ = [
+    "BenchmarkSummary",
+    "SpecError",
+    "built_in_specs",
+    "classify",
+    "compare",
+    "describe_plan",
+    "read_spec",
+    "run_benchmark",
+    "write_tables",
+]

@@ -1,6 +1,5 @@
-"""Self-contained HTML pages about a run and about a benchmark."""
+"""The benchmark's page: a self-contained HTML file with its figures and numbers."""
 
-from fedscgen.benchmark.report._benchmark_report import write_benchmark_report
-from fedscgen.benchmark.report._run_report import write_report
+from fedscgen.benchmark.report._report import write_benchmark_report
 
-__all__ = ["write_benchmark_report", "write_report"]
+__all__ = ["write_benchmark_report"]

@@ -1,0 +1,210 @@
+"""The methods of this package: centralized, at each site alone, and federated."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from fedscgen._types import check_choice
+from fedscgen.benchmark._cells import BATCH, LABELS, Cells
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from fedscgen._data import Matrix
+    from fedscgen._types import Preset
+    from fedscgen.correction import ReferenceKind
+    from fedscgen.federation import FederationSettings, SimulationResult
+    from fedscgen.model import FedSCGEN
+
+Embedding = Literal["latent", "reencoded", "sampled"]
+_KEYS = {"latent": "X_fedscgen", "reencoded": "X_fedscgen_reencoded"}
+_OF_CORRECTION = ("shrink",)
+
+
+def scgen(
+    cells: Cells, *, model: Mapping[str, Any] | None = None, embedding: Embedding = "latent", **train: Any
+) -> np.ndarray:
+    """Correct by scGen's batch removal (Lotfollahi et al. 2019), with all cells in one place."""
+    return _embed(_train_scgen(cells, model, train), cells, embedding, {"kind": "dominant", "min_cells": 1})
+
+
+def scgen_expression(cells: Cells, *, model: Mapping[str, Any] | None = None, **train: Any) -> Matrix:
+    """Expression as scGen's batch removal corrects it."""
+    return _train_scgen(cells, model, train).correct(cells.all, expression="X").X
+
+
+def _train_scgen(cells: Cells, network: Mapping[str, Any] | None, train: Mapping[str, Any]) -> FedSCGEN:
+    model = _set_up(cells.train, network)
+    model.train(accelerator=cells.accelerator, enable_progress_bar=False, **train)
+    model.references = model.get_references()
+    return model
+
+
+def local(
+    cells: Cells,
+    *,
+    model: Mapping[str, Any] | None = None,
+    preset: Preset = "default",
+    n_rounds: int | None = None,
+    n_epochs: int | None = None,
+    lr: float | None = None,
+    batch_size: int | None = None,
+    restore_best_epoch: bool | None = None,
+    reference: ReferenceKind = "dominant",
+    min_cells: int | None = None,
+) -> np.ndarray:
+    """What sites can do without a federation: each trains alone, and only references are agreed on.
+
+    Every batch trains a model of its own from the same random weights, for as many epochs as all rounds of a federation
+    have. Then each cell type moves, at every site, to where it lies in the latent space of the site with most of it.
+    """
+    from fedscgen.federation import FederationSettings
+
+    settings = FederationSettings.from_preset(
+        preset,
+        n_rounds=n_rounds,
+        n_epochs=n_epochs,
+        lr=lr,
+        batch_size=batch_size,
+        restore_best_epoch=restore_best_epoch,
+        seed=cells.seed,
+        model=model,
+    )
+    batches = cells.all.obs[BATCH]
+    rows = [np.flatnonzero(batches == site) for site in batches.cat.categories]
+    latent = np.concatenate([_train_alone(cells.all[own], settings, cells.accelerator) for own in rows])
+    latent = latent[np.argsort(np.concatenate(rows))]  # back into the order of the cells
+    return _shift(latent, cells, kind=reference, min_cells=_default_min_cells() if min_cells is None else min_cells)
+
+
+def _train_alone(adata: AnnData, settings: FederationSettings, accelerator: str) -> np.ndarray:
+    """One site's latent vectors, in a space of its own; shape ``(n_cells, n_latent)``."""
+    import torch
+
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(settings.seed)
+        model = _set_up(adata, settings.model)
+        model.begin_together([model])
+        model.train_local(
+            settings.n_rounds * settings.n_epochs,
+            lr=settings.lr,
+            batch_size=settings.batch_size,
+            early_stopping=settings.restore_best_epoch,
+            accelerator=accelerator,
+        )
+    return model.get_latent_representation()
+
+
+def fedscgen(
+    cells: Cells, *, model: Mapping[str, Any] | None = None, embedding: Embedding = "latent", **settings: Any
+) -> np.ndarray:
+    """The federation, one site a batch. A batch that is held out corrects itself afterwards."""
+    result = _simulate(cells, model, reencode=embedding == "reencoded", **settings)
+    if embedding in _KEYS and cells.train is cells.all:
+        return result.corrected.obsm[_KEYS[embedding]]
+    return _embed(result.model, cells, embedding, _choice(result, settings), **_correction(settings))
+
+
+def fedscgen_expression(cells: Cells, *, model: Mapping[str, Any] | None = None, **settings: Any) -> Matrix:
+    """Expression as the sites of a federation correct it."""
+    return _simulate(cells, model, expression="X", **settings).corrected.X
+
+
+def round_by_round(
+    cells: Cells, *, model: Mapping[str, Any] | None = None, embedding: Embedding = "latent", **settings: Any
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Embeddings as they would be had the federation ended after each round.
+
+    The weights are those of the federation. References are chosen with all cells at hand, which gives what the sites
+    find together.
+    """
+    snapshots: dict[int, Any] = {}
+    result = _simulate(cells, model, on_round=snapshots.__setitem__, **settings)
+    choice = _choice(result, settings)
+    for n_rounds in sorted(snapshots):
+        result.model.load_weights(snapshots.pop(n_rounds))
+        result.model.references = result.model.get_references(**choice)
+        yield n_rounds, _embed(result.model, cells, embedding, choice, **_correction(settings))
+
+
+def _simulate(
+    cells: Cells, model: Mapping[str, Any] | None, *, expression: str | None = None, **settings: Any
+) -> SimulationResult:
+    from fedscgen.federation import simulate
+
+    return simulate(
+        cells.train,
+        BATCH,
+        labels_key=LABELS,
+        expression=expression,
+        model_kwargs=model,
+        accelerator=cells.accelerator,
+        show_progress=False,
+        **settings,
+    )
+
+
+def _choice(result: SimulationResult, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """How the federation chose its references."""
+    return {"kind": result.references.kind, "min_cells": settings.get("min_cells", _default_min_cells())}
+
+
+def _correction(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of simulate that correct takes as well."""
+    return {name: settings[name] for name in _OF_CORRECTION if name in settings}
+
+
+def _embed(
+    model: FedSCGEN, cells: Cells, embedding: Embedding, choice: Mapping[str, Any], **correction: Any
+) -> np.ndarray:
+    """Corrected latent vectors of all cells in one place; ``"sampled"`` has references of that very sample."""
+    check_choice(embedding, Embedding, "embedding")
+    if embedding == "sampled":
+        latent = model.get_latent_representation(cells.all, give_mean=False)
+        return _shift(latent, cells, **choice, **correction)
+    reencode = embedding == "reencoded"
+    return model.correct(cells.all, expression=None, reencode=reencode, **correction).obsm[_KEYS[embedding]]
+
+
+def _shift(latent: np.ndarray, cells: Cells, *, kind: ReferenceKind, min_cells: int, **correction: Any) -> np.ndarray:
+    """Move latent vectors of all cells, shape ``(n_cells, n_latent)``, to references that the training cells give."""
+    from fedscgen.correction import apply_shifts, choose_references, label_stats, latent_shifts
+
+    batches, labels = (cells.all.obs[key].cat for key in (BATCH, LABELS))
+    names = list(batches.categories), list(labels.categories)
+    codes = batches.codes.to_numpy(dtype=int), labels.codes.to_numpy(dtype=int)
+    trained = cells.all.obs[BATCH].isin(cells.train.obs[BATCH].unique()).to_numpy()
+    known = label_stats(latent[trained], codes[0][trained], codes[1][trained], *names)
+    references = choose_references(known, kind=kind, min_cells=min_cells)
+    shifts = latent_shifts(label_stats(latent, *codes, *names), references, **correction)
+    return apply_shifts(latent, *codes, shifts)
+
+
+def _set_up(adata: AnnData, network: Mapping[str, Any] | None) -> FedSCGEN:
+    from fedscgen.model import FedSCGEN
+
+    cells = adata.copy()
+    FedSCGEN.setup_anndata(cells, BATCH, LABELS)
+    return FedSCGEN(cells, **(network or {}))
+
+
+def _default_min_cells() -> int:
+    return inspect.signature(simulator()).parameters["min_cells"].default
+
+
+def trainer() -> Callable[..., Any]:
+    """Say which settings :func:`scgen` passes on."""
+    from fedscgen.model import FedSCGEN
+
+    return FedSCGEN.train
+
+
+def simulator() -> Callable[..., Any]:
+    """Say which settings :func:`fedscgen` passes on."""
+    from fedscgen.federation import simulate
+
+    return simulate

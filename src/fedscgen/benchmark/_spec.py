@@ -1,0 +1,287 @@
+"""What is to be run: a TOML file with data, methods and experiments."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from fedscgen.benchmark._fedscgen import Embedding
+from fedscgen.benchmark._methods import METHODS
+from fedscgen.datasets import Inclusion
+
+Kind = Literal["integration", "expression", "tuning", "batch_out"]
+Classifier = Literal["MLP", "k-NN", "k-means"]
+
+
+class SpecError(ValueError):
+    """A specification that can't be run; the message names the file, the table, the value and the remedy."""
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """Where cells come from: a name that is known, a file, or the simulator.
+
+    Parameters
+    ----------
+    name
+        What tables call it; the name of a published data set, or ``"demo"``, where there's neither file nor simulator.
+    file
+        An ``.h5ad`` file of the user's.
+    batch_key, labels_key
+        The file's columns of ``obs`` with batches and cell types.
+    simulate
+        Settings of :func:`fedscgen.datasets.simulate_sites`.
+    minor_types
+        Cell types that ``dropped`` and ``combined`` leave out or merge; those of a published set are known.
+    """
+
+    name: str
+    file: str | None = None
+    batch_key: str = "batch"
+    labels_key: str = "cell_type"
+    simulate: Mapping[str, Any] | None = None
+    minor_types: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class MethodSettings:
+    """A method as it is to be run: one of :data:`METHODS`, under any name, with settings of its own."""
+
+    like: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Every method on every data set, with every seed.
+
+    Parameters
+    ----------
+    name
+        What tables call it.
+    kind
+        ``"integration"``: all batches together. ``"expression"``: so too, and measured is whether
+        corrected expression keeps its meaning. ``"tuning"``: a snapshot after each of ``n_rounds`` rounds, for each
+        number of epochs a round. ``"batch_out"``: each batch in turn is left out of training and corrected afterwards.
+    data, methods
+        Names of the specification's tables.
+    seeds
+        One run each.
+    inclusion
+        What becomes of minor cell types. Data without any run with ``"all"`` alone.
+    n_rounds, n_epochs
+        Axes of ``"tuning"``.
+    classifiers
+        Of ``"batch_out"``: trained on the cell types of the other batches, asked for those of the one left out.
+    """
+
+    name: str
+    kind: Kind
+    data: tuple[str, ...]
+    methods: tuple[str, ...]
+    seeds: tuple[int, ...]
+    inclusion: tuple[Inclusion, ...] = ("all",)
+    n_rounds: int = 0
+    n_epochs: tuple[int, ...] = ()
+    classifiers: tuple[Classifier, ...] = ()
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A benchmark.
+
+    Parameters
+    ----------
+    name, description
+        For people.
+    min_cells
+        Cells of types with fewer cells are corrected with the others, but not measured.
+    data, methods
+        By name.
+    experiments
+        In the order of the file.
+    """
+
+    name: str
+    description: str
+    min_cells: int
+    data: Mapping[str, DataSource]
+    methods: Mapping[str, MethodSettings]
+    experiments: tuple[Experiment, ...]
+
+
+def built_in_specs() -> dict[str, str]:
+    """Text of each specification that comes with the package, by name."""
+    folder = resources.files(f"{__package__}.specs")
+    return {Path(file.name).stem: file.read_text() for file in folder.iterdir() if file.name.endswith(".toml")}
+
+
+def read_spec(spec: str | Path | Spec, *, extra_data: Mapping[str, str | Path] | None = None) -> Spec:
+    """Read a specification, unless it has been read, and add data to it.
+
+    Parameters
+    ----------
+    spec
+        Path of a TOML file, or the name of one that comes with the package: ``"smoke"``, ``"paper"``, ``"quality"``.
+    extra_data
+        Further ``.h5ad`` files by the name that tables give them, for every experiment. Batches and cell types are in
+        ``obs["batch"]`` and ``obs["cell_type"]``.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is neither such a file nor such a name.
+    SpecError
+        It isn't TOML, something in it is missing, unknown or out of range, or it has data of such a name already.
+    """
+    read = spec if isinstance(spec, Spec) else _read(spec)
+    return _with_data(read, extra_data) if extra_data else read
+
+
+def _with_data(spec: Spec, files: Mapping[str, str | Path]) -> Spec:
+    taken = sorted(files.keys() & spec.data.keys())
+    if taken:
+        raise SpecError(f"{spec.name} has data {taken[0]!r} of its own: give {files[taken[0]]} another name")
+    added = {name: DataSource(name, file=str(Path(file).resolve())) for name, file in files.items()}
+    experiments = tuple(replace(experiment, data=(*experiment.data, *added)) for experiment in spec.experiments)
+    return replace(spec, data={**spec.data, **added}, experiments=experiments)
+
+
+def _read(spec: str | Path) -> Spec:
+    path, known = Path(spec), built_in_specs()
+    if path.is_file():
+        text, folder = path.read_text(), path.parent
+    elif str(spec) in known:
+        text, folder = known[str(spec)], Path()
+    else:
+        raise FileNotFoundError(f"no specification {str(spec)!r}: neither a file nor one of {', '.join(sorted(known))}")
+    try:
+        return _Reader(str(spec), folder).read(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise SpecError(f"{spec} is not TOML: {error}") from error
+
+
+class _Reader:
+    """Turns a TOML file's tables into a :class:`Spec`, and says where they don't fit."""
+
+    def __init__(self, file: str, folder: Path) -> None:
+        self._file = file
+        self._folder = folder
+
+    def read(self, content: dict[str, Any]) -> Spec:
+        self._only(content, {"name", "description", "seeds", "min_cells", "data", "methods", "experiments"}, "the file")
+        data = {name: self._data(name, table) for name, table in content.get("data", {}).items()}
+        methods = {name: MethodSettings(name) for name in METHODS}
+        methods |= {name: self._method(name, table) for name, table in content.get("methods", {}).items()}
+        seeds = content.get("seeds", [0])
+        tables = content.get("experiments", [])
+        if not tables:
+            raise self._error("there is no [[experiments]] table: add one with name, kind, data and methods")
+        experiments = tuple(self._experiment({"seeds": seeds, **table}, data, methods) for table in tables)
+        names = [experiment.name for experiment in experiments]
+        if len(set(names)) < len(names):
+            raise self._error(f"names of experiments repeat ({', '.join(names)}): give each its own")
+        return Spec(
+            name=content.get("name", Path(self._file).stem),
+            description=content.get("description", ""),
+            min_cells=self._positive(content, "min_cells", "the file", 10),
+            data=data,
+            methods=methods,
+            experiments=experiments,
+        )
+
+    def _data(self, name: str, table: dict[str, Any]) -> DataSource:
+        where = f"[data.{name}]"
+        self._only(table, {"file", "batch_key", "labels_key", "simulate", "minor_types"}, where)
+        if "file" in table and "simulate" in table:
+            raise self._error(f"{where} has both file and simulate: keep one")
+        if "file" in table:
+            table = {**table, "file": str((self._folder / table["file"]).resolve())}
+        return DataSource(name, **{**table, "minor_types": tuple(table.get("minor_types", ()))})
+
+    def _method(self, name: str, table: dict[str, Any]) -> MethodSettings:
+        settings = dict(table)
+        like = settings.pop("like", name)
+        if like not in METHODS:
+            remedy = f"add like = one of {', '.join(METHODS)}"
+            raise self._error(f"[methods.{name}] is like {like!r}, which is no method: {remedy}")
+        unknown = sorted(set(settings) - METHODS[like].settings())
+        if unknown:
+            known = ", ".join(sorted(METHODS[like].settings()))
+            raise self._error(f"[methods.{name}] sets {unknown[0]!r}, which {like!r} doesn't have; it has {known}")
+        if "embedding" in settings:
+            self._choices([settings["embedding"]], get_args(Embedding), "embedding", f"[methods.{name}]")
+        return MethodSettings(like, settings)
+
+    def _experiment(
+        self, table: dict[str, Any], data: dict[str, DataSource], methods: dict[str, MethodSettings]
+    ) -> Experiment:
+        where = f"[[experiments]] {table.get('name', '')!r}"
+        for key in ("name", "kind", "data", "methods"):
+            if key not in table:
+                raise self._error(f"{where} has no {key}")
+        self._choices([table["kind"]], get_args(Kind), "kind", where)
+        of_kind: dict[str, set[str]] = {
+            "integration": {"inclusion"},
+            "expression": {"inclusion"},
+            "tuning": {"inclusion", "n_rounds", "n_epochs"},
+            "batch_out": {"inclusion", "classifiers"},
+        }
+        self._only(table, {"name", "kind", "data", "methods", "seeds", *of_kind[table["kind"]]}, where)
+        for name in self._list(table, "data", where, str):
+            data.setdefault(name, DataSource(name))
+        self._choices(self._list(table, "methods", where, str), methods, "method", where)
+        self._choices(table.get("inclusion", []), get_args(Inclusion), "inclusion", where)
+        self._choices(table.get("classifiers", []), get_args(Classifier), "classifier", where)
+        self._list(table, "seeds", where, int)
+        if table["kind"] == "tuning":
+            self._positive(table, "n_rounds", where)
+            self._list(table, "n_epochs", where, int)
+        self._check_abilities(table, methods, where)
+        lists = {key: tuple(value) for key, value in table.items() if isinstance(value, list)}
+        return Experiment(**{**table, **lists})
+
+    def _check_abilities(self, table: dict[str, Any], methods: dict[str, MethodSettings], where: str) -> None:
+        for name in table["methods"]:
+            method = METHODS[methods[name].like]
+            if table["kind"] == "batch_out" and not method.takes_newcomers:
+                able = ", ".join(key for key, value in METHODS.items() if value.takes_newcomers)
+                raise self._error(f"{where}: {name!r} can't embed a batch that it didn't train on; {able} can")
+            if table["kind"] == "expression" and not method.decodes:
+                able = ", ".join(key for key, value in METHODS.items() if value.decodes)
+                raise self._error(f"{where}: {name!r} yields no corrected expression; {able} do")
+            if table["kind"] == "tuning" and not method.in_rounds:
+                raise self._error(f"{where}: {name!r} doesn't train in rounds; 'fedscgen' and those like it do")
+
+    def _only(self, table: object, known: set[str], where: str) -> None:
+        if not isinstance(table, dict):
+            raise self._error(f"{where} is no table")
+        unknown = sorted(set(table) - known)
+        if unknown:
+            raise self._error(f"{where} has an unknown key {unknown[0]!r}: known are {', '.join(sorted(known))}")
+
+    def _choices(self, values: list[str], known: Any, what: str, where: str) -> None:
+        for value in values:
+            if value not in known:
+                raise self._error(f"{where} has an unknown {what} {value!r}: known are {', '.join(known)}")
+
+    def _list(self, table: dict[str, Any], key: str, where: str, of: type) -> list[Any]:
+        values = table.get(key)
+        if not isinstance(values, list) or not values or any(type(value) is not of for value in values):
+            raise self._error(f"{where}: {key} is {values!r}, not a list of {of.__name__}")
+        if len(set(values)) < len(values):
+            raise self._error(f"{where}: {key} repeats a value: {values}")
+        return values
+
+    def _positive(self, table: dict[str, Any], key: str, where: str, default: int | None = None) -> int:
+        value = table.get(key, default)
+        if type(value) is not int or value < 1:
+            raise self._error(f"{where}: {key} is {value!r}, not a whole number above 0")
+        return value
+
+    def _error(self, message: str) -> SpecError:
+        return SpecError(f"{self._file}: {message}")

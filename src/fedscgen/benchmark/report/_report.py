@@ -1,0 +1,86 @@
+"""One self-contained HTML page about a benchmark, and its figures as files."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedscgen._files import replacing
+from fedscgen.benchmark.report import _integration as integrations
+from fedscgen.benchmark.report import _run as runs
+from fedscgen.benchmark.report import _training as trainings
+from fedscgen.benchmark.report._parts import Album
+from fedscgen.benchmark.report._results import read_results
+from fedscgen.report.page import packaged, text, write_page
+
+if TYPE_CHECKING:
+    import os
+
+    from fedscgen.benchmark.report._results import Results
+
+logger = logging.getLogger(__name__)
+
+
+def write_benchmark_report(folder: str | os.PathLike[str]) -> Path:
+    """Write a report of a benchmark as one HTML file that needs neither scripts nor the network.
+
+    It shows whatever the folder holds results of: scores of all methods, differences to the baseline with their tests,
+    LISI over cells, the tuning of the length of training, batches left out of training, classifiers, cost, failures,
+    settings and versions. A benchmark that isn't finished may be reported, too.
+
+    Parameters
+    ----------
+    folder
+        A benchmark's results: ``plan.json`` and ``results.csv``, and where there are any ``distributions.csv``,
+        ``comparisons.csv``, ``failures.csv`` and ``pictures/*.npz``. The page goes to ``report.html`` in it, and
+        every figure to ``figures/`` as SVG and PNG; both are replaced when all has been drawn, or not at all.
+
+    Returns
+    -------
+    Path of the page.
+
+    Raises
+    ------
+    FileNotFoundError
+        The folder holds no ``plan.json`` or no ``results.csv``.
+    ValueError
+        A file that can't be read, or a table that lacks a column.
+    """
+    folder = Path(folder)
+    path = folder / "report.html"
+    results = read_results(folder)
+    with replacing(folder / "figures", overwrite=True, remedy="") as figures:
+        figures.mkdir()
+        fields = _fields(results, Album(figures))
+        write_page(path, packaged(__package__, "_report.html"), fields)
+    logger.info("Report written to %s", path)
+    return path
+
+
+def _fields(results: Results, album: Album) -> dict[str, str]:
+    sections = {
+        "Integration": integrations.integration(results, album),
+        "Corrected expression": integrations.expression(results, album),
+        "Differences to the baseline": integrations.difference(results, album),
+        "How well cells mix": integrations.lisi(results, album),
+        "Length of training": trainings.tuning(results, album),
+        "A batch left out of training": trainings.batch_out(results, album),
+        "Classification of a batch left out": trainings.classification(results, album),
+        "Cost": runs.cost(results),
+        "Failures": runs.failures(results),
+        "Metrics explained": runs.explanations(results),
+        "Settings and versions": runs.settings(results),
+    }
+    shown = {title: content for title, content in sections.items() if content}
+    links = "".join(f"<li><a href='#section{i}'>{title}</a></li>" for i, title in enumerate(shown))
+    bodies = "".join(
+        f"<section aria-labelledby='section{i}'><h2 id='section{i}'>{title}</h2>{content}</section>"
+        for i, (title, content) in enumerate(shown.items())
+    )
+    return {
+        "title": text(results.spec["name"]),
+        "head": runs.head(results),
+        "contents": f"<nav aria-label='Contents'><ul>{links}</ul></nav>",
+        "sections": bodies,
+    }

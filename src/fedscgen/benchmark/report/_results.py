@@ -1,0 +1,196 @@
+"""The tables of a results folder, read and summed up."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fedscgen.pl import MARKERS, SITE_COLOURS, Mark
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+    from typing import Any
+
+    import pandas as pd
+
+MEANINGS = {
+    "total": "0.6 × bio + 0.4 × batch (Luecken et al. 2022)",
+    "bio": "bio conservation, how well cell types stay apart: mean of NMI, ARI, ILF1, ASW_C and cLISI",
+    "batch": "batch correction, how well batches mix: mean of ASW_B, GC, kBET, iLISI and PCR",
+    "NMI": "clusters find the cell types again: information that the two share",
+    "ARI": "clusters find the cell types again: pairs of cells that the two place alike; by chance 0",
+    "ILF1": "types that few batches hold can still be told from the rest by a cluster (isolated-label F1)",
+    "ASW_C": "different cell types lie apart (silhouette width)",
+    "cLISI": "neighbours are of one cell type (local inverse Simpson's index)",
+    "kNN": "the nearest neighbours of a cell tell its type (accuracy)",
+    "ASW_B": "cells of one type overlap across batches (silhouette width)",
+    "GC": "cells of one type hang together in the neighbour graph (graph connectivity)",
+    "kBET": "neighbourhoods have the batch composition of all cells of that type (share of tests not rejected)",
+    "iLISI": "neighbours come from many batches (local inverse Simpson's index)",
+    "EBM": "neighbours come from all batches evenly (entropy of batch mixing)",
+    "PCR": "the batch explains less of the variance than before correction (principal-component regression)",
+    "expression_spearman": "genes of a type at a site rank by mean expression as they did before correction (Spearman)",
+    "expression_spearman_min": "so they do in the type and site where it is worst",
+    "marker_overlap": "the 20 genes that mark a type at a site still mark it (share)",
+    "accuracy": "share of the held-out batch's cells whose type the classifier names correctly",
+    "AUC": "how far the classifier ranks a cell's own type above the others; guessing gives 0.5",
+}
+_USUAL_METHODS = (
+    "pca", "harmony", "scvi", "scanvi", "scgen", "local", "fedscgen", "fedscgen-masked", "fedscgen-crypten",
+)  # fmt: skip
+_TEXTS = (
+    "experiment", "kind", "dataset", "scenario", "method", "held_out", "classifier", "metric", "device", "versions",
+    "task", "baseline", "error", "log",
+)  # fmt: skip
+_RUN = ("experiment", "kind", "dataset", "scenario", "method", "seed", "held_out")
+QUANTILES = ("q05", "q25", "q50", "q75", "q95")
+COLUMNS = {
+    "results.csv": (
+        *_RUN, "n_rounds", "n_epochs", "classifier", "metric", "value", "seconds", "peak_memory_mb", "device",
+        "threads", "versions", "task",
+    ),
+    "distributions.csv": (*_RUN, "metric", *QUANTILES, "n_groups"),
+    "comparisons.csv": (
+        "experiment", "dataset", "scenario", "metric", "method", "baseline", "n_seeds", "median_difference", "p_value",
+    ),
+    "failures.csv": ("task", "experiment", "dataset", "method", "seed", "held_out", "error", "log"),
+}  # fmt: skip
+_SCENARIOS = {"all": "all cell types", "dropped": "minor types dropped", "combined": "minor types combined"}
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a results folder holds; a table that isn't there is empty."""
+
+    spec: Mapping[str, Any]
+    scores: pd.DataFrame
+    distributions: pd.DataFrame
+    comparisons: pd.DataFrame
+    failures: pd.DataFrame
+    pictures: tuple[Path, ...]
+    methods: Mapping[str, Mark]  # in the order in which they are shown
+
+    def marks_of(self, table: pd.DataFrame) -> dict[str, Mark]:
+        """Marks of the methods in a table."""
+        return {name: mark for name, mark in self.methods.items() if name in set(table["method"])}
+
+    def of_kind(self, *kinds: str) -> pd.DataFrame:
+        """Scores of some kinds of experiment."""
+        return self.scores[self.scores["kind"].isin(kinds)]
+
+
+def read_results(folder: Path) -> Results:
+    """Read all tables.
+
+    Raises
+    ------
+    FileNotFoundError
+        ``plan.json`` or ``results.csv`` is missing.
+    ValueError
+        A file that can't be read or a table that lacks a column.
+    """
+    for name in ("plan.json", "results.csv"):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder} holds no {name}: name a folder that a benchmark wrote its results to")
+    spec = _read_spec(folder / "plan.json")
+    scores, distributions, comparisons, failures = (_read_table(folder / name) for name in COLUMNS)
+    pictures = tuple(sorted((folder / "pictures").glob("*.npz")))
+    methods = _methods((scores, distributions, comparisons, failures))
+    return Results(spec, scores, distributions, comparisons, failures, pictures, methods)
+
+
+def _read_spec(path: Path) -> Mapping[str, Any]:
+    try:
+        spec = json.loads(path.read_text(encoding="utf-8"))
+        return {"name": str(spec["name"]), "description": str(spec["description"])} | dict(spec)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} must be a JSON object with a name and a description ({error!r}): run the benchmark again, which "
+            "writes it anew"
+        ) from error
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    columns = COLUMNS[path.name]
+    table = pd.DataFrame(columns=list(columns), dtype=str)
+    if path.is_file():
+        try:
+            # Names stay as they are written: a batch may be called NA.
+            table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+        except ValueError as error:
+            raise ValueError(f"{path} can't be read as a table ({error}): run the benchmark again") from error
+    missing = [column for column in columns if column not in table]
+    if missing:
+        raise ValueError(f"{path} has no column {', '.join(map(repr, missing))}: run the benchmark again")
+    for column in set(columns) - set(_TEXTS):
+        try:
+            table[column] = table[column].replace("", "nan").astype(float)
+        except ValueError as error:
+            raise ValueError(f"{path}, column {column!r}: {error}; run the benchmark again") from error
+    return table
+
+
+def _methods(tables: Iterable[pd.DataFrame]) -> dict[str, Mark]:
+    """Usual methods first; neighbours in the list differ in both colour and shape."""
+    names = list(dict.fromkeys(name for table in tables for name in table["method"]))
+    names.sort(key=lambda name: _USUAL_METHODS.index(name) if name in _USUAL_METHODS else len(_USUAL_METHODS))
+    return {
+        name: Mark(SITE_COLOURS[i % len(SITE_COLOURS)], MARKERS[i % len(MARKERS)], "-") for i, name in enumerate(names)
+    }
+
+
+def metrics_of(table: pd.DataFrame) -> list[str]:
+    """Metrics of a table: summary scores first, unknown ones last."""
+    known, found = list(MEANINGS), list(dict.fromkeys(table["metric"]))
+    return sorted(found, key=lambda name: known.index(name) if name in known else len(known))
+
+
+def over_seeds(table: pd.DataFrame, by: Sequence[str], value: str = "value") -> pd.DataFrame:
+    """Mean and standard deviation (``n - 1``) over seeds, and their number; values that are NaN are skipped.
+
+    Returns
+    -------
+    Columns ``mean``, ``sd`` (NaN for a single seed), ``n``; a row a combination of ``by``.
+    """
+    of_seeds = table.groupby([*by, "seed"], sort=False)[value].mean()
+    summary = of_seeds.groupby(list(by), sort=False).agg(["mean", "std", "count"])
+    return summary.set_axis(["mean", "sd", "n"], axis=1)
+
+
+def differences(scores: pd.DataFrame, pairs: Iterable[tuple[str, str]]) -> pd.DataFrame:
+    """Method minus baseline with the same seed, experiment, data and metric; columns of ``scores`` and ``baseline``."""
+    import pandas as pd
+
+    keys = ["experiment", "dataset", "scenario", "metric", "seed"]
+    values = scores.groupby(["method", *keys], sort=False)["value"].mean()
+    parts = [
+        (values[method] - values[baseline]).dropna().reset_index().assign(method=method, baseline=baseline)
+        for method, baseline in pairs
+        if {method, baseline} <= set(scores["method"])
+    ]
+    return pd.concat(parts) if parts else pd.DataFrame(columns=["method", "baseline", *keys, "value"])
+
+
+def groups(table: pd.DataFrame, keys: Sequence[str]) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Parts of a table by ``keys``, titled by those that tell parts apart, and always by data, method and batch."""
+    varying = [key for key in keys if table[key].nunique() > 1 or key in ("dataset", "method", "held_out")]
+    for values, part in table.groupby(list(keys), sort=False):
+        named = dict(zip(keys, values, strict=True))
+        yield ", ".join(_said(key, named[key]) for key in varying if named[key]), part
+
+
+def _said(key: str, value: str) -> str:
+    if key == "scenario":
+        return _SCENARIOS.get(value, value)
+    return {"held_out": f"{value} held out", "experiment": f"experiment {value}"}.get(key, value)
+
+
+def spread(mean: float, sd: float, digits: int = 3) -> tuple[str, str]:
+    """Mean and ``"± sd"`` as texts; the latter is empty where there's no standard deviation."""
+    if mean != mean:
+        return "–", ""
+    return f"{mean:.{digits}f}", "" if sd != sd else f"± {sd:.{digits}f}"

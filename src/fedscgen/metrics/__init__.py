@@ -1,0 +1,46 @@
+"""How well an embedding mixes batches and keeps cell types apart. One metric a function: arrays in, float out.
+
+All are scaled as in scib-metrics (Luecken et al. 2022), where higher is better and 1 is best; only
+:func:`lisi_per_cell` counts groups. :func:`expression_conservation` measures corrected expression instead.
+"""
+
+from fedscgen.metrics._agreement import ari, kmeans_clusters, nmi
+from fedscgen.metrics._all import ALL_METRICS, METRIC_GROUPS, all_metrics
+from fedscgen.metrics._entropy_of_batch_mixing import entropy_of_batch_mixing
+from fedscgen.metrics._expression_conservation import expression_conservation
+from fedscgen.metrics._graph_connectivity import graph_connectivity
+from fedscgen.metrics._isolated_label_f1 import isolated_label_f1
+from fedscgen.metrics._kbet import kbet
+from fedscgen.metrics._knn_accuracy import knn_accuracy
+from fedscgen.metrics._lisi import clisi, ilisi, lisi_per_cell
+from fedscgen.metrics._neighbors import nearest_neighbors, neighbors_and_distances
+from fedscgen.metrics._pcr_comparison import pcr_comparison
+from fedscgen.metrics._silhouette import silhouette_batch, silhouette_label
+from fedscgen.metrics._table import BATCH_CORRECTION, BIO_CONSERVATION, integration_metrics, metrics_table
+
+__all__ = [
+    "ALL_METRICS",
+    "BATCH_CORRECTION",
+    "BIO_CONSERVATION",
+    "METRIC_GROUPS",
+    "all_metrics",
+    "ari",
+    "clisi",
+    "entropy_of_batch_mixing",
+    "expression_conservation",
+    "graph_connectivity",
+    "ilisi",
+    "integration_metrics",
+    "isolated_label_f1",
+    "kbet",
+    "kmeans_clusters",
+    "knn_accuracy",
+    "lisi_per_cell",
+    "metrics_table",
+    "nearest_neighbors",
+    "neighbors_and_distances",
+    "nmi",
+    "pcr_comparison",
+    "silhouette_batch",
+    "silhouette_label",
+]

@@ -1,0 +1,201 @@
+"""One self-contained HTML page about a run: what was done, what came of it, what left the sites."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fedscgen.metrics import metrics_table
+from fedscgen.pl import LABEL_COLOURS, SITE_COLOURS, umap_layout
+from fedscgen.report import _run_sections as sections
+from fedscgen.report.groups import Group, group, umap_pair
+from fedscgen.report.page import counted, facts, packaged, text, volume, write_page
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    import pandas as pd
+    from anndata import AnnData
+
+logger = logging.getLogger(__name__)
+
+HISTORY_COLUMNS = ("site", "round", "epoch", "train_loss", "validation_loss")
+LEDGER_COLUMNS = ("sender", "receiver", "kind", "bytes", "protection")
+_MAX_CELLS = 20_000  # that are laid out, drawn and measured
+_N_COMPONENTS = 20
+_MIN_CELLS = 3
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """The cells shown: both embeddings of shape ``(n_shown, ...)``, their groups, and how many there are in all."""
+
+    before: np.ndarray
+    after: np.ndarray
+    sites: Group
+    labels: Group
+    n_all: int
+
+    @property
+    def n_shown(self) -> int:
+        return len(self.after)
+
+
+def write_report(
+    path: str | os.PathLike[str],
+    adata: AnnData,
+    *,
+    batch_key: str,
+    labels_key: str,
+    history: pd.DataFrame,
+    ledger: pd.DataFrame | None = None,
+    settings: Mapping[str, Any] | None = None,
+    embedding: str = "X_fedscgen",
+) -> None:
+    """Write a report of a run as one HTML file that needs neither scripts nor the network.
+
+    It shows UMAPs before and after correction by site and by cell type, integration metrics, training curves, a summary
+    of what left the sites, settings and versions. Above 20,000 cells a random subset is shown and measured, and the
+    report says so. Nothing is added to ``adata``, and the settings of scanpy and matplotlib stay as they are.
+
+    Parameters
+    ----------
+    path
+        The file to write. It appears whole or not at all; a file of that name is replaced.
+    adata
+        The corrected cells of all sites: ``X`` of shape ``(n_cells, n_genes)`` holds the expression before correction
+        (log-normalised, sparse or dense), ``obsm[embedding]`` the corrected latent vectors.
+    batch_key, labels_key
+        Columns of ``adata.obs`` with the site and the cell type.
+    history
+        One row a site, round and local epoch: ``site``, ``round``, ``epoch``, ``train_loss``, ``validation_loss`` (NaN
+        where there is none); further columns are ignored. It may be empty.
+    ledger
+        One row a message: ``sender``, ``receiver`` (the coordinator is ``"server"``), ``kind``, ``bytes`` and
+        ``protection``; further columns are ignored.
+    settings
+        Settings of the run, by name, to be listed.
+    embedding
+        Key of ``adata.obsm``.
+
+    Raises
+    ------
+    KeyError
+        ``adata`` lacks a column or the embedding.
+    ValueError
+        Fewer than three cells or two genes, no ``X``, an embedding that isn't finite, or a table that lacks a column.
+    FileNotFoundError
+        The folder of ``path`` doesn't exist.
+    """
+    path = Path(path)
+    _check(path, adata, (batch_key, labels_key), embedding)
+    _check_columns(history, HISTORY_COLUMNS, "history")
+    if ledger is not None:
+        _check_columns(ledger, LEDGER_COLUMNS, "ledger")
+    cells = _choose_cells(adata, batch_key, labels_key, embedding)
+    n_sites = len(cells.sites.names)
+    fields = {
+        "title": f"{counted(n_sites, 'site')}, {adata.n_obs:,} cells: before and after correction",
+        "lead": sections.lead(history, recorded=ledger is not None, simulated="simulated_site_effects" in adata.uns),
+        "facts": facts(_facts(adata, cells, history, ledger)),
+        "n_components": str(cells.before.shape[1]),
+        "embedding": text(embedding),
+        "sampled": _sampled(cells),
+        "umaps": _umaps(cells),
+        "metrics": _metrics(cells),
+        "training": sections.training(history, cells.sites),
+        "ledger": sections.ledger(ledger),
+        "settings": sections.settings(settings),
+    }
+    write_page(path, packaged(__package__, "_run_report.html"), fields)
+    logger.info("Report written to %s", path)
+
+
+def _check(path: Path, adata: AnnData, columns: tuple[str, str], embedding: str) -> None:
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"the folder {str(path.parent)!r} for the report doesn't exist: create it first")
+    for column in columns:
+        if column not in adata.obs:
+            raise KeyError(f"adata.obs has no column {column!r}: it has {', '.join(map(repr, adata.obs)) or 'none'}")
+    if embedding not in adata.obsm:
+        raise KeyError(
+            f"adata.obsm has no {embedding!r} (it has {', '.join(map(repr, adata.obsm)) or 'nothing'}): pass what "
+            "correct() returned, or name its embedding"
+        )
+    if adata.n_obs < _MIN_CELLS or adata.n_vars < 2:
+        raise ValueError(
+            f"{adata.n_obs} cells x {adata.n_vars} genes are too few to draw: a report needs {_MIN_CELLS} cells and 2 "
+            "genes"
+        )
+    if adata.X is None:
+        raise ValueError("adata.X is empty: a report compares with the expression before correction, so keep it in X")
+    if not np.isfinite(adata.obsm[embedding]).all():
+        raise ValueError(f"adata.obsm[{embedding!r}] holds NaN or infinity: look for the step that produced it")
+
+
+def _check_columns(table: pd.DataFrame, columns: tuple[str, ...], what: str) -> None:
+    missing = [column for column in columns if column not in table]
+    if missing:
+        raise ValueError(
+            f"the {what} has no column {', '.join(map(repr, missing))} (it has "
+            f"{', '.join(map(repr, table)) or 'none'}): pass the {what} of a run as it is"
+        )
+
+
+def _choose_cells(adata: AnnData, batch_key: str, labels_key: str, embedding: str) -> _Cells:
+    """Find the principal components over all cells, then keep at most as many cells as are shown, in their order."""
+    import scanpy as sc
+
+    chosen = np.arange(adata.n_obs)
+    if adata.n_obs > _MAX_CELLS:
+        chosen = np.sort(np.random.default_rng(_SEED).choice(adata.n_obs, _MAX_CELLS, replace=False))
+    n_components = min(_N_COMPONENTS, adata.n_obs - 1, adata.n_vars - 1)
+    components = sc.pp.pca(adata.X, n_comps=n_components, random_state=_SEED)
+    return _Cells(
+        before=components[chosen],
+        after=np.asarray(adata.obsm[embedding])[chosen],
+        sites=group(adata.obs[batch_key].iloc[chosen], SITE_COLOURS),
+        labels=group(adata.obs[labels_key].iloc[chosen], LABEL_COLOURS, by_size=True),
+        n_all=adata.n_obs,
+    )
+
+
+def _facts(adata: AnnData, cells: _Cells, history: pd.DataFrame, ledger: pd.DataFrame | None) -> dict[str, str]:
+    counts = {"cell": adata.n_obs, "gene": adata.n_vars, "site": len(cells.sites.names)}
+    counts |= {"cell type": len(cells.labels.names), "round": history["round"].nunique()}
+    facts = {noun if n == 1 else f"{noun}s": f"{n:,}" for noun, n in counts.items() if n}
+    if ledger is not None:
+        facts["left the sites"] = volume(ledger.loc[sections.from_sites(ledger), "bytes"].sum())
+    return facts
+
+
+def _sampled(cells: _Cells) -> str:
+    if cells.n_shown == cells.n_all:
+        return ""
+    return (
+        f" Of the {cells.n_all:,} cells, {cells.n_shown:,} chosen at random are shown here, and the numbers below are "
+        "measured on these."
+    )
+
+
+def _umaps(cells: _Cells) -> str:
+    layouts = {"before": umap_layout(cells.before, seed=_SEED), "after": umap_layout(cells.after, seed=_SEED)}
+    by_site = umap_pair("By site", "site", layouts, cells.sites, numbered=False)
+    by_label = umap_pair("By cell type", "cell type", layouts, cells.labels, numbered=True)
+    return by_site + by_label
+
+
+def _metrics(cells: _Cells) -> str:
+    try:
+        embeddings = {"before": cells.before, "after": cells.after}
+        table = metrics_table(embeddings, cells.sites.of_cells(), cells.labels.of_cells(), seed=_SEED)
+    except ValueError as error:
+        return f"<p>The metrics can't be computed on these cells: {text(error)}.</p>"
+    return sections.metrics(table)

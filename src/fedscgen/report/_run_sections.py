@@ -1,0 +1,223 @@
+"""The sections of a report as HTML. Whatever comes from data passes through :func:`text`."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fedscgen.metrics import BATCH_CORRECTION, BIO_CONSERVATION
+from fedscgen.pl import SITE_COLOURS, Curve, line_chart_svg, marks
+from fedscgen.report.groups import Group, legend
+from fedscgen.report.page import counted, pairs, text, volume
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    import pandas as pd
+
+_SERVER = "server"
+_PACKAGES = ("fedscgen", "scvi-tools", "torch", "anndata", "scanpy", "umap-learn", "scikit-learn", "numpy")
+_METRICS = {
+    "ASW_B": ("Silhouette, batch", "cells of one type overlap across sites"),
+    "GC": ("Graph connectivity", "cells of one type hang together"),
+    "ASW_C": ("Silhouette, cell type", "different types lie apart"),
+    "NMI": ("NMI", "k-means clusters find the cell types again: shared information"),
+    "ARI": ("ARI", "the same, by pairs of cells"),
+}
+_PROTECTION = {
+    "none": "the receiver can read it",
+    "public": "holds nothing secret, such as public keys",
+    "encrypted": "only the addressee can read it",
+    "masked": "looks random; only the sum over sites can be read",
+    "opened by site": "looks random, but the coordinator can work out this site's numbers",
+    "secret shares": "looks random to each computing party; only the sum is opened",
+    "shares": "opens masks, not contributions",
+}
+
+
+def from_sites(ledger: pd.DataFrame) -> pd.Series:
+    """Which messages a site sent, as a boolean column."""
+    return ledger["sender"].astype(str) != _SERVER
+
+
+def lead(history: pd.DataFrame, *, recorded: bool, simulated: bool) -> str:
+    """Say in plain sentences what was done and how to read it; ``recorded``: there is a ledger."""
+    paragraphs = [
+        f"<p>Cells measured at different sites differ for technical reasons as well as biological ones. "
+        f"{_what_was_done(history, recorded)} The cells of every type that several sites hold were then moved to that "
+        "type's common place in the model's latent space.</p>",
+        "<p><b>How to read this page.</b> After a good correction the sites mix within every cell type, while "
+        "different cell types stay apart. The pictures show it, the table measures it.</p>",
+    ]
+    if simulated:
+        paragraphs.append(
+            "<p class='note'>The cells are real. Their distribution over sites and the site effects are simulated, so "
+            "that the right answer is known.</p>"
+        )
+    return "\n".join(paragraphs)
+
+
+def _what_was_done(history: pd.DataFrame, recorded: bool) -> str:
+    n_sites, n_rounds = history["site"].nunique(), history["round"].nunique()
+    if n_sites < 2:
+        return "Here one model was trained in one place." if n_sites else "Here a model that existed already was used."
+    exchanged = (
+        "only what is listed under <a href='#ledger'>What left the sites</a> was exchanged"
+        if recorded
+        else "the sites exchanged the model's weights, not cells"
+    )
+    return (
+        f"Here {n_sites} sites trained one model together over {counted(n_rounds, 'round')}: each trained it on its "
+        f"own cells, and {exchanged}."
+    )
+
+
+def metrics(table: pd.DataFrame) -> str:
+    """Before, after and change of each metric; rows ``"before"`` and ``"after"`` of ``metrics_table``."""
+    rows = []
+    for name, members in (("batch correction", BATCH_CORRECTION), ("bio conservation", BIO_CONSERVATION)):
+        title = f"{name.capitalize()} <small>mean of the {len(members)} below</small>"
+        rows.append(_metric_row(title, table.loc["before", name], table.loc["after", name], "mean"))
+        for metric in members:
+            label, meaning = _METRICS[metric]
+            title = f"{text(label)}<br><small>{text(meaning)}</small>"
+            rows.append(_metric_row(title, table.loc["before", metric], table.loc["after", metric]))
+    return (
+        "<p>Every number runs from 0 to 1, and higher is better. <b>Batch correction</b> says how well the sites mix, "
+        "<b>bio conservation</b> how well cell types stay apart; a correction that only mixes, or only separates, "
+        "scores on one of them alone. Scaled as in scib-metrics (Luecken et al. 2022).</p>"
+        "<div class='scroll'><table><thead><tr><th scope='col'>Metric</th><th scope='col' class='number'>Before</th>"
+        "<th scope='col' class='number'>After</th><th scope='col' class='number'>Change</th>"
+        "<th scope='col' class='track'>○ before&ensp;● after</th></tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def _metric_row(title: str, before: float, after: float, kind: str = "") -> str:
+    change = round(after, 3) - round(before, 3)
+    arrow, tone = ("▲", "good") if change > 0 else ("▼", "bad") if change < 0 else ("", "")
+    x0, x1 = (100 * min(max(value, 0.0), 1.0) for value in (before, after))
+    track = (
+        "<svg aria-hidden='true'><line x1='0' x2='100%' y1='50%' y2='50%'/>"
+        f"<line class='move' x1='{x0:.1f}%' x2='{x1:.1f}%' y1='50%' y2='50%'/>"
+        f"<circle class='before' cx='{x0:.1f}%' cy='50%' r='4'/>"
+        f"<circle class='after' cx='{x1:.1f}%' cy='50%' r='4.5'/></svg>"
+    )
+    return (
+        f"<tr class='{kind}'><th scope='row'>{title}</th><td class='number'>{before:.3f}</td>"
+        f"<td class='number'>{after:.3f}</td><td class='number {tone}'>{arrow} {change:+.3f}</td>"
+        f"<td class='track'>{track}</td></tr>"
+    )
+
+
+def training(history: pd.DataFrame, sites: Group) -> str:
+    """Loss and validation loss of every site against rounds, or against epochs where there was one round."""
+    if not len(history):
+        return "<p>No training was recorded.</p>"
+    known = dict(zip(sites.names, sites.marks, strict=True))
+    names = list(dict.fromkeys(history["site"].astype(str)))
+    if not set(names) <= set(known):
+        known = dict(zip(names, marks(len(names), SITE_COLOURS), strict=True))
+    drawn = Group(tuple(names), tuple(known[name] for name in names), np.empty(0, dtype=np.int64))
+    titles = {"train_loss": "Training loss", "validation_loss": "Validation loss"}
+    shown = [column for column in titles if np.isfinite(history[column].to_numpy(dtype=float)).any()]
+    figures = [_chart(history, drawn, column, titles[column]) for column in shown]
+    averaged = (
+        "Every site trains on its own cells; after each round the weights are averaged, so that small steps between "
+        "rounds are normal. "
+        if len(names) > 1
+        else ""
+    )
+    kept_out = "Validation loss is measured on cells kept out of training." if "validation_loss" in shown else ""
+    return (
+        "<p>The loss measures how far the model's reconstruction of a cell is from the cell itself: lower is better, "
+        f"and the curves should fall and level off. {averaged}{kept_out}</p>"
+        f"{legend(drawn)}<div class='pair'>{''.join(figures)}</div>"
+    )
+
+
+def _chart(history: pd.DataFrame, sites: Group, column: str, title: str) -> str:
+    x, label = _progress(history)
+    y, owner = history[column].to_numpy(dtype=float), history["site"].astype(str).to_numpy()
+    curves, last = [], []
+    for name, mark in zip(sites.names, sites.marks, strict=True):
+        own = np.flatnonzero(owner == name)
+        own = own[np.argsort(x[own], kind="stable")]
+        curves.append(Curve(mark, x[own], y[own]))
+        finite = own[np.isfinite(y[own])]
+        if len(finite):
+            last.append(f"{name} from {y[finite[0]]:.3g} to {y[finite[-1]]:.3g}")
+    svg = line_chart_svg(curves, x_label=label, y_label=title)
+    alt = f"{title} by {label.lower()}: {'; '.join(last)}"
+    return (
+        f"<figure><figcaption>{title}</figcaption><div class='plot chart' role='img' aria-label='{text(alt)}'>{svg}"
+        "</div></figure>"
+    )
+
+
+def _progress(history: pd.DataFrame) -> tuple[np.ndarray, str]:
+    """Where each row lies: at the end of the r-th round's last epoch it is r; in a single round, epochs count."""
+    rounds = np.unique(history["round"].to_numpy(), return_inverse=True)[1]
+    epochs = history["epoch"].groupby([history["site"].astype(str), rounds]).rank(method="dense").to_numpy()
+    if rounds.max() == 0:
+        return epochs, "Epoch"
+    return rounds + epochs / epochs.max(), "Round"
+
+
+def ledger(table: pd.DataFrame | None) -> str:
+    """Messages by kind, sender, receiver and protection: how many, and how large."""
+    if table is None or not len(table):
+        return "<p>No ledger of messages was recorded for this run.</p>"
+    sent = from_sites(table)
+    columns = {
+        "to_site": ~sent,  # what left the sites comes first
+        "kind": table["kind"].astype(str),
+        "route": _roles(table["sender"]) + " → " + _roles(table["receiver"]),
+        "protection": table["protection"].astype(str),
+    }
+    summary = table["bytes"].groupby(list(columns.values()), sort=False).agg(["size", "sum"])
+    summary = summary.rename_axis(list(columns)).sort_index(level="to_site", sort_remaining=False, kind="stable")
+    rows = "".join(
+        f"<tr><th scope='row'>{text(kind)}</th><td class='route'>{route}</td><td class='number'>{size:,}</td>"
+        f"<td class='number'>{volume(total)}</td><td>{_protection(protection)}</td></tr>"
+        for (_, kind, route, protection), (size, total) in zip(summary.index, summary.to_numpy(), strict=True)
+    )
+    return (
+        f"{_ledger_lead(table[sent])}<div class='scroll'><table><thead><tr><th scope='col'>What</th>"
+        "<th scope='col'>From → to</th><th scope='col' class='number'>Messages</th>"
+        "<th scope='col' class='number'>Volume</th><th scope='col'>Protection</th></tr></thead>"
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _ledger_lead(sent: pd.DataFrame) -> str:
+    open_bytes = sent.loc[sent["protection"].astype(str) == "none", "bytes"].sum()
+    openly = (
+        f"{volume(open_bytes)} of it had no protection: whoever received it could read it."
+        if open_bytes
+        else "None of it went unprotected."
+    )
+    return (
+        f"<p>The sites sent {counted(len(sent), 'message')}, {volume(sent['bytes'].sum())} in all. {openly} Transport "
+        "encryption, where there was any, comes on top and isn't counted here.</p>"
+    )
+
+
+def _roles(column: pd.Series) -> pd.Series:
+    return column.astype(str).map(lambda name: "coordinator" if name == _SERVER else "site")
+
+
+def _protection(name: str) -> str:
+    meaning = _PROTECTION.get(name)
+    return text(name) + (f" <small>{text(meaning)}</small>" if meaning else "")
+
+
+def settings(values: Mapping[str, Any] | None) -> str:
+    """Two tables: what the run was asked to do, and the versions that did it."""
+    versions = {"Python": platform.python_version()} | {package: version(package) for package in _PACKAGES}
+    given = pairs("Settings", values) if values else "<div><h3>Settings</h3><p>None were recorded.</p></div>"
+    return f"<div class='columns'>{given}{pairs('Versions', versions)}</div>"

@@ -1,0 +1,96 @@
+"""Sites or cell types on a page: their marks, legends and scatter plots."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fedscgen.pl import Mark, marks, place_badges, scatter_png, to_picture
+from fedscgen.report.page import text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pandas as pd
+
+SHAPES = {
+    "o": '<circle cx="8" cy="8" r="7"/>',
+    "^": '<path d="M8 1 15 15H1Z"/>',
+    "s": '<path d="M2 2H14V14H2Z"/>',
+    "D": '<path d="M8 0 16 8 8 16 0 8Z"/>',
+    "v": '<path d="M8 15 15 1H1Z"/>',
+}
+
+
+@dataclass(frozen=True)
+class Group:
+    """Sites or cell types: names and marks, and for each cell the position of its own, shape ``(n_cells,)``."""
+
+    names: tuple[str, ...]
+    marks: tuple[Mark, ...]
+    codes: np.ndarray
+
+    def of_cells(self) -> np.ndarray:
+        """Name of each cell's site or type, shape ``(n_cells,)``."""
+        return np.asarray(self.names)[self.codes]
+
+
+def group(column: pd.Series, colours: Sequence[str], *, by_size: bool = False) -> Group:
+    """Group cells by a column of ``obs``, in the order of its categories or by falling number of cells."""
+    import pandas as pd
+
+    names = column.astype(object).where(column.notna(), "(missing)").astype(str)
+    order = [str(name) for name in column.cat.categories] if isinstance(column.dtype, pd.CategoricalDtype) else []
+    counts = names.value_counts()
+    order = sorted(counts.index, key=lambda name: (order.index(name) if name in order else len(order), name))
+    if by_size:
+        order = sorted(order, key=lambda name: -counts[name])
+    codes = pd.Categorical(names, categories=order).codes.astype(np.int64)
+    return Group(tuple(order), tuple(marks(len(order), colours)), codes)
+
+
+def umap_pair(title: str, what: str, layouts: Mapping[str, np.ndarray], cells: Group, *, numbered: bool) -> str:
+    """Two scatter plots side by side under one legend; badges number the groups where colours alone are too many."""
+    counts = np.bincount(cells.codes, minlength=len(cells.names))
+    figures = []
+    for when, layout in layouts.items():
+        alt = f"UMAP of {len(layout):,} cells {when} correction, coloured by {what}: {', '.join(cells.names)}"
+        figures.append(scatter(f"{when.capitalize()} correction", alt, layout, cells, numbered=numbered))
+    note = "<p class='note'>A number marks the middle of each type, or stands beside it.</p>" if numbered else ""
+    return (
+        f"<div class='group'><h3>{text(title)}</h3>{legend(cells, counts, numbered=numbered)}"
+        f"<div class='pair'>{''.join(figures)}</div>{note}</div>"
+    )
+
+
+def scatter(caption: str, alt: str, layout: np.ndarray, cells: Group, *, numbered: bool, pixels: int = 800) -> str:
+    """A scatter plot under its caption, with the groups' numbers upon it if ``numbered``."""
+    png = base64.b64encode(scatter_png(layout, cells.codes, cells.marks, pixels=pixels)).decode()
+    badges = _badges(layout, cells) if numbered else ""
+    image = f"<img src='data:image/png;base64,{png}' alt='{text(alt)}' width='{pixels}' height='{pixels}'>"
+    return f"<figure><figcaption>{text(caption)}</figcaption><div class='plot'>{image}{badges}</div></figure>"
+
+
+def _badges(layout: np.ndarray, cells: Group) -> str:
+    badges = []
+    drawn, codes = np.unique(cells.codes, return_inverse=True)
+    for code, position in zip(drawn, place_badges(layout, codes, len(drawn)), strict=True):
+        left, top = to_picture(position)
+        badges.append(
+            f"<span class='badge' style='left:{left:.1f}%;top:{top:.1f}%' aria-hidden='true'>{code + 1}</span>"
+        )
+    return "".join(badges)
+
+
+def legend(cells: Group, counts: np.ndarray | None = None, *, numbered: bool = False) -> str:
+    """Marks and names of the groups, with numbers of cells where ``counts`` has them."""
+    items = []
+    for position, (name, mark) in enumerate(zip(cells.names, cells.marks, strict=True)):
+        number = f"<span class='number'>{position + 1}</span>" if numbered else ""
+        count = "" if counts is None else f" <span class='count'>{counts[position]:,}</span>"
+        shape = f"<svg viewBox='0 0 16 16' fill='{mark.colour}' aria-hidden='true'>{SHAPES[mark.marker]}</svg>"
+        items.append(f"<li>{number}{shape}<span>{text(name)}{count}</span></li>")
+    return f"<ul class='legend{' numbered' if numbered else ''}'>{''.join(items)}</ul>"

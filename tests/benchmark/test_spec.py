@@ -1,0 +1,144 @@
+"""Specifications: what is read, and what is said of those that can't be run."""
+
+import pytest
+
+from fedscgen.benchmark import SpecError, built_in_specs, read_spec
+
+WHOLE = """
+name = "mine"
+seeds = [1, 2]
+
+[data.hospital]
+file = "cells.h5ad"
+batch_key = "ward"
+
+[data.drawn]
+simulate = { n_sites = 4 }
+
+[methods.fedavg]
+like = "fedscgen"
+strategy = "fedavg"
+
+[[experiments]]
+name = "both"
+kind = "integration"
+data = ["hospital", "drawn", "demo"]
+methods = ["pca", "fedavg"]
+"""
+EXPERIMENT = '[[experiments]]\nname = "e"\nkind = "integration"\ndata = ["demo"]\nmethods = ["pca"]\n'
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text):
+        (tmp_path / "spec.toml").write_text(text)
+        return tmp_path / "spec.toml"
+
+    return write
+
+
+def test_a_spec_names_data_methods_and_experiments(write, tmp_path):
+    spec = read_spec(write(WHOLE))
+    (experiment,) = spec.experiments
+    assert (spec.name, spec.min_cells, experiment.seeds) == ("mine", 10, (1, 2))
+    assert spec.data["hospital"].file == str(tmp_path / "cells.h5ad"), "a file lies beside the specification"
+    assert spec.data["hospital"].batch_key == "ward"
+    assert spec.data["drawn"].simulate == {"n_sites": 4}
+    assert spec.methods["fedavg"].like == "fedscgen"
+    assert spec.methods["fedavg"].settings == {"strategy": "fedavg"}
+    assert "demo" in spec.data
+    assert experiment.inclusion == ("all",)
+
+
+def test_an_experiment_may_have_seeds_of_its_own(write):
+    (experiment,) = read_spec(write("seeds = [1, 2]\n" + EXPERIMENT + "seeds = [7]\n")).experiments
+    assert experiment.seeds == (7,)
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [
+        ("smoke", {"integration", "expression", "tuning", "batch_out"}),
+        ("paper", {"integration", "tuning", "batch_out"}),
+        ("quality", {"integration", "expression"}),
+    ],
+)
+def test_specs_of_the_package_can_be_read(name, kinds):
+    assert name in built_in_specs()
+    assert {experiment.kind for experiment in read_spec(name).experiments} == kinds
+
+
+def test_quality_is_measured_on_regimes_that_differ_and_that_seeds_of_no_other_data_drew():
+    drawn = [source.simulate for source in read_spec("quality").data.values() if source.simulate]
+    seeds = [settings["seed"] for settings in drawn]
+    assert len(drawn) == 5
+    assert min(seeds) >= 100
+    assert len(set(seeds)) == 5
+
+
+def test_files_of_the_user_join_every_experiment(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    spec = read_spec("quality", extra_data={"mine": "cells.h5ad"})
+    assert spec.data["mine"].file == str(tmp_path / "cells.h5ad")
+    assert [experiment.data[-1] for experiment in spec.experiments] == ["mine"] * len(spec.experiments)
+    assert read_spec(read_spec("quality"), extra_data={"mine": "cells.h5ad"}) == spec
+    assert "mine" not in read_spec("quality").data
+
+
+def test_a_name_that_the_specification_has_is_refused_for_a_file():
+    with pytest.raises(SpecError, match=r"Quality has data 'demo' of its own: give cells.h5ad another name"):
+        read_spec("quality", extra_data={"demo": "cells.h5ad"})
+
+
+def test_the_paper_is_the_published_grid():
+    spec = read_spec("paper")
+    secure = next(experiment for experiment in spec.experiments if experiment.name == "secure aggregation")
+    tuning = next(experiment for experiment in spec.experiments if experiment.kind == "tuning")
+    assert secure.seeds == (42, 123, 456, 789, 101112, 2024, 31415, 2718, 1618, 9999)
+    assert "MouseBrain" not in secure.data
+    assert len(secure.data) == 7
+    assert (tuning.n_rounds, tuning.n_epochs) == (10, tuple(range(1, 11)))
+    assert spec.methods["fedscgen-crypten"].settings == {"preset": "paper", "embedding": "reencoded"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name = ", "is not TOML"),
+        ('name = "empty"', r"no \[\[experiments\]\] table"),
+        (EXPERIMENT + 'titel = "x"', "unknown key 'titel': known are data, inclusion, kind"),
+        ("sedes = [1]\n" + EXPERIMENT, "unknown key 'sedes'"),
+        (EXPERIMENT.replace('"pca"', '"pac"'), "unknown method 'pac': known are pca, harmony"),
+        (EXPERIMENT.replace("integration", "integrate"), "unknown kind 'integrate'"),
+        (EXPERIMENT.replace('name = "e"\n', ""), "has no name"),
+        (EXPERIMENT + EXPERIMENT, "names of experiments repeat"),
+        (EXPERIMENT + "seeds = []", r"seeds is \[\], not a list of int"),
+        (EXPERIMENT + "seeds = [1, 1]", "seeds repeats a value"),
+        (EXPERIMENT + "seeds = [true]", "not a list of int"),
+        (EXPERIMENT + 'inclusion = ["most"]', "unknown inclusion 'most'"),
+        (EXPERIMENT + "n_rounds = 3", "unknown key 'n_rounds'"),
+        ("min_cells = 0\n" + EXPERIMENT, "min_cells is 0"),
+        ("[methods.fedscgen]\nrounds = 3\n" + EXPERIMENT, "sets 'rounds', which 'fedscgen' doesn't have; it has"),
+        ("[methods.fedscgen]\nsite_key = 'x'\n" + EXPERIMENT, "sets 'site_key'"),
+        ("[methods.scgen]\nreencode = true\n" + EXPERIMENT, "sets 'reencode', which 'scgen' doesn't have; .*embedding"),
+        ("[methods.scgen]\nembedding = 'means'\n" + EXPERIMENT, "unknown embedding 'means': known are latent, reencod"),
+        (EXPERIMENT.replace("integration", "expression"), "'pca' yields no corrected expression; scgen, fedscgen"),
+        (EXPERIMENT.replace("integration", "batch_out").replace("pca", "local"), "'local' can't embed a batch"),
+        ("[methods.mine]\nlr = 3\n" + EXPERIMENT, "is like 'mine', which is no method: add like"),
+        ("[data.d]\nfile = 'a'\nsimulate = {}\n" + EXPERIMENT, "both file and simulate"),
+        (EXPERIMENT.replace("integration", "batch_out").replace("pca", "harmony"), "can't embed a batch"),
+        (EXPERIMENT.replace("integration", "tuning") + "n_rounds = 2\nn_epochs = [1]", "doesn't train in rounds"),
+        (EXPERIMENT.replace("integration", "tuning") + "n_epochs = [1]", "n_rounds is None"),
+    ],
+)
+def test_what_does_not_fit_is_named(write, text, message):
+    with pytest.raises(SpecError, match=message) as error:
+        read_spec(write(text))
+    assert "spec.toml" in str(error.value)
+
+
+def test_a_name_that_is_none_says_which_there_are():
+    with pytest.raises(
+        FileNotFoundError, match="no specification 'smok': neither a file nor one of paper, quality, smoke"
+    ):
+        read_spec("smok")
