@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from matplotlib.image import imread
 
-from fedscgen.metrics import metrics_table, write_report
-from fedscgen.report import _run_report
+from fedscgen.metrics import metrics_table
+from fedscgen.report import _run_report, write_report
 from page import Page
 
 KEYS = {"batch_key": "batch", "labels_key": "cell_type"}

@@ -8,9 +8,9 @@ from fedscgen.secure._make import AggregatorName, make_aggregator
 from fedscgen.secure._plain import PlainAggregator, PlainContributor
 
 if TYPE_CHECKING:
-    from fedscgen.secure._crypten import CryptenAggregator, CryptenContributor
-    from fedscgen.secure._masked import MaskedAggregator
-    from fedscgen.secure._masked_contributor import MaskedContributor
+    from fedscgen.secure.crypten._aggregator import CryptenAggregator, CryptenContributor
+    from fedscgen.secure.masked._aggregator import MaskedAggregator
+    from fedscgen.secure.masked._contributor import MaskedContributor
 
 __all__ = [
     "AggregationError",
@@ -31,10 +31,10 @@ __all__ = [
 
 # they need the extras crypten and masked, without which the others work
 _OF_EXTRAS = {
-    "CryptenAggregator": "_crypten",
-    "CryptenContributor": "_crypten",
-    "MaskedAggregator": "_masked",
-    "MaskedContributor": "_masked_contributor",
+    "CryptenAggregator": "crypten._aggregator",
+    "CryptenContributor": "crypten._aggregator",
+    "MaskedAggregator": "masked._aggregator",
+    "MaskedContributor": "masked._contributor",
 }
 
 

@@ -38,5 +38,5 @@ def make_aggregator(secure: AggregatorName | Aggregator, n_sites: int) -> Aggreg
         return PlainAggregator()
     # imported here, as either needs an extra
     if secure == "masked":
-        return import_module("fedscgen.secure._masked").MaskedAggregator()
-    return import_module("fedscgen.secure._crypten").CryptenAggregator(n_sites)
+        return import_module("fedscgen.secure.masked._aggregator").MaskedAggregator()
+    return import_module("fedscgen.secure.crypten._aggregator").CryptenAggregator(n_sites)

@@ -20,9 +20,9 @@ from fedscgen.secure._fixed_point import check_precision, decode, encode, precis
 from fedscgen.secure._vector import Manifest, common_manifest, flatten, n_words, unflatten
 
 try:
-    from fedscgen.secure._crypten_dealer import DEALER, Needs, deal_message
-    from fedscgen.secure._crypten_processes import Processes
-    from fedscgen.secure._crypten_shares import seal_for_parties, split
+    from fedscgen.secure.crypten._dealer import DEALER, Needs, deal_message
+    from fedscgen.secure.crypten._processes import Processes
+    from fedscgen.secure.crypten._shares import seal_for_parties, split
 except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(
         'the crypten aggregator needs cryptography: pip install "fedscgen[crypten]"', name=missing.name

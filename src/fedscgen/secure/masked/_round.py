@@ -11,15 +11,15 @@ from fedscgen._types import Message
 from fedscgen.secure._aggregator import AggregationError, Sums
 from fedscgen.secure._fixed_point import decode
 from fedscgen.secure._keys import KEY_LENGTH, KeyPair, add_masks, derive
-from fedscgen.secure._masked_protocol import KEYS, SEALED_LENGTH, SHARES, UNMASK, from_rows, subtracts, to_rows
-from fedscgen.secure._shamir import SHARE_LENGTH, combine
 from fedscgen.secure._vector import Manifest, common_manifest, n_words, unflatten
+from fedscgen.secure.masked._protocol import KEYS, SEALED_LENGTH, SHARES, UNMASK, from_rows, subtracts, to_rows
+from fedscgen.secure.masked._shamir import SHARE_LENGTH, combine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from fedscgen.secure._aggregator import Ask
-    from fedscgen.secure._masked_protocol import Terms
+    from fedscgen.secure.masked._protocol import Terms
 
 logger = logging.getLogger(__name__)
 

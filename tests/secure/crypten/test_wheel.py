@@ -15,7 +15,7 @@ pytest.importorskip("platformdirs", reason="needs the extra fedscgen[crypten]")
 
 from fedscgen._types import Message
 from fedscgen.secure import Contribution, CryptenAggregator
-from fedscgen.secure import _crypten_compat as compat
+from fedscgen.secure.crypten import _compat as compat
 
 REMEDY = r"pip could not fetch \({}.*: pip install --no-deps crypten==0\.4\.1$"
 

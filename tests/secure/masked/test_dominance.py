@@ -8,9 +8,9 @@ pytest.importorskip("cryptography", reason="needs the extra fedscgen[masked]")
 from fedscgen._types import Message
 from fedscgen.secure._aggregator import AggregationError, Contribution
 from fedscgen.secure._fixed_point import error_bound
-from fedscgen.secure._masked import MaskedAggregator
-from fedscgen.secure._masked_contributor import MaskedContributor
 from fedscgen.secure._plain import PlainAggregator
+from fedscgen.secure.masked._aggregator import MaskedAggregator
+from fedscgen.secure.masked._contributor import MaskedContributor
 
 TASK = Message("label statistics", {"task": "label statistics"})
 COUNTS = {"a": [5.0, 9, 0, 7], "b": [8.0, 9, 0, 6], "c": [8.0, 1, 0, 30]}  # (S, L)

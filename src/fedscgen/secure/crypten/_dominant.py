@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from fedscgen.secure._crypten_dealer import Needs, correct, expand
 from fedscgen.secure._keys import KEY_LENGTH
+from fedscgen.secure.crypten._dealer import Needs, correct, expand
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

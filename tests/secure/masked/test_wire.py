@@ -7,8 +7,8 @@ pytest.importorskip("cryptography", reason="needs the extra fedscgen[masked]")
 
 from fedscgen._types import Message
 from fedscgen.secure._aggregator import Contribution
-from fedscgen.secure._masked import MaskedAggregator
 from fedscgen.secure._plain import PlainAggregator
+from fedscgen.secure.masked._aggregator import MaskedAggregator
 
 TRAIN = Message("train", {"task": "weights"}, {"global": np.zeros(3, dtype=np.float32)})
 
@@ -71,7 +71,7 @@ def test_no_site_shows_its_numbers(in_the_clear):
 
 
 def test_without_masks_the_numbers_would_show(monkeypatch, in_the_clear, uniform):
-    monkeypatch.setattr("fedscgen.secure._masked_contributor.add_masks", lambda *args, **kwargs: None)
+    monkeypatch.setattr("fedscgen.secure.masked._contributor.add_masks", lambda *args, **kwargs: None)
     aggregator, terms = MaskedAggregator(), random_terms(3, size=500)
     seen = eavesdrop(aggregator, terms)
     assert shown(in_the_clear, seen, terms, aggregator.precision_for(3)) == {"fixed point"}

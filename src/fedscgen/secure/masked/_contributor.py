@@ -18,7 +18,8 @@ from fedscgen._types import Message
 from fedscgen.secure._aggregator import AggregationError, Contribution
 from fedscgen.secure._fixed_point import check_precision
 from fedscgen.secure._keys import KEY_LENGTH, KeyPair, add_masks, derive, seal, unseal
-from fedscgen.secure._masked_protocol import (
+from fedscgen.secure._vector import flatten
+from fedscgen.secure.masked._protocol import (
     KEYS,
     MASKING,
     SEALED_LENGTH,
@@ -31,8 +32,7 @@ from fedscgen.secure._masked_protocol import (
     subtracts,
     to_rows,
 )
-from fedscgen.secure._shamir import SECRET_LENGTH, SHARE_LENGTH, split
-from fedscgen.secure._vector import flatten
+from fedscgen.secure.masked._shamir import SECRET_LENGTH, SHARE_LENGTH, split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -13,10 +13,10 @@ from fedscgen._types import Message
 from fedscgen.secure._aggregator import AggregationError, Contribution
 from fedscgen.secure._fixed_point import error_bound
 from fedscgen.secure._keys import add_mask, derive
-from fedscgen.secure._masked import MaskedAggregator
-from fedscgen.secure._masked_contributor import _Shared
 from fedscgen.secure._plain import PlainAggregator
 from fedscgen.secure._vector import flatten
+from fedscgen.secure.masked._aggregator import MaskedAggregator
+from fedscgen.secure.masked._contributor import _Shared
 
 KEYS, SHARES, TASK, UNMASK = STAGES = "mask public keys", "encrypted key shares", "train", "unmasking shares"
 TRAIN = Message(TASK, {"task": "weights"}, {"global": np.zeros(3, dtype=np.float32)})

@@ -17,9 +17,9 @@ from typing import IO, TYPE_CHECKING
 
 from fedscgen._types import WireFormatError
 from fedscgen.secure._aggregator import AggregationError
-from fedscgen.secure._crypten_channel import FAILED, REFUSED, Channel
-from fedscgen.secure._crypten_compat import provide_crypten
-from fedscgen.secure._crypten_dealer import DEALER
+from fedscgen.secure.crypten._channel import FAILED, REFUSED, Channel
+from fedscgen.secure.crypten._compat import provide_crypten
+from fedscgen.secure.crypten._dealer import DEALER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -97,8 +97,8 @@ class Processes:
         options = [f"--n-parties={len(self.parties)}", f"--rendezvous={directory / 'rendezvous'}"]
         options += [f"--crypten={crypten}"] if crypten else []
         for rank, party in enumerate(self.parties):
-            self._workers[party] = _launch(party, "_crypten_party", [f"--rank={rank}", *options])
-        self._workers[DEALER] = _launch(DEALER, "_crypten_dealer", [])
+            self._workers[party] = _launch(party, "_party", [f"--rank={rank}", *options])
+        self._workers[DEALER] = _launch(DEALER, "_dealer", [])
 
     def _collect(self, names: Sequence[str], expected: str) -> dict[str, Message]:
         deadline = time.monotonic() + self._timeout

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedscgen.secure._keys import sealed_length
-from fedscgen.secure._shamir import SHARE_LENGTH
+from fedscgen.secure.masked._shamir import SHARE_LENGTH
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -15,12 +15,12 @@ import torch
 
 from fedscgen._types import Message
 from fedscgen.secure._aggregator import AggregationError
-from fedscgen.secure._crypten_channel import Channel, serve
-from fedscgen.secure._crypten_compat import load_crypten, use_randomness
-from fedscgen.secure._crypten_dealer import DEALER, Needs
-from fedscgen.secure._crypten_dominant import DealtNumbers, select_dominant, shared
-from fedscgen.secure._crypten_shares import add_share, unseal_share
 from fedscgen.secure._keys import KeyPair
+from fedscgen.secure.crypten._channel import Channel, serve
+from fedscgen.secure.crypten._compat import load_crypten, use_randomness
+from fedscgen.secure.crypten._dealer import DEALER, Needs
+from fedscgen.secure.crypten._dominant import DealtNumbers, select_dominant, shared
+from fedscgen.secure.crypten._shares import add_share, unseal_share
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,8 +7,8 @@ pytest.importorskip("cryptography", reason="needs the extra fedscgen[masked]")
 
 from fedscgen._types import Message
 from fedscgen.secure._aggregator import AggregationError, Contribution
-from fedscgen.secure._masked import MaskedAggregator
-from fedscgen.secure._masked_contributor import MaskedContributor
+from fedscgen.secure.masked._aggregator import MaskedAggregator
+from fedscgen.secure.masked._contributor import MaskedContributor
 
 SITES = "abcde"
 STAGES = ["mask public keys", "encrypted key shares", "train", "unmasking shares"]

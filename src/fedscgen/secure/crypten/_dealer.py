@@ -18,9 +18,9 @@ import numpy as np
 
 from fedscgen._types import Message
 from fedscgen.secure._aggregator import AggregationError
-from fedscgen.secure._crypten_channel import Channel, serve
-from fedscgen.secure._crypten_shares import seal_for_parties
 from fedscgen.secure._keys import KEY_LENGTH, add_mask, derive
+from fedscgen.secure.crypten._channel import Channel, serve
+from fedscgen.secure.crypten._shares import seal_for_parties
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,10 +14,10 @@ pytest.importorskip("platformdirs", reason="needs the extra fedscgen[crypten]")
 
 from fedscgen._types import Message
 from fedscgen.secure import AggregationError, Contribution, PlainAggregator
-from fedscgen.secure._crypten import PARTIES, CryptenAggregator
-from fedscgen.secure._crypten_party import Party
-from fedscgen.secure._crypten_shares import add_share, seal_for_parties, split
 from fedscgen.secure._fixed_point import error_bound
+from fedscgen.secure.crypten._aggregator import PARTIES, CryptenAggregator
+from fedscgen.secure.crypten._party import Party
+from fedscgen.secure.crypten._shares import add_share, seal_for_parties, split
 
 FIT = Message("task", {"task": "fit"}, {"global": np.ones(3, np.float32)})
 REFERENCES = Message("task", {"task": "references"})

@@ -15,9 +15,9 @@ import numpy as np
 
 from fedscgen.secure._aggregator import AggregationError, Sums
 from fedscgen.secure._fixed_point import precision_for
-from fedscgen.secure._masked_contributor import MaskedContributor
-from fedscgen.secure._masked_protocol import RoundId, Terms, majority
-from fedscgen.secure._masked_round import MaskedRound
+from fedscgen.secure.masked._contributor import MaskedContributor
+from fedscgen.secure.masked._protocol import RoundId, Terms, majority
+from fedscgen.secure.masked._round import MaskedRound
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,7 +7,7 @@ pytest.importorskip("cryptography", reason="needs the extra fedscgen[masked]")
 
 from fedscgen._types import Message
 from fedscgen.secure._aggregator import AggregationError, Contribution
-from fedscgen.secure._masked import MaskedAggregator
+from fedscgen.secure.masked._aggregator import MaskedAggregator
 
 SITES = ("a", "b", "c")
 TRAIN = Message("train", {"task": "weights"})

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedscgen.secure._shamir import SHARE_LENGTH, _checksum, combine, interpolate, split
+from fedscgen.secure.masked._shamir import SHARE_LENGTH, _checksum, combine, interpolate, split
 
 
 @st.composite
