@@ -107,9 +107,27 @@ def test_cells_without_a_label_take_part(tmp_path):
 
 
 def test_the_published_settings_have_a_name(file, tmp_path):
-    command = ["simulate", file, "-o", tmp_path / "out", "--preset", "paper", "--rounds", 1, "--epochs", 1]
+    command = ["simulate", file, "-o", tmp_path / "out", "--settings", "paper", "--rounds", 1, "--epochs", 1]
     assert run(*command).exit_code == 0
     assert not any("linear_path" in name for name in np.load(tmp_path / "out" / "model" / "weights.npz").files)
+
+
+def test_a_file_of_settings_is_printed_changed_and_run(file, tmp_path):
+    printed = run("settings", "paper").stdout
+    assert "# Rounds of training.\nn-rounds = 8\n" in printed
+    (tmp_path / "settings.toml").write_text(printed.replace("n-latent = 10", "n-latent = 3").replace("= 800", "= 16"))
+    command = ["simulate", file, "-o", tmp_path / "out", "--settings", tmp_path / "settings.toml"]
+    result = run(*command, "--rounds", 1, "--epochs", 1)
+    assert result.exit_code == 0, said(result)
+    assert read_h5ad(tmp_path / "out" / "corrected.h5ad").obsm["X_fedscgen"].shape == (150, 3)
+
+
+def test_bad_settings_are_refused_before_the_cells_are_read(tmp_path):
+    (tmp_path / "settings.toml").write_text("[federation]\nn-round = 3\n")
+    result = run("simulate", tmp_path / "none.h5ad", "-o", tmp_path / "out", "--settings", tmp_path / "settings.toml")
+    assert result.exit_code == 2
+    assert "Error: unknown 'n-round' in [federation] of" in said(result)
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_existing_output_is_kept(file, tmp_path):

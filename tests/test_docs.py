@@ -4,13 +4,12 @@ import inspect
 import json
 import re
 from importlib import import_module
-from pathlib import Path
 
 import pytest
 
 from cells import make_adata
+from pages import ROOT, read_blocks
 
-ROOT = Path(__file__).parents[1]
 ROOMS = [
     "fedscgen",
     "fedscgen.aggregation",
@@ -31,14 +30,9 @@ ROOMS = [
 NEED_EXTRAS = {"CryptenAggregator", "CryptenContributor", "MaskedAggregator", "MaskedContributor"}
 
 
-def blocks(path, language):
-    """Code blocks of a Markdown page."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / path).read_text(), re.DOTALL | re.MULTILINE)
-
-
 def set_up_commands(path):
     """The two commands of a page: each a list of steps, without the environment's name."""
-    chains = [block.strip().split(" &&\n") for block in blocks(path, "bash") if "-m venv" in block]
+    chains = [block.strip().split(" &&\n") for block in read_blocks(path, "bash") if "-m venv" in block]
     return [[re.sub(r"^\.venv(-test)?/bin/", "", step.strip()) for step in steps[1:]] for steps in chains]
 
 
@@ -103,7 +97,7 @@ def quiet_figures():
 def test_readme_example_runs(tmp_path, monkeypatch, quiet_figures):
     make_adata().write_h5ad(tmp_path / "cells.h5ad")
     monkeypatch.chdir(tmp_path)
-    (example,) = blocks("README.md", "python")
+    (example,) = read_blocks("README.md", "python")
     names = {}
     assert "central.train()" in example
     exec(example.replace("central.train()", "central.train(2)"), names)  # noqa: S102  (our own page)
@@ -117,10 +111,10 @@ def test_readme_example_runs(tmp_path, monkeypatch, quiet_figures):
 def test_tutorial_runs(quiet_figures):
     cells = json.loads((ROOT / "tutorials/first_federation.ipynb").read_text())["cells"]
     code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    assert sum("N_ROUNDS = 8" in source for source in code) == 1
+    assert sum("n_rounds=8" in source for source in code) == 1
     names = {}
     for source in code:
-        exec(source.replace("N_ROUNDS = 8", "N_ROUNDS = 1"), names)  # noqa: S102  (our own page)
+        exec(source.replace("n_rounds=8", "n_rounds=1"), names)  # noqa: S102  (our own page)
     assert set(names["together"].obs["batch"]) == {"Hospital A", "Hospital B", "Hospital C"}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from typing import Self
 
 NamedArrays = dict[str, np.ndarray]
-
-Preset = Literal["default", "paper"]
-"""A federation's settings by name; here, so that the command line needn't import a federation to name them."""
 
 Buffer = bytes | bytearray | memoryview
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fedscgen._files import read_cells, replacing
-from fedscgen._types import Preset
 from fedscgen.aggregation import Strategy
 from fedscgen.correction import ReferenceKind
 from fedscgen.flower import _commands
@@ -20,6 +19,8 @@ from fedscgen.secure import AggregatorName
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+    from fedscgen.federation import SimulationSettings
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -37,15 +38,18 @@ _FAILED, _BAD_INPUT, _INTERRUPTED = 1, 2, 130
 _OVERWRITE = "choose another place or add --overwrite"
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")]
-Rounds = Annotated[int | None, typer.Option("--rounds", min=1, help="Rounds of training; the preset's by default.")]
-Epochs = Annotated[
-    int | None,
-    typer.Option("--epochs", min=1, help="Epochs of every site in a round; the preset's by default."),
+SettingsSource = Annotated[
+    str,
+    typer.Option(
+        "--settings",
+        metavar="NAME|FILE.toml",
+        help="All settings: default, paper (the published network and schedule), or a file as fedscgen settings prints "
+        "it. Other options go before.",
+    ),
 ]
-PresetOption = Annotated[
-    Preset, typer.Option("--preset", help="Settings by name; paper: the published network and schedule.")
-]
-Seed = Annotated[int, typer.Option(help="Where all random numbers come from.")]
+Rounds = Annotated[int | None, typer.Option("--rounds", min=1, help="Rounds of training.")]
+Epochs = Annotated[int | None, typer.Option("--epochs", min=1, help="Epochs of every site in a round.")]
+Seed = Annotated[int | None, typer.Option(help="Where all random numbers come from; 0 if no settings say otherwise.")]
 SecureOption = Annotated[
     AggregatorName,
     typer.Option(
@@ -53,7 +57,7 @@ SecureOption = Annotated[
         "pairwise masks. crypten: secret shares among compute processes. The last two need the extras of their names."
     ),
 ]
-LabelsKey = Annotated[str, typer.Option(help="Column of obs with the cell types.")]
+LabelsKey = Annotated[str | None, typer.Option(help="Column of obs with the cell types; cell_type by default.")]
 Layer = Annotated[str | None, typer.Option(help="Layer with log-normalised expression; X by default.")]
 
 
@@ -67,10 +71,11 @@ def main(verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more
 @app.command()
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make.")] = Path("fedscgen_demo"),
+    settings: SettingsSource = "default",
     rounds: Rounds = None,
     epochs: Epochs = None,
     secure: SecureOption = "plain",
-    seed: Seed = 0,
+    seed: Seed = None,
     overwrite: Overwrite = False,
 ) -> None:
     """See a whole federation at work, with no data of your own.
@@ -81,8 +86,9 @@ def demo(
     with _user_errors(), replacing(output, overwrite=overwrite, remedy=_OVERWRITE) as folder:
         from fedscgen.datasets import demo_data
 
-        adata = demo_data(seed)
-        _simulate_into(folder, adata, "batch", "cell_type", seed, n_rounds=rounds, n_epochs=epochs, secure=secure)
+        chosen = _choose_settings(settings, n_rounds=rounds, n_epochs=epochs, seed=seed)
+        adata = demo_data(chosen.federation.find_seed())
+        _simulate_into(folder, adata, "batch", chosen, secure)
     typer.echo(f"Open {output / 'report.html'} in a browser.")
 
 
@@ -91,7 +97,8 @@ def simulate(
     file: Annotated[Path, typer.Argument(metavar="FILE.h5ad", help="Log-normalised cells of all sites.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make.")],
     site_key: Annotated[str, typer.Option(help="Column of obs with the sites.")] = "batch",
-    labels_key: LabelsKey = "cell_type",
+    settings: SettingsSource = "default",
+    labels_key: LabelsKey = None,
     unlabeled_category: Annotated[
         str | None,
         typer.Option(
@@ -100,10 +107,11 @@ def simulate(
         ),
     ] = None,
     layer: Layer = None,
-    preset: PresetOption = "default",
     rounds: Rounds = None,
     epochs: Epochs = None,
-    strategy: Annotated[Strategy, typer.Option(help="Weigh sites by their cells, or all alike.")] = "weighted_fedavg",
+    strategy: Annotated[
+        Strategy | None, typer.Option(help="Weigh sites by their cells, which is the default, or all alike.")
+    ] = None,
     reference: Annotated[
         ReferenceKind | None,
         typer.Option(
@@ -111,12 +119,14 @@ def simulate(
             "sites. By default dominant, where it can be found without showing counts."
         ),
     ] = None,
-    min_cells: Annotated[int, typer.Option(min=1, help="Cell types with fewer cells at a site are not reported.")] = 5,
+    min_cells: Annotated[
+        int | None, typer.Option(min=1, help="Cell types with fewer cells at a site are not reported; 5 by default.")
+    ] = None,
     patience: Annotated[
         int | None, typer.Option(min=1, help="Stop after so many rounds without a better validation loss.")
     ] = None,
     secure: SecureOption = "plain",
-    seed: Seed = 0,
+    seed: Seed = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Split your own file into sites, and run the federation over them in one process.
@@ -125,24 +135,34 @@ def simulate(
     ledger.csv (what left each site) and report.html. The folder appears only when all of it is complete.
     """
     with _user_errors(), replacing(output, overwrite=overwrite, remedy=_OVERWRITE) as folder:
-        _simulate_into(
-            folder,
-            read_cells(file),
-            site_key,
-            labels_key,
-            seed,
-            layer=layer,
+        chosen = _choose_settings(
+            settings,
+            labels_key=labels_key,
             unlabeled_category=unlabeled_category,
-            preset=preset,
+            layer=layer,
             n_rounds=rounds,
             n_epochs=epochs,
             strategy=strategy,
             reference=reference,
             min_cells=min_cells,
             early_stopping_patience=patience,
-            secure=secure,
+            seed=seed,
         )
+        _simulate_into(folder, read_cells(file), site_key, chosen, secure)
     typer.echo(f"Open {output / 'report.html'} in a browser; the corrected cells are in {output / 'corrected.h5ad'}.")
+
+
+@app.command("settings")
+def print_settings(
+    source: Annotated[
+        str, typer.Argument(metavar="[NAME|FILE.toml]", help="default, paper, or a file to be completed.")
+    ] = "default",
+) -> None:
+    """Print all settings as a file for simulate --settings, with what each does."""
+    with _user_errors():
+        from fedscgen.federation import read_settings, write_settings
+
+        typer.echo(write_settings(read_settings(source)), nl=False)
 
 
 @app.command()
@@ -182,7 +202,7 @@ def correct(
             raise ValueError(f"{model} holds no references: save the model that a federation returned")
         if include_newcomer:
             loaded.references = include_batches(loaded.references, loaded.get_label_stats(), min_cells=min_cells)
-        corrected = _without_bookkeeping(loaded.correct())
+        corrected = _drop_bookkeeping(loaded.correct())
         corrected.write_h5ad(target)
     typer.echo(f"Wrote {corrected.n_obs} corrected cells to {output}.")
 
@@ -224,7 +244,7 @@ def benchmark_run(
             "devices": chosen,
             "jobs": jobs,
             "threads": threads,
-            "extra_data": _named_files(data),
+            "extra_data": _read_named_files(data),
         }
         if dry_run:
             typer.echo(describe_plan(spec, output, **options))
@@ -268,7 +288,7 @@ def benchmark_spec(
         typer.echo(specs[name].rstrip() if name else "\n".join(sorted(specs)))
 
 
-def _named_files(data: list[str] | None) -> dict[str, Path]:
+def _read_named_files(data: list[str] | None) -> dict[str, Path]:
     """Files by the names that tables call them."""
     files = {}
     for item in data or []:
@@ -279,33 +299,41 @@ def _named_files(data: list[str] | None) -> dict[str, Path]:
     return files
 
 
-def _simulate_into(folder: Path, adata: AnnData, site_key: str, labels_key: str, seed: int, **options: Any) -> None:
-    import scvi
+def _choose_settings(source: str, **changes: Any) -> SimulationSettings:
+    """Settings by name or file, but for what the command line says."""
+    from fedscgen.federation import read_settings
 
+    chosen = read_settings(source).change(**changes)
+    return chosen.change(seed=0) if chosen.federation.seed is None else chosen
+
+
+def _simulate_into(folder: Path, adata: AnnData, site_key: str, settings: SimulationSettings, secure: str) -> None:
     from fedscgen.federation import simulate as run
     from fedscgen.report import write_report
 
     folder.mkdir()
-    scvi.settings.seed = seed
-    result = run(adata, site_key, labels_key=labels_key, **options)
+    site = settings.site
+    result = run(
+        adata, site_key, settings=settings.federation, site=site, correction=settings.correction, secure=secure
+    )
     result.corrected.write_h5ad(folder / "corrected.h5ad")
     result.model.save(folder / "model")
     result.history.to_csv(folder / "history.csv", index=False)
     result.ledger.to_csv(folder / "ledger.csv", index=False)
-    labels = result.corrected.obs[labels_key]
-    labelled = labels.notna() & (labels != options.get("unlabeled_category"))
+    labels = result.corrected.obs[site.labels_key]
+    labelled = labels.notna() & (labels != site.unlabeled_category)
     write_report(
         folder / "report.html",
         result.corrected[labelled] if not labelled.all() else result.corrected,
         batch_key=site_key,
-        labels_key=labels_key,
+        labels_key=site.labels_key,
         history=result.history,
         ledger=result.ledger,
-        settings={"aggregator": options["secure"], **vars(result.settings), "genes in common": len(result.genes)},
+        settings={"aggregator": secure, **vars(result.settings), "genes in common": len(result.genes)},
     )
 
 
-def _without_bookkeeping(adata: AnnData) -> AnnData:
+def _drop_bookkeeping(adata: AnnData) -> AnnData:
     """Drop what registering the data has left in a copy of them."""
     adata.obs = adata.obs.loc[:, ~adata.obs.columns.str.startswith("_scvi")]
     for key in [key for key in adata.uns if key.startswith("_scvi")]:

@@ -11,8 +11,8 @@ from fedscgen.benchmark._cells import Cells
 from fedscgen.benchmark._fedscgen import round_by_round
 from fedscgen.benchmark._methods import METHODS
 from fedscgen.datasets import simulate_sites
-from fedscgen.federation import simulate
 from fedscgen.model import FedSCGEN
+from quick import simulate
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # scvi-tools, Lightning and jax warn as they like
 NETWORK = {"n_hidden": 16, "n_latent": 4}
@@ -69,7 +69,7 @@ def test_scgen_is_the_model_of_the_package(drawn):
 
 def federation(adata, **options):
     scvi.settings.seed = 3
-    options = {"n_rounds": 2, "n_epochs": 1, "model_kwargs": NETWORK, **options}
+    options = {"n_rounds": 2, "n_epochs": 1, "model": NETWORK, **options}
     return simulate(adata, accelerator="cpu", show_progress=False, **options)
 
 

@@ -81,7 +81,7 @@ def test_an_interrupted_run_goes_on_after_its_last_finished_round(adata, path, o
     assert rounds == [3, 4]
     assert [message.meta["round"] for message in transport.of_kind("model weights")] == [3, 4]
     assert_same(transport.of_kind("model weights")[0].arrays, first.weights)
-    assert not transport.of_kind("principal components"), "training doesn't begin anew"
+    assert not transport.of_kind("sums before training"), "training doesn't begin anew"
     assert len(server.losses) == 4
     assert server.losses[:2] == first.losses
     assert all(np.isfinite(array).all() for array in server.weights.values())
@@ -186,7 +186,7 @@ def test_a_checkpoint_of_other_settings_is_refused(adata, path, change, message)
 
 
 def test_settings_that_json_has_no_type_for_are_still_the_same(path):
-    settings = FederationSettings(model=MappingProxyType({"widths": (16, 8)}))
+    settings = FederationSettings(model=MappingProxyType({"n_hidden": (16, 8)}))
     Checkpoint(settings_as_json(settings), 1, ["a"], [], (0, {}), ["site0"], {}, (1, {}, {})).write(path)
     Checkpoint.read(path).check(path, settings, ["a"], ["site0"])
 

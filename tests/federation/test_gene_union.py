@@ -7,10 +7,10 @@ from anndata import AnnData
 from scipy import sparse
 
 from cells import SMALL
-from fedscgen.federation import Client, FederationSettings, InProcessTransport, Server, simulate
+from fedscgen.federation import FederationSettings, InProcessTransport, Server
 from fedscgen.secure import PlainAggregator
+from quick import QUICK, make_client, simulate
 
-QUICK = {"n_rounds": 2, "n_epochs": 1, "model_kwargs": SMALL, "show_progress": False}
 ORDER = [*(f"gene{i}" for i in range(8, 30)), *(f"gene{i}" for i in range(5)), "gene5", "gene6", "gene7"]
 
 
@@ -25,7 +25,7 @@ def three_sites(adata):
 
 def run(parts, genes="union", **options):
     aggregator = PlainAggregator()
-    clients = [Client(site, cells, aggregator.contributor(site), **options) for site, cells in parts.items()]
+    clients = [make_client(site, cells, aggregator.contributor(site), **options) for site, cells in parts.items()]
     settings = FederationSettings(n_rounds=2, n_epochs=1, model=SMALL, genes=genes)
     server = Server(InProcessTransport(clients), aggregator, settings)
     server.run()
@@ -153,5 +153,5 @@ def test_genes_that_no_two_sites_hold_do_not_stop_a_union(adata):
 
 
 def test_an_unknown_choice_of_genes_is_refused():
-    with pytest.raises(ValueError, match="unknown choice of genes 'all': choose one of 'intersection', 'union'"):
+    with pytest.raises(ValueError, match="unknown genes 'all': choose one of 'intersection', 'union'"):
         FederationSettings(genes="all")

@@ -9,8 +9,9 @@ import pytest
 from cells import SMALL, make_adata
 from fedscgen._types import Message
 from fedscgen.correction import NoSharedLabelError
-from fedscgen.federation import Client, FederationSettings, InProcessTransport, Server
+from fedscgen.federation import FederationSettings, InProcessTransport, Server
 from fedscgen.secure import PlainAggregator, make_aggregator
+from quick import make_client
 
 SALT = "a long secret"
 
@@ -33,7 +34,9 @@ class Recorded(InProcessTransport):
 def federation(adata, salts, aggregator=None, kind=None, **options):
     aggregator = aggregator or PlainAggregator()
     clients = [
-        Client(site, adata[adata.obs["batch"] == site].copy(), aggregator.contributor(site), label_salt=salt, **options)
+        make_client(
+            site, adata[adata.obs["batch"] == site].copy(), aggregator.contributor(site), label_salt=salt, **options
+        )
         for site, salt in salts.items()
     ]
     settings = FederationSettings(n_rounds=1, n_epochs=1, model=SMALL, reference=kind)

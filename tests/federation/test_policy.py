@@ -11,7 +11,6 @@ import pytest
 from cells import SMALL, make_adata
 from fedscgen._types import Message
 from fedscgen.federation import (
-    Client,
     FederationSettings,
     InProcessTransport,
     PolicyError,
@@ -20,6 +19,7 @@ from fedscgen.federation import (
     SitePolicy,
 )
 from fedscgen.secure import PlainAggregator
+from quick import make_client
 
 SETTINGS = FederationSettings(n_rounds=2, n_epochs=1, model=SMALL)
 REMEDY = "the site itself must change"
@@ -29,7 +29,7 @@ def federation(adata, **options):
     """A server and its clients; ``options`` are those of the first."""
     aggregator = PlainAggregator()
     clients = [
-        Client(
+        make_client(
             site,
             adata[adata.obs["batch"] == site].copy(),
             aggregator.contributor(site),

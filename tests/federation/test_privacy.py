@@ -5,10 +5,9 @@ import pytest
 
 from cells import SMALL, make_adata
 from fedscgen import Message
-from fedscgen.federation import Client, FederationSettings, InProcessTransport, Server, simulate
+from fedscgen.federation import Client, FederationSettings, InProcessTransport, Server
 from fedscgen.secure import PlainAggregator
-
-QUICK = {"n_rounds": 2, "n_epochs": 1, "model_kwargs": SMALL, "show_progress": False}
+from quick import QUICK, simulate
 
 
 class Recorded(InProcessTransport):
@@ -101,7 +100,7 @@ def test_the_result_has_the_ledger_of_all_sites(adata):
     assert list(dict.fromkeys(left["kind"])) == [
         "genes and cell types",
         "settings",
-        "principal components",
+        "sums before training",
         "model weights",
         "cell type means",
         "final weights and references",

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from cells import SMALL, make_adata
-from fedscgen.federation import Client, FederationSettings, InProcessTransport, Server, simulate
+from fedscgen.federation import Client, FederationSettings, InProcessTransport, Server
 from fedscgen.secure import AggregationError, MaskedAggregator, make_aggregator
+from quick import QUICK, simulate
 
 pytest.importorskip("cryptography", reason="needs the extra fedscgen[masked]")
 
-QUICK = {"n_rounds": 2, "n_epochs": 1, "model_kwargs": SMALL, "show_progress": False}
 PROTECTIONS = {"masked": {"none", "public", "encrypted", "masked", "shares"}, "crypten": {"none", "secret shares"}}
 
 
@@ -121,7 +121,7 @@ def test_lengths_do_not_depend_on_the_data(secure):
 
 def test_a_value_beyond_the_declared_range_names_site_and_array(adata):
     with pytest.raises(
-        Exception, match=r"site 'site0' failed at 'principal components': weight is 39, .*exceeds max_abs=1"
+        Exception, match=r"site 'site0' failed at 'sums before training': weight is 39, .*exceeds max_abs=1"
     ):
         simulate(adata, secure=MaskedAggregator(max_abs=1.0), **QUICK)
 

@@ -8,11 +8,11 @@ import scvi
 import torch
 
 from cells import SMALL, make_adata
+from fedscgen import federation
 from fedscgen.correction import NoSharedLabelError
-from fedscgen.federation import SiteError, simulate
+from fedscgen.federation import FederationSettings, SiteError
 from fedscgen.model import FedSCGEN
-
-QUICK = {"n_rounds": 2, "n_epochs": 1, "model_kwargs": SMALL, "show_progress": False}
+from quick import QUICK, simulate
 
 
 def assert_same(weights, others, **tolerance):
@@ -279,11 +279,11 @@ def test_bad_arguments_are_refused(adata):
         simulate(adata, **{**QUICK, "n_rounds": 0})
     with pytest.raises(ValueError, match="unknown strategy 'median'"):
         simulate(adata, strategy="median", **QUICK)
-    with pytest.raises(ValueError, match="unknown kind of reference 'median'"):
+    with pytest.raises(ValueError, match="unknown reference 'median'"):
         simulate(adata, reference="median", **QUICK)
     with pytest.raises(ValueError, match="early_stopping_patience=0: at least 1 round"):
         simulate(adata, early_stopping_patience=0, **QUICK)
-    with pytest.raises(ValueError, match="a federation needs cell types: name their column as labels_key"):
+    with pytest.raises(ValueError, match="labels_key=None: a federation needs cell types; name the column"):
         simulate(adata, labels_key=None, **QUICK)
     with pytest.raises(ValueError, match="min_cells=0: at least 1"):
         simulate(adata, min_cells=0, **QUICK)
@@ -327,13 +327,13 @@ def test_weights_can_be_kept_after_each_round(adata):
 
 
 def test_the_papers_preset_is_the_published_network_and_schedule(adata):
-    result = simulate(adata, preset="paper", n_rounds=1, model_kwargs={"n_hidden": 16}, show_progress=False)
-    settings = result.settings
+    settings = FederationSettings.from_preset("paper", n_rounds=1, model={"n_hidden": 16})
+    result = federation.simulate(adata, settings=settings, show_progress=False)
     assert (settings.n_rounds, settings.n_epochs, settings.lr, settings.batch_size) == (1, 2, 1e-3, 50)
     assert settings.model == {**FedSCGEN.PRESETS["scarches"], "n_hidden": 16}
-    assert "principal components" not in set(result.ledger["kind"])
-    with pytest.raises(ValueError, match="unknown preset 'nature': choose one of 'default', 'paper'"):
-        simulate(adata, preset="nature", **QUICK)
+    assert "sums before training" not in set(result.ledger["kind"])
+    with pytest.raises(ValueError, match="unknown settings 'nature': choose one of 'default', 'paper'"):
+        federation.simulate(adata, settings="nature")
 
 
 def test_a_federation_begins_where_its_sites_would_together(adata):

@@ -5,10 +5,10 @@ import pytest
 
 from cells import SMALL
 from fedscgen import Message
-from fedscgen.federation import Client, FederationSettings, InProcessTransport, Server, simulate
+from fedscgen.federation import FederationSettings, InProcessTransport, Server
 from fedscgen.secure import MaskedAggregator, PlainAggregator
+from quick import QUICK, make_client, simulate
 
-QUICK = {"n_rounds": 2, "n_epochs": 1, "model_kwargs": SMALL, "show_progress": False}
 UNKNOWN = "not annotated"
 
 
@@ -107,7 +107,9 @@ def test_a_site_without_labels_is_named_and_stays_where_it_is(partial):
 def test_neither_the_category_nor_a_variance_crosses_the_wire(partial):
     aggregator = PlainAggregator()
     options = {"unlabeled_category": UNKNOWN, "shrink": True, "min_cells": 1}
-    clients = [Client(site, part, aggregator.contributor(site), **options) for site, part in split(partial).items()]
+    clients = [
+        make_client(site, part, aggregator.contributor(site), **options) for site, part in split(partial).items()
+    ]
     transport = Recorded(clients)
     Server(transport, aggregator, FederationSettings(n_rounds=1, n_epochs=1, model=SMALL)).run()
     wire = b"".join(transport.answers)
@@ -130,7 +132,7 @@ def test_few_labelled_cells_are_not_reported_however_many_have_no_label(partial)
     at_site = np.flatnonzero((obs["batch"] == "site0") & (obs["cell_type"] == "type3"))
     assert len(at_site) > 5
     obs.iloc[at_site[4:], obs.columns.get_loc("cell_type")] = UNKNOWN
-    client = Client(
+    client = make_client(
         "site0", split(partial)["site0"], PlainAggregator().contributor("site0"), unlabeled_category=UNKNOWN
     )
     answer = Message.from_bytes(client.handle(Message("genes and cell types").to_bytes()))
@@ -150,7 +152,7 @@ def test_a_dominant_site_stays_in_place_after_rounding_in_a_secure_sum(adata):
 
 
 def test_bad_options_are_refused_before_training(partial):
-    with pytest.raises(ValueError, match="unknown treatment of unlabeled cells 'drop': choose one of 'knn', 'mean'"):
+    with pytest.raises(ValueError, match="unknown unlabeled 'drop': choose one of 'knn', 'mean'"):
         simulate(partial, unlabeled_category=UNKNOWN, unlabeled="drop", **QUICK)
     with pytest.raises(ValueError, match=r"obs\['cell_type'\] is missing for .* or name an unlabeled_category"):
         simulate(partial, **QUICK)

@@ -3,15 +3,14 @@
 import pandas as pd
 import pytest
 
-from cells import SMALL, make_adata
-from fedscgen.federation import simulate
+from cells import make_adata
 from fedscgen.flower._checklist import checklist
+from quick import QUICK, simulate
 
 
 @pytest.fixture(scope="module")
 def ledgers():
-    options = {"n_rounds": 2, "n_epochs": 1, "model_kwargs": SMALL, "show_progress": False}
-    return {secure: simulate(make_adata(), "batch", secure=secure, **options).ledger for secure in ("masked", "plain")}
+    return {secure: simulate(make_adata(), secure=secure, **QUICK).ledger for secure in ("masked", "plain")}
 
 
 def written(ledger, tmp_path, site="site0"):

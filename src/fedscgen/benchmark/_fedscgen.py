@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -15,14 +15,13 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from fedscgen._data import Matrix
-    from fedscgen._types import Preset
+    from fedscgen._types import NamedArrays
     from fedscgen.correction import ReferenceKind
-    from fedscgen.federation import FederationSettings, SimulationResult
+    from fedscgen.federation import FederationSettings, Preset, SimulationResult, SimulationSettings
     from fedscgen.model import FedSCGEN
 
 Embedding = Literal["latent", "reencoded", "sampled"]
 _KEYS = {"latent": "X_fedscgen", "reencoded": "X_fedscgen_reencoded"}
-_OF_CORRECTION = ("shrink",)
 
 
 def scgen(
@@ -44,41 +43,21 @@ def _train_scgen(cells: Cells, network: Mapping[str, Any] | None, train: Mapping
     return model
 
 
-def local(
-    cells: Cells,
-    *,
-    model: Mapping[str, Any] | None = None,
-    preset: Preset = "default",
-    n_rounds: int | None = None,
-    n_epochs: int | None = None,
-    lr: float | None = None,
-    batch_size: int | None = None,
-    restore_best_epoch: bool | None = None,
-    reference: ReferenceKind = "dominant",
-    min_cells: int | None = None,
-) -> np.ndarray:
+def local(cells: Cells, *, preset: Preset = "default", **settings: Any) -> np.ndarray:
     """What sites can do without a federation: each trains alone, and only references are agreed on.
 
     Every batch trains a model of its own from the same random weights, for as many epochs as all rounds of a federation
     have. Then each cell type moves, at every site, to where it lies in the latent space of the site with most of it.
     """
-    from fedscgen.federation import FederationSettings
+    from fedscgen.federation import read_settings
 
-    settings = FederationSettings.from_preset(
-        preset,
-        n_rounds=n_rounds,
-        n_epochs=n_epochs,
-        lr=lr,
-        batch_size=batch_size,
-        restore_best_epoch=restore_best_epoch,
-        seed=cells.seed,
-        model=model,
-    )
+    chosen = read_settings(preset).change(seed=cells.seed, **settings)
+    federation = chosen.federation
     batches = cells.all.obs[BATCH]
     rows = [np.flatnonzero(batches == site) for site in batches.cat.categories]
-    latent = np.concatenate([_train_alone(cells.all[own], settings, cells.accelerator) for own in rows])
+    latent = np.concatenate([_train_alone(cells.all[own], federation, cells.accelerator) for own in rows])
     latent = latent[np.argsort(np.concatenate(rows))]  # back into the order of the cells
-    return _shift(latent, cells, kind=reference, min_cells=_default_min_cells() if min_cells is None else min_cells)
+    return _shift(latent, cells, kind=federation.reference or "dominant", min_cells=chosen.site.min_cells)
 
 
 def _train_alone(adata: AnnData, settings: FederationSettings, accelerator: str) -> np.ndarray:
@@ -99,23 +78,22 @@ def _train_alone(adata: AnnData, settings: FederationSettings, accelerator: str)
     return model.get_latent_representation()
 
 
-def fedscgen(
-    cells: Cells, *, model: Mapping[str, Any] | None = None, embedding: Embedding = "latent", **settings: Any
-) -> np.ndarray:
-    """The federation, one site a batch. A batch that is held out corrects itself afterwards."""
-    result = _simulate(cells, model, reencode=embedding == "reencoded", **settings)
+def fedscgen(cells: Cells, *, embedding: Embedding = "latent", **settings: Any) -> np.ndarray:
+    """The federation, one site per batch. A batch that is held out corrects itself afterwards."""
+    chosen = _choose_settings(settings, expression=None, reencode=embedding == "reencoded")
+    result = _simulate(cells, chosen, settings)
     if embedding in _KEYS and cells.train is cells.all:
         return result.corrected.obsm[_KEYS[embedding]]
-    return _embed(result.model, cells, embedding, _choice(result, settings), **_correction(settings))
+    return _embed(result.model, cells, embedding, _find_choice(result, chosen), shrink=chosen.correction.shrink)
 
 
-def fedscgen_expression(cells: Cells, *, model: Mapping[str, Any] | None = None, **settings: Any) -> Matrix:
+def fedscgen_expression(cells: Cells, **settings: Any) -> Matrix:
     """Expression as the sites of a federation correct it."""
-    return _simulate(cells, model, expression="X", **settings).corrected.X
+    return _simulate(cells, _choose_settings(settings, expression="X"), settings).corrected.X
 
 
 def round_by_round(
-    cells: Cells, *, model: Mapping[str, Any] | None = None, embedding: Embedding = "latent", **settings: Any
+    cells: Cells, *, embedding: Embedding = "latent", **settings: Any
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Embeddings as they would be had the federation ended after each round.
 
@@ -123,39 +101,48 @@ def round_by_round(
     find together.
     """
     snapshots: dict[int, Any] = {}
-    result = _simulate(cells, model, on_round=snapshots.__setitem__, **settings)
-    choice = _choice(result, settings)
+    chosen = _choose_settings(settings, expression=None)
+    result = _simulate(cells, chosen, settings, on_round=snapshots.__setitem__)
+    choice = _find_choice(result, chosen)
     for n_rounds in sorted(snapshots):
         result.model.load_weights(snapshots.pop(n_rounds))
         result.model.references = result.model.get_references(**choice)
-        yield n_rounds, _embed(result.model, cells, embedding, choice, **_correction(settings))
+        yield n_rounds, _embed(result.model, cells, embedding, choice, shrink=chosen.correction.shrink)
+
+
+def _choose_settings(settings: Mapping[str, Any], **correction: Any) -> SimulationSettings:
+    """Settings as a specification names them, and how the benchmark corrects."""
+    from fedscgen.federation import read_settings
+
+    given = {name: value for name, value in settings.items() if name not in ("preset", "secure")}
+    chosen = read_settings(settings.get("preset", "default")).change(**given)
+    return replace(chosen, correction=replace(chosen.correction, **correction))
 
 
 def _simulate(
-    cells: Cells, model: Mapping[str, Any] | None, *, expression: str | None = None, **settings: Any
+    cells: Cells,
+    chosen: SimulationSettings,
+    settings: Mapping[str, Any],
+    on_round: Callable[[int, NamedArrays], None] | None = None,
 ) -> SimulationResult:
     from fedscgen.federation import simulate
 
     return simulate(
         cells.train,
         BATCH,
-        labels_key=LABELS,
-        expression=expression,
-        model_kwargs=model,
+        settings=chosen.federation,
+        site=replace(chosen.site, labels_key=LABELS),
+        correction=chosen.correction,
+        secure=settings.get("secure", "plain"),
         accelerator=cells.accelerator,
         show_progress=False,
-        **settings,
+        on_round=on_round,
     )
 
 
-def _choice(result: SimulationResult, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _find_choice(result: SimulationResult, chosen: SimulationSettings) -> dict[str, Any]:
     """How the federation chose its references."""
-    return {"kind": result.references.kind, "min_cells": settings.get("min_cells", _default_min_cells())}
-
-
-def _correction(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of simulate that correct takes as well."""
-    return {name: settings[name] for name in _OF_CORRECTION if name in settings}
+    return {"kind": result.references.kind, "min_cells": chosen.site.min_cells}
 
 
 def _embed(
@@ -190,21 +177,3 @@ def _set_up(adata: AnnData, network: Mapping[str, Any] | None) -> FedSCGEN:
     cells = adata.copy()
     FedSCGEN.setup_anndata(cells, BATCH, LABELS)
     return FedSCGEN(cells, **(network or {}))
-
-
-def _default_min_cells() -> int:
-    return inspect.signature(simulator()).parameters["min_cells"].default
-
-
-def trainer() -> Callable[..., Any]:
-    """Say which settings :func:`scgen` passes on."""
-    from fedscgen.model import FedSCGEN
-
-    return FedSCGEN.train
-
-
-def simulator() -> Callable[..., Any]:
-    """Say which settings :func:`fedscgen` passes on."""
-    from fedscgen.federation import simulate
-
-    return simulate

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fedscgen._options import names_of
 from fedscgen.benchmark import _fedscgen
 from fedscgen.benchmark._cells import BATCH, COUNTS, LABELS, Cells
 
@@ -26,8 +27,8 @@ class Method:
     ----------
     embed
         From cells and settings to an embedding of all cells, shape ``(n_cells, n_dimensions)``.
-    passes_on
-        Function that takes the settings which ``embed`` doesn't name; it says which there are.
+    more_settings
+        Names of the settings that ``embed`` takes without naming them.
     takes_newcomers
         Whether it embeds batches that it didn't train on.
     in_rounds
@@ -40,7 +41,7 @@ class Method:
     """
 
     embed: Callable[..., np.ndarray]
-    passes_on: Callable[[], Callable[..., Any]] | None = None
+    more_settings: Callable[[], set[str]] = set
     takes_newcomers: bool = False
     in_rounds: bool = False
     defaults: Mapping[str, Any] = field(default_factory=dict)
@@ -53,10 +54,7 @@ class Method:
 
     def settings(self) -> set[str]:
         """Names of all settings."""
-        functions = [self.embed] if self.passes_on is None else [self.embed, self.passes_on()]
-        parameters = [p for function in functions for p in inspect.signature(function).parameters.values()]
-        named = {p.name for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD}
-        return named - {"self", "cells", "adata", *_GIVEN}
+        return (names_of_parameters(self.embed) | self.more_settings()) - _CHOSEN_HERE
 
     def __call__(self, cells: Cells, settings: Mapping[str, Any]) -> np.ndarray:
         """Embed all cells."""
@@ -73,11 +71,14 @@ class Method:
         return {**self.defaults, **settings}
 
 
-# settings of simulate and train that the benchmark chooses itself
-_GIVEN = {
-    "accelerator", "batch_key", "callbacks", "expression", "labels_key", "layer", "model_kwargs", "on_round",
-    "reencode", "show_progress", "site_key",
-}  # fmt: skip
+# settings that the benchmark chooses itself
+_CHOSEN_HERE = {"accelerator", "callbacks", "cells", "expression", "reencode"}
+
+
+def names_of_parameters(function: Callable[..., Any]) -> set[str]:
+    """What a function or method can be given by name."""
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD} - {"self"}
 
 
 def _pca(cells: Cells, *, n_components: int = N_COMPONENTS) -> np.ndarray:
@@ -140,16 +141,28 @@ def _train_scvi(cells: Cells, model: Mapping[str, Any], train: Mapping[str, Any]
     return scvi
 
 
-def _train_of_scvi() -> Callable[..., Any]:
+def _settings_of_scvi() -> set[str]:
     from scvi.model import SCVI
 
-    return SCVI.train
+    return names_of_parameters(SCVI.train)
+
+
+def _settings_of_scgen() -> set[str]:
+    from fedscgen.model import FedSCGEN
+
+    return names_of_parameters(FedSCGEN.train)
+
+
+def _settings_of_federation() -> set[str]:
+    from fedscgen.federation import SimulationSettings
+
+    return {"preset", "secure", *names_of(SimulationSettings)}
 
 
 def _federated(**defaults: Any) -> Method:
     return Method(
         _fedscgen.fedscgen,
-        _fedscgen.simulator,
+        _settings_of_federation,
         takes_newcomers=True,
         in_rounds=True,
         defaults=defaults,
@@ -160,10 +173,10 @@ def _federated(**defaults: Any) -> Method:
 METHODS: Mapping[str, Method] = {
     "pca": Method(_pca, takes_newcomers=True),
     "harmony": Method(_harmony),
-    "scvi": Method(_scvi, _train_of_scvi),
-    "scanvi": Method(_scanvi, _train_of_scvi),
-    "scgen": Method(_fedscgen.scgen, _fedscgen.trainer, takes_newcomers=True, decode=_fedscgen.scgen_expression),
-    "local": Method(_fedscgen.local),
+    "scvi": Method(_scvi, _settings_of_scvi),
+    "scanvi": Method(_scanvi, _settings_of_scvi),
+    "scgen": Method(_fedscgen.scgen, _settings_of_scgen, takes_newcomers=True, decode=_fedscgen.scgen_expression),
+    "local": Method(_fedscgen.local, _settings_of_federation),
     "fedscgen": _federated(),
     "fedscgen-masked": _federated(secure="masked"),
     "fedscgen-crypten": _federated(secure="crypten"),

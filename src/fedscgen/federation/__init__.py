@@ -2,22 +2,33 @@
 
 from fedscgen.federation._client import Client
 from fedscgen.federation._ledger import PrivacyLedger
+from fedscgen.federation._models import FederatedModel, find_model, register_model
 from fedscgen.federation._policy import PolicyError, SitePolicy
 from fedscgen.federation._server import Server
-from fedscgen.federation._settings import FederationSettings
+from fedscgen.federation._settings import CorrectionOptions, FederationSettings, Preset, SiteOptions
+from fedscgen.federation._settings_file import SimulationSettings, read_settings, write_settings
 from fedscgen.federation._simulate import SimulationResult, simulate
 from fedscgen.federation._transport import InProcessTransport, SiteError, Transport
 
 __all__ = [
     "Client",
+    "CorrectionOptions",
+    "FederatedModel",
     "FederationSettings",
     "InProcessTransport",
     "PolicyError",
+    "Preset",
     "PrivacyLedger",
     "Server",
     "SimulationResult",
+    "SimulationSettings",
     "SiteError",
+    "SiteOptions",
     "SitePolicy",
     "Transport",
+    "find_model",
+    "read_settings",
+    "register_model",
     "simulate",
+    "write_settings",
 ]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fedscgen._files import write_whole
 from fedscgen._types import Message, NamedArrays, References
+from fedscgen.federation._settings import settings_as_json
 from fedscgen.model import CheckpointError
 
 if TYPE_CHECKING:
@@ -92,7 +92,8 @@ class Checkpoint:
             Settings or genes differ; the message names them and ``path``.
         """
         before, now = self.settings, settings_as_json(settings)
-        names = [name for name in {**before, **now} if name not in _MAY_CHANGE and before.get(name) != now.get(name)]
+        free = _MAY_CHANGE if settings.seed is not None else (*_MAY_CHANGE, "seed")
+        names = [name for name in {**before, **now} if name not in free and before.get(name) != now.get(name)]
         differing = [f"{name} was {before.get(name)!r} and is {now.get(name)!r}" for name in names]
         if self.genes != genes:
             differing.append(_difference(self.genes, genes))
@@ -138,12 +139,6 @@ class Checkpoint:
             optimizer=(int(meta["n_steps"]), first, second),
             references=None if meta["references"] is None else References.from_json(meta["references"]),
         )
-
-
-def settings_as_json(settings: FederationSettings) -> dict[str, Any]:
-    """The settings as they are once they have been written and read."""
-    read: dict[str, Any] = json.loads(json.dumps({**vars(settings), "model": dict(settings.model)}))
-    return read
 
 
 def _difference(before: list[str], now: list[str]) -> str:

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from fedscgen._data import CORRECTED_LAYER, DataKeys, check_data, working_copy
-from fedscgen._types import Message, References, check_choice
+from fedscgen._data import check_data, working_copy
+from fedscgen._options import read_options
+from fedscgen._types import Message, References
 from fedscgen.aggregation import site_weight, to_summable
-from fedscgen.correction import NoSharedLabelError, Unlabeled, align_labels, merge_references
+from fedscgen.correction import NoSharedLabelError, align_labels, choose_references, merge_references
 from fedscgen.federation._ledger import PrivacyLedger
+from fedscgen.federation._models import find_model
 from fedscgen.federation._padding import padded_copy, unpadded
 from fedscgen.federation._policy import LabelNames
 from fedscgen.federation._protocol import (
-    COMPONENTS,
+    BEGIN,
     CORRECT,
     DESCRIBE,
     REFERENCES,
@@ -30,8 +32,7 @@ from fedscgen.federation._protocol import (
     VALIDATE,
     VALIDATION_LOSS,
 )
-from fedscgen.model import FedSCGEN
-from fedscgen.principal_components import BASIS
+from fedscgen.federation._settings import CorrectionOptions, FederationSettings, SiteOptions
 from fedscgen.secure import Contribution
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from fedscgen._types import Buffer
+    from fedscgen.federation._models import FederatedModel
     from fedscgen.secure import Contributor
 
 
@@ -54,17 +56,10 @@ class Client:
         The site's cells, log-normalised. It is never changed.
     contributor
         The site's half of the federation's aggregator.
-    batch_key
-        Column of ``obs`` with batches within the site; ``None`` if all its cells are one batch.
-    labels_key
-        Column of ``obs`` with the cell types.
-    layer
-        Layer with the expression; ``X`` if ``None``.
-    unlabeled_category
-        What the column says of cells without a label; ``None`` if all have one. The site reports no such type.
-    min_cells
-        Cell types with fewer cells in a batch are not reported, not even by name, and don't serve as reference: the
-        mean of one cell is that cell.
+    options
+        Where ``adata`` holds what, and how small a cell type the site still tells of.
+    correction
+        How the site corrects its cells.
     accelerator
         Where to train, as Lightning names it: ``"cpu"``, ``"gpu"``, ``"auto"``.
     label_salt
@@ -73,9 +68,6 @@ class Client:
         sees only how many types a site reports and which ones others report too. ``None``: they travel by name.
     ledger
         Where every message is recorded; ``None`` begins a new ledger.
-    **correction
-        Passed to :meth:`fedscgen.model.FedSCGEN.correct`: ``shrink``, ``unlabeled``, ``expression``, ``denoise``,
-        ``reencode``, ``batch_size``.
 
     Attributes
     ----------
@@ -85,7 +77,7 @@ class Client:
     corrected
         The site's corrected cells, once the federation has finished.
     history
-        One row an epoch: ``round``, ``epoch``, ``train_loss``, ``validation_loss``, ``seconds``.
+        One row per epoch: ``round``, ``epoch``, ``train_loss``, ``validation_loss``, ``seconds``.
     ledger
         Every message that reached or left this site.
 
@@ -100,35 +92,27 @@ class Client:
         site: str,
         adata: AnnData,
         contributor: Contributor,
+        options: SiteOptions | None = None,
+        correction: CorrectionOptions | None = None,
         *,
-        batch_key: str | None = None,
-        labels_key: str = "cell_type",
-        layer: str | None = None,
-        unlabeled_category: str | None = None,
-        min_cells: int = 5,
         accelerator: str = "auto",
         label_salt: str | None = None,
         ledger: PrivacyLedger | None = None,
-        **correction: Any,
     ) -> None:
-        if labels_key is None:
-            raise ValueError(f"site {site!r}: a federation needs cell types: name their column as labels_key")
-        if min_cells < 1:
-            raise ValueError(f"min_cells={min_cells}: at least 1")
-        check_choice(correction.get("unlabeled", "knn"), Unlabeled, "treatment of unlabeled cells")
+        options = SiteOptions() if options is None else options
         self.site = site
-        self.model: FedSCGEN | None = None
+        self.model: FederatedModel | None = None
         self.corrected: AnnData | None = None
         self.history: list[dict[str, Any]] = []
         self.ledger = PrivacyLedger() if ledger is None else ledger
         self._adata = adata
-        self._keys = DataKeys(batch_key, labels_key, layer, unlabeled_category=unlabeled_category)
+        self._keys = options.keys
+        self._min_cells = options.min_cells
         self._names = LabelNames(label_salt)
         self._contributor = contributor
-        self._min_cells = min_cells
         self._accelerator = accelerator
-        self._correction = correction
-        self._settings: dict[str, Any] = {}
+        self._correction = CorrectionOptions() if correction is None else correction
+        self._settings = FederationSettings()
         self._randomness = _Randomness(0)
         check_data(adata, self._keys, who=f"site {site!r}: ")
 
@@ -144,14 +128,14 @@ class Client:
         """
         message = Message.from_bytes(data)
         self.ledger.record(SERVER, self.site, message, len(data))
-        answer = self._answer(message)
+        answer = self._perform(message)
         if "round" in message.meta:
             answer = Message(answer.kind, {**answer.meta, "round": message.meta["round"]}, answer.arrays)
-        answered = answer.to_buffer()
-        self.ledger.record(self.site, SERVER, answer, len(answered))
-        return answered
+        encoded = answer.to_buffer()
+        self.ledger.record(self.site, SERVER, answer, len(encoded))
+        return encoded
 
-    def _answer(self, message: Message) -> Message:
+    def _perform(self, message: Message) -> Message:
         if message.kind in TASKS:
             with self._randomness.in_use():
                 contribution = self._tasks[message.kind](message)
@@ -176,19 +160,19 @@ class Client:
     def close(self) -> None:
         """Free the working copy, which scvi-tools would keep for good."""
         if self.model is not None:
-            self.model.deregister_manager(self.model.adata)
+            self.model.close()
 
     @property
     def _tasks(self) -> dict[str, Callable[[Message], Contribution]]:
         return {
-            COMPONENTS: self._contribute_moments,
+            BEGIN: self._summarize,
             TRAIN: self._train,
             VALIDATE: self._validate,
             REFERENCES: self._contribute_means,
         }
 
     def _describe(self, message: Message) -> Message:
-        """Name the genes, and the cell types of which a batch has enough cells."""
+        """Name the genes, and the cell types that have enough cells in a batch."""
         labels = self._keys.labels_of(self._adata)
         batches = self._keys.categories_of(self._adata, self._keys.batch_key)
         counts = np.zeros((len(batches.categories), len(labels.categories)), dtype=int)
@@ -201,42 +185,41 @@ class Client:
 
     def _set_up(self, message: Message) -> Message:
         """Build the model on the genes that the sites agreed on."""
-        self._settings = dict(message.meta)
+        self._settings = read_options(FederationSettings, message.meta["settings"], "the federation's settings")
         self._randomness = _Randomness(int(message.meta["seed"]))
-        copied = padded_copy if message.meta.get("genes_kind") == "union" else working_copy
-        working = copied(self._adata, self._keys, message.meta["genes"])
-        with self._randomness.in_use(), _warned_before():
-            FedSCGEN.setup_anndata(working, **self._keys.of_anndata())
-            self.model = FedSCGEN(working, **message.meta["model"])
+        make_copy = padded_copy if self._settings.genes == "union" else working_copy
+        working = make_copy(self._adata, self._keys, message.meta["genes"])
+        model_class = find_model(self._settings.architecture)
+        with self._randomness.in_use(), _silence_repeated_warnings():
+            model_class.setup_anndata(working, **self._keys.of_anndata())
+            self.model = model_class(working, **self._settings.model)
         return Message(SET_UP, {"ready": True})
 
-    def _contribute_moments(self, message: Message) -> Contribution:
-        model = self._ready_model()
-        moments = model.get_second_moments(message.arrays[BASIS])
-        return Contribution(moments, site_weight(model.n_training_cells(), self._settings["strategy"]))
+    def _summarize(self, message: Message) -> Contribution:
+        model = self._require_model()
+        return Contribution(model.summarize(message.arrays), self._weigh(model.n_training_cells()))
 
     def _train(self, message: Message) -> Contribution:
         """Train from the federation's weights; the loss that these had here goes along."""
-        began = time.perf_counter()
+        began, settings, round_ = time.perf_counter(), self._settings, int(message.meta["round"])
         model = self._load(message)
-        loss = model.get_validation_loss(batch_size=self._settings["batch_size"])
+        loss = model.get_validation_loss(batch_size=settings.batch_size)
         update = model.train_local(
-            self._settings["n_epochs"],
-            lr=self._settings["lr"] * self._settings["lr_decay"] ** (message.meta["round"] - 1),
-            batch_size=self._settings["batch_size"],
-            early_stopping=self._settings["restore_best_epoch"],
-            proximal_weight=self._settings["proximal_weight"],
+            settings.n_epochs,
+            lr=settings.lr * settings.lr_decay ** (round_ - 1),
+            batch_size=settings.batch_size,
+            early_stopping=settings.restore_best_epoch,
+            proximal_weight=settings.proximal_weight,
             accelerator=self._accelerator,
         )
-        self._note_epochs(int(message.meta["round"]), time.perf_counter() - began)
+        self._note_epochs(round_, time.perf_counter() - began)
         arrays = {**to_summable(update.weights), VALIDATION_LOSS: np.asarray(loss)}
-        return Contribution(arrays, site_weight(update.n_cells, self._settings["strategy"]))
+        return Contribution(arrays, self._weigh(update.n_cells))
 
     def _validate(self, message: Message) -> Contribution:
         model = self._load(message)
-        loss = model.get_validation_loss(batch_size=self._settings["batch_size"])
-        weight = site_weight(model.n_training_cells(), self._settings["strategy"])
-        return Contribution({VALIDATION_LOSS: np.asarray(loss)}, weight)
+        loss = model.get_validation_loss(batch_size=self._settings.batch_size)
+        return Contribution({VALIDATION_LOSS: np.asarray(loss)}, self._weigh(model.n_training_cells()))
 
     def _contribute_means(self, message: Message) -> Contribution:
         """Counts and mean latent vectors of the asked cell types, from batches with enough cells of them."""
@@ -254,46 +237,49 @@ class Client:
         model = self._load(message)
         sent = References.from_json(message.meta["references"])
         model.references = replace(sent, labels=tuple(self._own_names(sent.labels)))
-        references = self._with_own(model.references, model)
-        with _warned_before():
-            self.corrected = self._corrected(model, references)
+        references = self._add_own_references(model.references, model)
+        with _silence_repeated_warnings():
+            self.corrected = self._correct_cells(model, references)
         return Message(CORRECT, {"done": True})
 
-    def _corrected(self, model: FedSCGEN, references: References) -> AnnData:
+    def _correct_cells(self, model: FederatedModel, references: References) -> AnnData:
+        options = vars(self._correction)
         if set(model.genes) <= set(self._adata.var_names):
-            return model.correct(self._adata, references=references, **self._correction)
-        on_all_genes = model.correct(references=references, **self._correction)
-        return unpadded(self._adata, on_all_genes, self._correction.get("expression", CORRECTED_LAYER))
+            return model.correct(self._adata, references=references, **options)
+        on_all_genes = model.correct(references=references, **options)
+        return unpadded(self._adata, on_all_genes, self._correction.expression)
 
     def _own_names(self, labels: Iterable[str]) -> list[str]:
         return self._names.at_the_site(labels, self._keys.labels_of(self._adata).categories)
 
-    def _with_own(self, references: References, model: FedSCGEN) -> References:
+    def _add_own_references(self, references: References, model: FederatedModel) -> References:
         """Add references of the site's own choice for types that only its batches share."""
         if self._keys.batch_key is None:
             return references
         try:
-            return merge_references(references, model.get_references())
+            return merge_references(references, choose_references(model.get_label_stats()))
         except NoSharedLabelError:
             return references
 
-    def _load(self, message: Message) -> FedSCGEN:
-        """Load the weights that come with a message; a model that has no statistics of its own yet takes all."""
-        model = self._ready_model()
-        model.load_weights(message.arrays, self._settings["batchnorm"] if model.is_trained_ else "pooled")
+    def _weigh(self, n_cells: int) -> float:
+        return site_weight(n_cells, self._settings.strategy)
+
+    def _load(self, message: Message) -> FederatedModel:
+        model = self._require_model()
+        model.load_weights(message.arrays, self._settings.batchnorm)
         return model
 
-    def _ready_model(self) -> FedSCGEN:
+    def _require_model(self) -> FederatedModel:
         if self.model is None:
             raise ValueError(f"site {self.site!r} has no model yet: the server must send its settings first")
         return self.model
 
     def _note_epochs(self, round_: int, seconds: float) -> None:
-        history = self._ready_model().history
-        n_new = len(history["train_loss"]) - len(self.history)
-        losses = {name: history[name].iloc[-n_new:, 0].astype(float) for name in ("train_loss", VALIDATION_LOSS)}
+        history = self._require_model().history
+        losses = {name: history[name].iloc[:, 0] for name in ("train_loss", VALIDATION_LOSS) if name in history}
+        n_new = max(map(len, losses.values()), default=len(self.history) + 1) - len(self.history)
         for epoch in range(n_new):
-            values = {name: float(column.iloc[epoch]) for name, column in losses.items()}
+            values = {name: float(column.iloc[epoch - n_new]) for name, column in losses.items()}
             self.history.append({"round": round_, "epoch": epoch + 1, **values, "seconds": seconds / n_new})
 
 
@@ -317,8 +303,8 @@ class _Randomness:
 
 
 @contextmanager
-def _warned_before() -> Iterator[None]:
-    """Not to say again what was said of the site's data when the client was made."""
+def _silence_repeated_warnings() -> Iterator[None]:
+    """Leave out what was said of the site's data when the client was made."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         yield

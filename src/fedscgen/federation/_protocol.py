@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 DESCRIBE = "genes and cell types"
 SET_UP = "settings"
-COMPONENTS = "principal components"
+BEGIN = "sums before training"
 TRAIN = "model weights"
 VALIDATE = "validation loss"
 REFERENCES = "cell type means"
 CORRECT = "final weights and references"
 
-TASKS = (COMPONENTS, TRAIN, VALIDATE, REFERENCES)
+TASKS = (BEGIN, TRAIN, VALIDATE, REFERENCES)
 """What a site answers through its half of the aggregator."""
 
 VALIDATION_LOSS = "validation_loss"
@@ -26,7 +26,7 @@ VALIDATION_LOSS = "validation_loss"
 SERVER = "server"
 
 
-def in_round(round_: int | None, messages: Mapping[str, Message]) -> Mapping[str, Message]:
+def number_round(round_: int | None, messages: Mapping[str, Message]) -> Mapping[str, Message]:
     """The messages by site with the round's number, if it is one; what goes to several sites stays one message."""
     if round_ is None:
         return messages

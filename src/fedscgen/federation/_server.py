@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from fedscgen._types import Message, NamedArrays, References
 from fedscgen.aggregation import ServerOptimizer, check_update, from_sums
 from fedscgen.federation._agreement import agreed_genes, all_hash, shared_labels
-from fedscgen.federation._checkpoint import Checkpoint, settings_as_json
+from fedscgen.federation._checkpoint import Checkpoint
+from fedscgen.federation._models import find_model
 from fedscgen.federation._protocol import (
-    COMPONENTS,
+    BEGIN,
     CORRECT,
     DESCRIBE,
     REFERENCES,
@@ -22,11 +23,10 @@ from fedscgen.federation._protocol import (
     TRAIN,
     VALIDATE,
     VALIDATION_LOSS,
-    in_round,
+    number_round,
 )
+from fedscgen.federation._settings import settings_as_json
 from fedscgen.federation._transport import SiteError
-from fedscgen.model import FedVAE
-from fedscgen.principal_components import BASIS, find_principal_components
 from fedscgen.secure import AggregationError
 
 if TYPE_CHECKING:
@@ -38,11 +38,6 @@ if TYPE_CHECKING:
     from fedscgen.secure import Aggregator, Sums
 
 logger = logging.getLogger(__name__)
-
-# settings of which the sites need to know
-_OF_SITES = (
-    "n_epochs", "lr", "lr_decay", "batch_size", "strategy", "batchnorm", "proximal_weight", "restore_best_epoch",
-)  # fmt: skip
 
 Track = Callable[[Iterable[int]], Iterable[int]]
 OnRound = Callable[[int, NamedArrays], None]
@@ -76,6 +71,8 @@ class Server:
         Where each shared cell type belongs; none before the end.
     losses
         The federation's validation loss of the weights with which each round began.
+    settings
+        The settings, with a seed that is a number.
     """
 
     def __init__(self, transport: Transport, aggregator: Aggregator, settings: FederationSettings) -> None:
@@ -88,7 +85,10 @@ class Server:
         self.losses: list[float] = []
         self._transport = transport
         self._aggregator = aggregator
-        self._settings = settings
+        self._given = settings
+        self._seed = settings.find_seed()
+        self.settings = replace(settings, seed=self._seed)
+        self._model = find_model(settings.architecture)
         self._optimizer = ServerOptimizer(settings.server_optimizer)
         self._round: int | None = None
         self._best: tuple[int, NamedArrays] = (0, {})
@@ -126,12 +126,12 @@ class Server:
         if checkpoint is None or saved is None:
             self.begin()
         else:
-            saved.check(checkpoint, self._settings, self.genes, self._members)
+            saved.check(checkpoint, self._given, self.genes, self._members)
             self._resume(saved)
         if saved is None or saved.references is None:
             first = 1 if saved is None else saved.round + 1
-            self._train(track(range(first, self._settings.n_rounds + 1)), on_round, checkpoint)
-            if self._settings.early_stopping_patience is not None:
+            self._train(track(range(first, self.settings.n_rounds + 1)), on_round, checkpoint)
+            if self.settings.early_stopping_patience is not None:
                 self._validate()
             self.find_references()
             if checkpoint is not None:
@@ -144,7 +144,7 @@ class Server:
         self._check_enough_sites()
         answers = dict(self._ask(dict.fromkeys(self.sites, Message(DESCRIBE))))
         answers = {site: answers[site] for site in self.sites}  # in an order that doesn't depend on who was fastest
-        self.genes = agreed_genes({s: answer.meta["genes"] for s, answer in answers.items()}, self._settings.genes)
+        self.genes = agreed_genes({s: answer.meta["genes"] for s, answer in answers.items()}, self.settings.genes)
         self._reported = {site: answer.meta["labels"] for site, answer in answers.items()}
         self._hashed = all_hash({site: answer.meta["hashed"] for site, answer in answers.items()})
         self.labels = self._shared_labels()
@@ -173,27 +173,18 @@ class Server:
         self.correct()
 
     def _send_settings(self) -> None:
-        settings = self._settings
-        common = {
-            "genes": self.genes,
-            "genes_kind": settings.genes,
-            "model": dict(settings.model),
-            **{name: getattr(settings, name) for name in _OF_SITES},
-        }
-        seeds = {site: settings.seed + position for position, site in enumerate(self.sites)}
+        common = {"genes": self.genes, "settings": settings_as_json(self.settings)}
+        seeds = {site: self._seed + position for position, site in enumerate(self.sites)}
         dict(self._ask({site: Message(SET_UP, {**common, "seed": seed}) for site, seed in seeds.items()}))
         self._members = self.sites
 
     def begin(self) -> None:
-        """Make the network that training begins with: at the sites' principal components, if it has a linear path."""
-        n_genes, settings = len(self.genes), self._settings
-        self.weights = initial_weights(n_genes, settings.seed, settings.model)
-        if FedVAE.begins_at_components(self.weights):
-            components = find_principal_components(self._mean_moments, n_genes, self._n_latent)
-            self.weights = FedVAE.begin_at(components, self.weights)
+        """Make the weights that training begins with, for which the model may ask for sums over the sites."""
+        initial = self._model.initial_weights(len(self.genes), self._seed, **self.settings.model)
+        self.weights = self._model.begin(initial, self._open_mean)
 
-    def _mean_moments(self, basis: np.ndarray) -> NamedArrays:
-        sums = self._aggregator.sum(self._ask, self.sites, Message(COMPONENTS, {"task": COMPONENTS}, {BASIS: basis}))
+    def _open_mean(self, question: Mapping[str, np.ndarray]) -> NamedArrays:
+        sums = self._aggregator.sum(self._ask, self.sites, Message(BEGIN, {"task": BEGIN}, question))
         return {name: array / sums.weight for name, array in sums.arrays.items()}
 
     def train_round(self) -> None:
@@ -230,7 +221,7 @@ class Server:
     def _open_references(self) -> References:
         kind = self._reference_kind()
         if not self.labels:
-            return References((), np.empty((0, self._n_latent)), None, kind)
+            return References((), np.empty((0, 0)), None, kind)
         task = Message(REFERENCES, {"task": REFERENCES, "reference": kind, "labels": self.labels}, self.weights)
         if kind == "dominant":
             sums = self._aggregator.dominant(self._ask, self.sites, task)
@@ -252,7 +243,7 @@ class Server:
 
     def _train(self, rounds: Iterable[int], on_round: OnRound | None, checkpoint: Path | None) -> None:
         for round_ in rounds:
-            if self._has_stopped_improving():
+            if self._stops_improving():
                 logger.info("stopped after round %d: the validation loss no longer improves", round_ - 1)
                 break
             self._round = round_
@@ -265,11 +256,11 @@ class Server:
 
     def _state(self, references: References | None = None) -> Checkpoint:
         return Checkpoint(
-            settings=settings_as_json(self._settings),
+            settings=settings_as_json(self.settings),
             round=self._optimizer.state[0],
             genes=self.genes,
             losses=self.losses,
-            best=self._best if self._settings.early_stopping_patience is not None else (0, {}),
+            best=self._best if self.settings.early_stopping_patience is not None else (0, {}),
             sites=self._members,
             weights=self.weights,
             optimizer=self._optimizer.state,
@@ -297,14 +288,14 @@ class Server:
         if self.losses[-1] <= min(self.losses):
             self._best = len(self.losses), self.weights
 
-    def _has_stopped_improving(self) -> bool:
-        patience = self._settings.early_stopping_patience
+    def _stops_improving(self) -> bool:
+        patience = self.settings.early_stopping_patience
         return patience is not None and len(self.losses) - self._best[0] >= patience
 
     def _ask(self, messages: Mapping[str, Message]) -> Iterator[tuple[str, Message]]:
         """Ask sites, and go on without those that don't answer, for the time being."""
         missing = list(messages)
-        for site, answer in self._transport.ask(in_round(self._round, messages)):
+        for site, answer in self._transport.ask(number_round(self._round, messages)):
             missing.remove(site)
             yield site, answer
         if missing:
@@ -313,7 +304,7 @@ class Server:
             self._check_enough_sites()
 
     def _check_enough_sites(self) -> None:
-        least, left = self._settings.min_sites, ", ".join(self.sites) or "none"
+        least, left = self.settings.min_sites, ", ".join(self.sites) or "none"
         if len(self.sites) < least:
             raise SiteError(
                 f"{len(self.sites)} of {len(self._transport.sites)} sites are left ({left}), and min_sites={least}: "
@@ -324,20 +315,9 @@ class Server:
         return shared_labels({site: self._reported[site] for site in self.sites}, hashed=self._hashed)
 
     def _reference_kind(self) -> ReferenceKind:
-        if self._settings.reference == "dominant" and not self._aggregator.finds_dominant:
+        if self.settings.reference == "dominant" and not self._aggregator.finds_dominant:
             raise ValueError(
                 f"reference='dominant' would show every site's counts to the coordinator of a {self._aggregator.name} "
                 "sum: use reference='mean', secure='crypten', or MaskedAggregator(reveal_counts=True)"
             )
-        return self._settings.reference or ("dominant" if self._aggregator.finds_dominant else "mean")
-
-    @property
-    def _n_latent(self) -> int:
-        return len(self.weights["encoder.mean.bias"])
-
-
-def initial_weights(n_genes: int, seed: int, model: Mapping[str, Any]) -> NamedArrays:
-    """The network's weights as a model of ``n_genes`` genes has them right after its construction under ``seed``."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return FedVAE(n_genes, **model).weights()
+        return self.settings.reference or ("dominant" if self._aggregator.finds_dominant else "mean")

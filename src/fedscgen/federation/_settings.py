@@ -1,22 +1,32 @@
-"""What a federation agrees on before it begins."""
+"""Settings as values: what a federation agrees on, what a site holds where, and how cells are corrected."""
 
 from __future__ import annotations
 
+import inspect
+import json
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
-from fedscgen._types import Preset, check_choice
+import scvi
+
+from fedscgen._data import CORRECTED_LAYER, DataKeys
+from fedscgen._options import check_fields
+from fedscgen._types import check_choice
 from fedscgen.aggregation import BatchNormPolicy, OptimizerKind, Strategy
-from fedscgen.correction import ReferenceKind
+from fedscgen.correction import ReferenceKind, Unlabeled
+from fedscgen.federation._models import find_model
 from fedscgen.model import FedSCGEN
 
 GenesKind = Literal["intersection", "union"]
+Preset = Literal["default", "paper"]
+"""Names of settings: those that integrate best, and the published ones (Bakhtiari et al. 2025)."""
 
 
 @dataclass(frozen=True)
 class FederationSettings:
-    """The server's settings. The defaults are those that integrate best; see the design notes on quality.
+    """What all sites do alike. The defaults are those that integrate best; see the design notes on quality.
 
     Parameters
     ----------
@@ -36,31 +46,36 @@ class FederationSettings:
         ``"pooled"``: every site trains on with all sites' BatchNorm statistics; ``"local"``: with its own. The
         federation's model, which sites that join later get, has the pooled ones in either case.
     server_optimizer
-        What becomes of the sites' average; see :class:`fedscgen.aggregation.ServerOptimizer`.
+        What becomes of the sites' average: ``"average"``, ``"momentum"`` or ``"adam"``; see
+        :class:`fedscgen.aggregation.ServerOptimizer`.
     proximal_weight
-        Holds the sites' weights near the federation's; see :meth:`fedscgen.model.FedSCGEN.train_local`.
+        Holds the sites' weights near the federation's (FedProx); see :meth:`fedscgen.model.FedSCGEN.train_local`.
     restore_best_epoch
         Whether a site returns the best of a round's epochs, instead of the last.
     reference
-        ``"dominant"``: the mean of the site with most cells of a type; ``"mean"``: the cell-weighted mean over the
-        sites. ``None`` takes ``"dominant"`` wherever the aggregator finds it without showing counts, else ``"mean"``.
+        Where a cell type belongs. ``"dominant"``: at the mean of the site with most cells of it; ``"mean"``: at the
+        cell-weighted mean over the sites. None: ``"dominant"`` where the aggregator finds it without showing counts,
+        else ``"mean"``.
     early_stopping_patience
         Stop when the federation's validation loss has not improved for so many rounds, and go back to the best
-        weights. ``None`` runs all rounds and keeps the last weights.
+        weights. None: all rounds are run, and the last weights are kept.
     min_sites
         Fewest sites with which the federation goes on when others don't answer.
     genes
         ``"intersection"``: those that all sites hold. ``"union"``: those that any site holds; where a site lacks one,
         its cells count as not expressing it.
     seed
-        Where every site's random numbers come from, together with its position among the sites.
+        Where every site's random numbers come from, together with its position among the sites. None:
+        ``scvi.settings.seed`` or, if there is none either, a random one.
+    architecture
+        Name of the model that is trained; see :func:`fedscgen.federation.register_model`.
     model
-        Keyword arguments of :class:`~fedscgen.model.FedSCGEN`.
+        The model's own settings; for ``"fedscgen"`` the keyword arguments of :class:`~fedscgen.model.FedSCGEN`.
 
     Raises
     ------
     ValueError
-        A value is out of range or no choice; the message names it.
+        A value is of the wrong type, out of range or no choice; the message names it.
     """
 
     n_rounds: int = 8
@@ -77,10 +92,12 @@ class FederationSettings:
     early_stopping_patience: int | None = None
     min_sites: int = 1
     genes: GenesKind = "intersection"
-    seed: int = 0
+    seed: int | None = None
+    architecture: str = "fedscgen"
     model: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("n_rounds", "n_epochs", "lr", "lr_decay", "batch_size", "min_sites"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}={getattr(self, name)}: must be above 0")
@@ -88,27 +105,132 @@ class FederationSettings:
             raise ValueError(f"proximal_weight={self.proximal_weight}: must not be below 0")
         if self.early_stopping_patience is not None and self.early_stopping_patience < 1:
             raise ValueError(f"early_stopping_patience={self.early_stopping_patience}: at least 1 round, or None")
-        check_choice(self.strategy, Strategy, "strategy")
-        check_choice(self.batchnorm, BatchNormPolicy, "BatchNorm policy")
-        check_choice(self.server_optimizer, OptimizerKind, "server optimizer")
-        check_choice(self.genes, GenesKind, "choice of genes")
-        if self.reference is not None:
-            check_choice(self.reference, ReferenceKind, "kind of reference")
+        self._check_model()
+
+    def _check_model(self) -> None:
+        known = inspect.signature(find_model(self.architecture)).parameters
+        own = [name for name, parameter in known.items() if parameter.kind is inspect.Parameter.KEYWORD_ONLY]
+        unknown = [name for name in self.model if name not in own]
+        if unknown and not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in known.values()):
+            raise ValueError(
+                f"model: unknown setting {unknown[0]!r} of {self.architecture!r}: it has {', '.join(own) or 'none'}"
+            )
 
     @classmethod
-    def from_preset(cls, preset: Preset, **given: Any) -> Self:
-        """Settings by name, but for what is given and not ``None``.
+    def from_preset(cls, preset: Preset, **changes: Any) -> Self:
+        """Settings by name, but for what is given.
 
         Parameters
         ----------
         preset
             ``"default"``, or ``"paper"``: the network and the schedule of the publication (Bakhtiari et al. 2025).
-        **given
-            As the class takes them.
+        **changes
+            As the class takes them. Of ``model``, entries that aren't given are the preset's.
         """
-        check_choice(preset, Preset, "preset")
-        chosen = {name: value for name, value in given.items() if value is not None}
+        check_choice(preset, Preset, "settings")
         if preset == "paper":
-            network = {**FedSCGEN.PRESETS["scarches"], **chosen.get("model", {})}
-            chosen = {"n_rounds": 8, "n_epochs": 2, "lr": 1e-3, "batch_size": 50, **chosen, "model": network}
-        return cls(**chosen)
+            network = {**FedSCGEN.PRESETS["scarches"], **changes.get("model", {})}
+            changes = {"n_rounds": 8, "n_epochs": 2, "lr": 1e-3, "batch_size": 50, **changes, "model": network}
+        return cls(**changes)
+
+    def find_seed(self) -> int:
+        """The seed or, if there is none, ``scvi.settings.seed`` or a random number."""
+        if self.seed is not None:
+            return self.seed
+        return secrets.randbelow(2**31) if scvi.settings.seed is None else int(scvi.settings.seed)
+
+
+@dataclass(frozen=True)
+class SiteOptions:
+    """Where a site's AnnData holds what, and how small a cell type the site still tells of.
+
+    Parameters
+    ----------
+    batch_key
+        Column of ``obs`` with batches within the site. None: all its cells are one batch.
+    labels_key
+        Column of ``obs`` with the cell types.
+    layer
+        Layer with the log-normalised expression. None: ``X``.
+    unlabeled_category
+        What the column of cell types says of cells without a label; the site reports no such type. None: every cell
+        has a label.
+    min_cells
+        Cell types with fewer cells in a batch are not reported, not even by name, and don't serve as reference: the
+        mean of one cell is that cell.
+
+    Raises
+    ------
+    ValueError
+        A value is of the wrong type or out of range; the message names it.
+    """
+
+    batch_key: str | None = None
+    labels_key: str = "cell_type"
+    layer: str | None = None
+    unlabeled_category: str | None = None
+    min_cells: int = 5
+
+    def __post_init__(self) -> None:
+        if self.labels_key is None:
+            raise ValueError("labels_key=None: a federation needs cell types; name the column that holds them")
+        check_fields(self)
+        if self.min_cells < 1:
+            raise ValueError(f"min_cells={self.min_cells}: at least 1")
+
+    @property
+    def keys(self) -> DataKeys:
+        """The names as the model takes them."""
+        return DataKeys(self.batch_key, self.labels_key, self.layer, unlabeled_category=self.unlabeled_category)
+
+
+@dataclass(frozen=True)
+class CorrectionOptions:
+    """How a site corrects its cells, as :meth:`fedscgen.model.FedSCGEN.correct` takes it.
+
+    Parameters
+    ----------
+    shrink
+        Draw shifts of few cells towards the batch's overall one; see :func:`fedscgen.correction.latent_shifts`.
+    unlabeled
+        How cells without a label move: ``"knn"``, as most of their nearest labelled neighbours do; ``"mean"``, by
+        their batch's mean shift; ``"leave"``, not at all.
+    expression
+        Where corrected expression goes: a layer's name, ``"X"``, or None for nowhere.
+    denoise
+        Whether corrected expression is what the shifted latent vector decodes to, as published, instead of the cell's
+        own expression with what the shift changes.
+    reencode
+        Encode the decoded expression once more, into ``obsm["X_fedscgen_reencoded"]``, as published.
+    batch_size
+        Cells that are made dense at a time.
+
+    Raises
+    ------
+    ValueError
+        A value is of the wrong type, out of range or no choice; the message names it.
+    """
+
+    shrink: bool = False
+    unlabeled: Unlabeled = "knn"
+    expression: str | None = CORRECTED_LAYER
+    denoise: bool = False
+    reencode: bool = False
+    batch_size: int = 1024
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size={self.batch_size}: at least 1 cell")
+
+    @classmethod
+    def from_preset(cls, preset: Preset) -> Self:
+        """Options by name: ``"default"``, or ``"paper"``, which decodes corrected expression as published."""
+        check_choice(preset, Preset, "settings")
+        return cls(denoise=preset == "paper")
+
+
+def settings_as_json(settings: FederationSettings) -> dict[str, Any]:
+    """The settings as they are once they have been written and read."""
+    read: dict[str, Any] = json.loads(json.dumps({**vars(settings), "model": dict(settings.model)}))
+    return read

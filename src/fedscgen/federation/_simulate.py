@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import warnings
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,28 +10,26 @@ from typing import TYPE_CHECKING, Any
 import anndata
 import numpy as np
 import pandas as pd
-import scvi
 import torch
 from anndata import AnnData
 from rich.progress import track
 from scipy import sparse
 
-from fedscgen._data import CELL_TYPE_KEY, CORRECTED_LAYER, DataKeys, check_unique, working_copy
+from fedscgen._data import CELL_TYPE_KEY, DataKeys, check_unique, working_copy
 from fedscgen.federation._client import Client
 from fedscgen.federation._ledger import joined
+from fedscgen.federation._models import find_model
 from fedscgen.federation._padding import padded_copy
 from fedscgen.federation._server import Server
-from fedscgen.federation._settings import FederationSettings
+from fedscgen.federation._settings import CorrectionOptions, FederationSettings, SiteOptions
 from fedscgen.federation._transport import InProcessTransport
-from fedscgen.model import FedSCGEN
 from fedscgen.secure import make_aggregator
 
 if TYPE_CHECKING:
-    from fedscgen._types import NamedArrays, Preset, References
-    from fedscgen.aggregation import BatchNormPolicy, OptimizerKind, Strategy
-    from fedscgen.correction import ReferenceKind, Unlabeled
-    from fedscgen.federation._settings import GenesKind
-    from fedscgen.secure import Aggregator, AggregatorName
+    from fedscgen._types import NamedArrays, References
+    from fedscgen.federation._models import FederatedModel
+    from fedscgen.federation._settings import Preset
+    from fedscgen.secure import Aggregator
 
 
 @dataclass(frozen=True)
@@ -42,11 +39,12 @@ class SimulationResult:
     Parameters
     ----------
     model
-        The federation's model, with its references; save it with :meth:`~fedscgen.model.FedSCGEN.save` for new sites.
+        The federation's model, a :class:`~fedscgen.model.FedSCGEN` unless the settings name another architecture, with
+        its references; save it with :meth:`~fedscgen.model.FedSCGEN.save` for new sites.
     corrected
         All sites' cells in input order, with ``obsm["X_fedscgen"]`` and the decoded expression.
     history
-        One row a site, round and epoch: ``site``, ``round``, ``epoch``, ``train_loss``, ``validation_loss``,
+        One row per site, round and epoch: ``site``, ``round``, ``epoch``, ``train_loss``, ``validation_loss``,
         ``seconds``, and ``federation_loss``, the validation loss over all sites of the weights that the round began
         with.
     references
@@ -56,10 +54,10 @@ class SimulationResult:
     genes
         The model's genes: those that all sites hold, or with ``genes="union"`` those that any holds.
     settings
-        What the federation agreed on.
+        What the federation agreed on; ``simulate(..., settings=result.settings)`` repeats the run.
     """
 
-    model: FedSCGEN
+    model: Any
     corrected: AnnData
     history: pd.DataFrame
     references: References
@@ -69,35 +67,13 @@ class SimulationResult:
 
 
 def simulate(
-    adata: AnnData | Mapping[str, AnnData],
+    data: AnnData | Mapping[str, AnnData],
     site_key: str = "batch",
     *,
-    batch_key: str | None = None,
-    labels_key: str = "cell_type",
-    layer: str | None = None,
-    unlabeled_category: str | None = None,
-    preset: Preset = "default",
-    n_rounds: int | None = None,
-    n_epochs: int | None = None,
-    lr: float | None = None,
-    lr_decay: float | None = None,
-    batch_size: int | None = None,
-    strategy: Strategy | None = None,
-    batchnorm: BatchNormPolicy | None = None,
-    server_optimizer: OptimizerKind | None = None,
-    proximal_weight: float | None = None,
-    restore_best_epoch: bool | None = None,
-    reference: ReferenceKind | None = None,
-    min_cells: int = 5,
-    early_stopping_patience: int | None = None,
-    genes: GenesKind | None = None,
-    secure: AggregatorName | Aggregator = "plain",
-    shrink: bool = False,
-    unlabeled: Unlabeled = "knn",
-    expression: str | None = CORRECTED_LAYER,
-    denoise: bool | None = None,
-    reencode: bool = False,
-    model_kwargs: Mapping[str, Any] | None = None,
+    settings: Preset | FederationSettings = "default",
+    site: SiteOptions | None = None,
+    correction: CorrectionOptions | None = None,
+    secure: str | Aggregator = "plain",
     accelerator: str = "auto",
     show_progress: bool = True,
     on_round: Callable[[int, NamedArrays], None] | None = None,
@@ -105,36 +81,26 @@ def simulate(
     """Run a whole federation: every site trains, agrees on references and corrects its cells.
 
     Client and server are those of a real federation; here they share a process, and messages still pass through the
-    wire format. Random numbers derive from ``scvi.settings.seed``.
+    wire format.
 
     Parameters
     ----------
-    adata
-        Log-normalised cells of all sites, to be split by ``site_key``; or one AnnData a site, by name. Genes may be
-        in another order or missing at some sites; see ``genes``. Nothing in it is changed.
+    data
+        Log-normalised cells of all sites, to be split by ``site_key``; or one AnnData per site, by name. Genes may be
+        in another order or missing at some sites; see ``genes`` of :class:`FederationSettings`. Nothing in it is
+        changed.
     site_key
         Column of ``obs`` with the sites. With several AnnData, the column of the result that will name them.
-    batch_key
-        Column of ``obs`` with batches within a site; ``None`` if each site's cells are one batch.
-    labels_key
-        Column of ``obs`` with the cell types.
-    layer
-        Layer with the expression; ``X`` if ``None``.
-    unlabeled_category
-        What the column says of cells without a label; ``None`` if all have one.
-    preset
-        Settings by name: ``"default"``, or ``"paper"``, the published ones. Those given here go before.
-    n_rounds, n_epochs, lr, lr_decay, batch_size, strategy, batchnorm, server_optimizer, proximal_weight, \
-restore_best_epoch, reference, early_stopping_patience, genes
-        See :class:`FederationSettings`.
-    min_cells
-        See :class:`Client`.
+    settings
+        What the sites do alike: ``"default"``, ``"paper"`` for the published settings, or your own.
+    site
+        Where the data hold what, the same at every site. ``None``: :class:`SiteOptions` with its defaults.
+    correction
+        How the cells are corrected. ``None``: :class:`CorrectionOptions` with its defaults or, with the settings
+        ``"paper"``, as published.
     secure
-        ``"plain"``, ``"crypten"``, ``"masked"``, or an :class:`~fedscgen.secure.Aggregator`.
-    shrink, unlabeled, expression, denoise, reencode
-        See :meth:`fedscgen.model.FedSCGEN.correct`. ``denoise`` is as published with the preset ``"paper"``.
-    model_kwargs
-        Keyword arguments of :class:`~fedscgen.model.FedSCGEN`, such as ``n_latent``.
+        Name of an aggregator, such as ``"plain"``, ``"crypten"`` or ``"masked"``, or an
+        :class:`~fedscgen.secure.Aggregator`.
     accelerator
         Where to train, as Lightning names it.
     show_progress
@@ -151,42 +117,23 @@ restore_best_epoch, reference, early_stopping_patience, genes
         No cell type is held by two sites.
     SiteError, AggregationError
         A site failed, or a sum could not be opened.
+
+    Examples
+    --------
+    >>> result = simulate(adata)
+    >>> result = simulate(adata, settings=FederationSettings(n_rounds=3), secure="masked")
     """
-    settings = FederationSettings.from_preset(
-        preset,
-        n_rounds=n_rounds,
-        n_epochs=n_epochs,
-        lr=lr,
-        lr_decay=lr_decay,
-        batch_size=batch_size,
-        strategy=strategy,
-        batchnorm=batchnorm,
-        server_optimizer=server_optimizer,
-        proximal_weight=proximal_weight,
-        restore_best_epoch=restore_best_epoch,
-        reference=reference,
-        early_stopping_patience=early_stopping_patience,
-        genes=genes,
-        seed=_seed(),
-        model=model_kwargs,
-    )
-    keys = DataKeys(batch_key, labels_key, layer, unlabeled_category=unlabeled_category)
-    sites = dict(adata) if isinstance(adata, Mapping) else _split(adata, site_key, keys)
+    if isinstance(settings, str):
+        correction = CorrectionOptions.from_preset(settings) if correction is None else correction
+        settings = FederationSettings.from_preset(settings)
+    site = SiteOptions() if site is None else site
+    correction = CorrectionOptions() if correction is None else correction
+    sites = dict(data) if isinstance(data, Mapping) else _split(data, site_key, site.keys)
     aggregator = make_aggregator(secure, len(sites))
-    options: dict[str, Any] = {
-        "batch_key": batch_key,
-        "labels_key": labels_key,
-        "layer": layer,
-        "unlabeled_category": unlabeled_category,
-        "min_cells": min_cells,
-        "accelerator": accelerator,
-        "shrink": shrink,
-        "unlabeled": unlabeled,
-        "expression": expression,
-        "denoise": preset == "paper" if denoise is None else denoise,
-        "reencode": reencode,
-    }
-    clients = [Client(site, cells, aggregator.contributor(site), **options) for site, cells in sites.items()]
+    clients = [
+        Client(name, cells, aggregator.contributor(name), site, correction, accelerator=accelerator)
+        for name, cells in sites.items()
+    ]
     server = Server(InProcessTransport(clients), aggregator, settings)
     try:
         with aggregator:
@@ -197,28 +144,25 @@ restore_best_epoch, reference, early_stopping_patience, genes
     finally:
         for client in clients:
             client.close()
-    if isinstance(adata, Mapping):
-        corrected = _concatenated({client.site: client.corrected for client in clients}, site_key)
-        adata = _concatenated({site: padded_copy(cells, keys, server.genes) for site, cells in sites.items()}, site_key)
+    if isinstance(data, Mapping):
+        corrected = _concatenate({client.site: client.corrected for client in clients}, site_key)
+        padded = {name: padded_copy(cells, site.keys, server.genes) for name, cells in sites.items()}
+        data = _concatenate(padded, site_key)
     else:
-        corrected = _in_input_order(adata, site_key, clients, expression)
+        corrected = _restore_order(data, site_key, clients, correction.expression)
     return SimulationResult(
-        model=_federated_model(adata, replace(keys, batch_key=batch_key or site_key), server, settings),
+        model=_make_model(data, replace(site.keys, batch_key=site.batch_key or site_key), server),
         corrected=corrected,
-        history=_history(clients, server.losses),
+        history=_collect_history(clients, server.losses),
         references=server.references,
         ledger=joined(client.ledger for client in clients),
         genes=server.genes,
-        settings=settings,
+        settings=server.settings,
     )
 
 
-def _seed() -> int:
-    return secrets.randbelow(2**31) if scvi.settings.seed is None else scvi.settings.seed
-
-
 def _split(adata: AnnData, site_key: str, keys: DataKeys) -> dict[str, AnnData]:
-    """One light AnnData a site, with no more than its client needs."""
+    """One light AnnData per site, with no more than its client needs."""
     if not isinstance(adata, AnnData):
         raise TypeError(f"pass an AnnData or a mapping of AnnData by site, not {type(adata).__name__}")
     check_unique(adata.obs_names, "obs_names")
@@ -230,7 +174,7 @@ def _split(adata: AnnData, site_key: str, keys: DataKeys) -> dict[str, AnnData]:
     return {site: light[sites == site].copy() for site in sites.categories}
 
 
-def _in_input_order(adata: AnnData, site_key: str, clients: Sequence[Client], expression: str | None) -> AnnData:
+def _restore_order(adata: AnnData, site_key: str, clients: Sequence[Client], expression: str | None) -> AnnData:
     """A copy of the input with what the clients added; NaN where a site dropped out."""
     corrected = adata.copy()
     sites = DataKeys().categories_of(adata, site_key)
@@ -250,13 +194,13 @@ def _in_input_order(adata: AnnData, site_key: str, clients: Sequence[Client], ex
     if types:
         corrected.obs[CELL_TYPE_KEY] = pd.concat(types).reindex(adata.obs_names).astype("category")
     if expression == "X":
-        corrected.X = _in_order(expressions, adata.n_obs)
+        corrected.X = _merge_rows(expressions, adata.n_obs)
     elif expression is not None:
-        corrected.layers[expression] = _in_order(expressions, adata.n_obs)
+        corrected.layers[expression] = _merge_rows(expressions, adata.n_obs)
     return corrected
 
 
-def _in_order(
+def _merge_rows(
     parts: list[tuple[np.ndarray, np.ndarray | sparse.spmatrix]], n_rows: int
 ) -> np.ndarray | sparse.csr_matrix:
     """Matrices put together by the rows that each has, with NaN in rows of none; the parts are used up."""
@@ -279,30 +223,33 @@ def _fill(arrays: MutableMapping[str, np.ndarray], key: str, rows: np.ndarray, v
     arrays[key][rows] = values
 
 
-def _concatenated(parts: Mapping[str, AnnData], site_key: str) -> AnnData:
+def _concatenate(parts: Mapping[str, AnnData], site_key: str) -> AnnData:
     """All sites' cells, one site after the other; names get the site appended where they would repeat."""
     names = [name for part in parts.values() for name in part.obs_names]
     unique = len(set(names)) == len(names)
     return anndata.concat(parts, join="inner", label=site_key, merge="same", index_unique=None if unique else "-")
 
 
-def _federated_model(adata: AnnData, keys: DataKeys, server: Server, settings: FederationSettings) -> FedSCGEN:
+def _make_model(adata: AnnData, keys: DataKeys, server: Server) -> FederatedModel:
     """A model of all cells with the federation's weights and references."""
+    model_class = find_model(server.settings.architecture)
     cells = working_copy(adata, keys, server.genes)
     with warnings.catch_warnings():  # the clients have warned
         warnings.simplefilter("ignore", UserWarning)
-        FedSCGEN.setup_anndata(cells, **keys.of_anndata())
+        model_class.setup_anndata(cells, **keys.of_anndata())
     with torch.random.fork_rng(devices=[]):
-        model = FedSCGEN(cells, **settings.model)
+        model: FederatedModel = model_class(cells, **server.settings.model)
     model.load_weights(server.weights)
     model.references = server.references
     return model
 
 
-def _history(clients: Sequence[Client], losses: Sequence[float]) -> pd.DataFrame:
+def _collect_history(clients: Sequence[Client], losses: Sequence[float]) -> pd.DataFrame:
     rows = [
         {"site": client.site, **row, "federation_loss": losses[row["round"] - 1]}
         for client in clients
         for row in client.history
     ]
-    return pd.DataFrame(rows).sort_values(["round", "epoch"], kind="stable", ignore_index=True)
+    columns = ["site", "round", "epoch", "train_loss", "validation_loss", "seconds", "federation_loss"]
+    frame = pd.DataFrame(rows, columns=columns)
+    return frame.sort_values(["round", "epoch"], kind="stable", ignore_index=True)

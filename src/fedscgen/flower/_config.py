@@ -11,7 +11,7 @@ from fedscgen._types import check_choice
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from fedscgen._types import Preset
+    from fedscgen.federation import Preset
     from fedscgen.federation._settings import GenesKind
 
 Workflow = Literal["training", "correction"]

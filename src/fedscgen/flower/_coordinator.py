@@ -76,14 +76,13 @@ def _train(transport: FlowerTransport, config: RunConfig, output: Path) -> None:
     model = output / "model"
     if model.exists():
         raise FileExistsError(f"{model} exists: choose another output, or move the model away")
+    changes = {"n_rounds": config.n_rounds, "n_epochs": config.n_epochs, "reference": config.reference}
     settings = FederationSettings.from_preset(
         config.preset,
-        n_rounds=config.n_rounds or None,
-        n_epochs=config.n_epochs or None,
         genes=config.genes,
-        reference=config.reference or None,
         min_sites=config.min_sites,
         seed=config.seed,
+        **{name: value for name, value in changes.items() if value},
     )
     _gather(transport, config)
     checkpoint = output / "checkpoint.fedscgen"

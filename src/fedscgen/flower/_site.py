@@ -10,7 +10,7 @@ import pandas as pd
 
 from fedscgen._files import read_cells, replacing, write_whole
 from fedscgen._types import Message, check_choice
-from fedscgen.federation import Client, PolicyError, PrivacyLedger, SitePolicy
+from fedscgen.federation import Client, PolicyError, PrivacyLedger, SiteOptions, SitePolicy
 from fedscgen.federation._protocol import CORRECT, SERVER, SET_UP
 from fedscgen.flower._config import SiteConfig, Workflow, names_in, salt_of
 from fedscgen.flower._wire import INTRODUCTION, refusal
@@ -108,11 +108,13 @@ class Site:
             config.site,
             read_cells(Path(config.data)),
             self._contributor(proposal["aggregator"]),
-            batch_key=config.batch_key or None,
-            labels_key=config.labels_key,
-            layer=config.layer or None,
-            unlabeled_category=config.unlabeled_category or None,
-            min_cells=config.min_cells,
+            SiteOptions(
+                config.batch_key or None,
+                config.labels_key,
+                config.layer or None,
+                config.unlabeled_category or None,
+                config.min_cells,
+            ),
             accelerator=config.accelerator,
             label_salt=salt_of(config),
             ledger=self._ledger,

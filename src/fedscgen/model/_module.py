@@ -74,9 +74,9 @@ class FedVAE(BaseModuleClass):
         self.linear_path = LinearPath(n_input, n_latent) if linear_path else None
 
     @staticmethod
-    def begins_at_components(weights: Mapping[str, np.ndarray]) -> bool:
-        """Whether these are the weights of a network with a linear path."""
-        return _AXES in weights
+    def axes_of(weights: Mapping[str, np.ndarray]) -> np.ndarray | None:
+        """The axes of the linear path, shape ``(n_latent, n_genes)``, if these weights have one."""
+        return weights.get(_AXES)
 
     @staticmethod
     def begin_at(components: PrincipalComponents, weights: Mapping[str, np.ndarray]) -> NamedArrays:

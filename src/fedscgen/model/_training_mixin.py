@@ -15,10 +15,10 @@ from fedscgen._data import chunks_of, dense_chunks
 from fedscgen._types import ClientUpdate, NamedArrays
 from fedscgen.model._module import FedVAE
 from fedscgen.model._training import MONITOR, FedSCGENTrainingPlan, RestoreBestEpoch, quiet_lightning
-from fedscgen.principal_components import find_principal_components, second_moments
+from fedscgen.principal_components import BASIS, find_principal_components, second_moments
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from fedscgen.aggregation import BatchNormPolicy, Strategy
 
@@ -227,6 +227,38 @@ class TrainingMixin(UnsupervisedTrainingMixin, BaseModelClass):
         matrix, rows = self.keys.expression_of(self.adata), np.sort(train)
         return second_moments(chunks_of(matrix, rows, chunk_size), basis)
 
+    @classmethod
+    def initial_weights(cls, n_genes: int, seed: int, **network: Any) -> NamedArrays:
+        """The weights that a model of ``n_genes`` genes has right after its construction under ``seed``.
+
+        ``network`` are keyword arguments of :class:`FedSCGEN`.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return FedVAE(n_genes, **network).weights()
+
+    @staticmethod
+    def begin(weights: NamedArrays, mean_over_sites: Callable[[Mapping[str, np.ndarray]], NamedArrays]) -> NamedArrays:
+        """The weights that a federation's training begins with: at all sites' principal components.
+
+        Parameters
+        ----------
+        weights
+            As :meth:`initial_weights` gives them. Without a linear path, they are what training begins with.
+        mean_over_sites
+            From what every site's :meth:`summarize` takes to the weighted mean of what it gives.
+        """
+        axes = FedVAE.axes_of(weights)
+        if axes is None:
+            return weights
+        n_latent, n_genes = axes.shape
+        components = find_principal_components(lambda basis: mean_over_sites({BASIS: basis}), n_genes, n_latent)
+        return FedVAE.begin_at(components, weights)
+
+    def summarize(self, question: Mapping[str, np.ndarray]) -> NamedArrays:
+        """Give this site's part in :meth:`begin`: second moments of its training cells along the asked ``"basis"``."""
+        return self.get_second_moments(question[BASIS])
+
     @staticmethod
     def begin_together(models: Sequence[TrainingMixin], *, train_size: float = 0.9) -> None:
         """Let models begin at the principal components of all their cells, each weighted by its training cells.
@@ -268,7 +300,7 @@ class TrainingMixin(UnsupervisedTrainingMixin, BaseModelClass):
         weights
             Arrays with this model's names and shapes.
         batchnorm
-            ``"pooled"`` takes all of them; ``"local"`` keeps this model's own BatchNorm statistics.
+            ``"pooled"`` takes all of them; ``"local"`` keeps this model's own BatchNorm statistics, once it has any.
 
         Raises
         ------
@@ -277,10 +309,14 @@ class TrainingMixin(UnsupervisedTrainingMixin, BaseModelClass):
         """
         own = self.module.weights()
         aggregation.check_update(weights, own, who="these weights")
-        chosen = aggregation.weights_for_site(weights, own, batchnorm)
+        chosen = aggregation.weights_for_site(weights, own, batchnorm if self.is_trained_ else "pooled")
         self.module.load_state_dict({name: torch.tensor(array) for name, array in chosen.items()}, strict=False)
         self.module.eval()
         self.is_trained_ = True
+
+    def close(self) -> None:
+        """Free the registered cells, which scvi-tools would keep for good."""
+        self.deregister_manager(self.adata)
 
     @staticmethod
     def aggregate(updates: Sequence[ClientUpdate], strategy: Strategy = "weighted_fedavg") -> NamedArrays:

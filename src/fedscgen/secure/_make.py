@@ -13,7 +13,7 @@ AggregatorName = Literal["plain", "crypten", "masked"]
 """Names that :func:`make_aggregator` knows."""
 
 
-def make_aggregator(secure: AggregatorName | Aggregator, n_sites: int) -> Aggregator:
+def make_aggregator(secure: str | Aggregator, n_sites: int) -> Aggregator:
     """An aggregator with its default settings, or the one that is given.
 
     Parameters
