@@ -51,14 +51,14 @@ class DataKeys:
         if self.modality is None:
             raise ValueError("this is a MuData, but the model was set up with an AnnData: pass mdata.mod[...]")
         if self.modality not in adata.mod:
-            raise ValueError(f"modality {self.modality!r} is not in mdata.mod; it holds {_listed(adata.mod)}")
+            raise ValueError(f"modality {self.modality!r} is not in mdata.mod; it holds {_list_names(adata.mod)}")
         return adata.mod[self.modality]
 
     def expression_of(self, adata: AnnData | MuData) -> Matrix:
         """The matrix of cells x genes: ``X`` or the layer."""
         rna = self.modality_of(adata)
         if self.layer is not None and self.layer not in rna.layers:
-            raise KeyError(f"layers[{self.layer!r}] not found; there are {_listed(rna.layers)}")
+            raise KeyError(f"layers[{self.layer!r}] not found; there are {_list_names(rna.layers)}")
         matrix = rna.X if self.layer is None else rna.layers[self.layer]
         if matrix is None:
             raise ValueError("X is empty: put log-normalised expression there, or name a layer that holds it")
@@ -76,7 +76,7 @@ class DataKeys:
         if isinstance(adata, MuData) and key in self.modality_of(adata).obs:
             return self.modality
         raise KeyError(
-            f"obs[{key!r}] not found; there are {_listed(adata.obs.columns)}: add the column or name another key"
+            f"obs[{key!r}] not found; there are {_list_names(adata.obs.columns)}: add the column or name another key"
         )
 
     def categories_of(self, adata: AnnData | MuData, key: str | None) -> pd.Categorical:
@@ -204,11 +204,11 @@ def gene_columns(var_names: pd.Index, genes: Sequence[str]) -> np.ndarray | None
     """
     if len(var_names) == len(genes) and (var_names == genes).all():
         return None
-    columns = var_names.get_indexer(genes)
+    columns: np.ndarray = var_names.get_indexer(genes)
     missing = [gene for gene, column in zip(genes, columns, strict=True) if column < 0]
     if missing:
         raise ValueError(
-            f"{len(missing)} of the model's {len(genes)} genes are missing in var_names ({_listed(missing)}): "
+            f"{len(missing)} of the model's {len(genes)} genes are missing in var_names ({_list_names(missing)}): "
             "use the same annotation as the sites that trained the model"
         )
     return columns
@@ -250,7 +250,7 @@ def _non_finite(chunk: Matrix, start: int, rna: AnnData, where: str) -> str:
     )
 
 
-def _listed(items: Iterable[object], at_most: int = 5) -> str:
+def _list_names(items: Iterable[object], at_most: int = 5) -> str:
     names = list(items)
     shown = ", ".join(repr(str(name)) for name in names[:at_most]) or "none"
     return shown + (f" and {len(names) - at_most} more" if len(names) > at_most else "")

@@ -32,7 +32,7 @@ def aggregate(updates: Sequence[ClientUpdate], strategy: Strategy = "weighted_fe
     Parameters
     ----------
     updates
-        One a site, all with the same names and shapes.
+        One per site, all with the same names and shapes.
     strategy
         ``"fedavg"`` weighs every site alike, ``"weighted_fedavg"`` by its cells
         (McMahan et al. 2017, algorithm 1).
@@ -116,9 +116,12 @@ class ServerOptimizer:
         """Weights to go on from, in float32, given the last ones and the average of what sites made of them."""
         self._n_steps += 1
         return {
-            name: mean if self._kind == "average" or name.endswith((_MEAN, _VAR)) else self._moved(name, weights, mean)
+            name: mean if self._is_averaged(name) else self._take_step(name, weights, mean)
             for name, mean in average.items()
         }
+
+    def _is_averaged(self, name: str) -> bool:
+        return self._kind == "average" or name.endswith((_MEAN, _VAR))
 
     @property
     def state(self) -> tuple[int, NamedArrays, NamedArrays]:
@@ -132,7 +135,7 @@ class ServerOptimizer:
     def state(self, state: tuple[int, NamedArrays, NamedArrays]) -> None:
         self._n_steps, self._first, self._second = state
 
-    def _moved(self, name: str, weights: Mapping[str, np.ndarray], mean: np.ndarray) -> np.ndarray:
+    def _take_step(self, name: str, weights: Mapping[str, np.ndarray], mean: np.ndarray) -> np.ndarray:
         change = mean - weights[name]
         if self._kind == "momentum":
             self._first[name] = _MOMENTUM * self._first.get(name, 0.0) + change

@@ -222,7 +222,7 @@ def benchmark_run(
     ] = None,
     devices: Annotated[str, typer.Option(help="'cpu', or numbers of GPUs with commas between them.")] = "cpu",
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Tasks at a time. By default one a GPU, or one a CPU core.")
+        int | None, typer.Option(min=1, help="Tasks at a time. By default one per GPU, or one per CPU core.")
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads a task.")] = 1,
     data_dir: Annotated[

@@ -150,11 +150,11 @@ def latent_shifts(stats: LabelStats, references: References, *, shrink: bool = F
     targets = references.means[rows] if len(references.labels) else np.zeros_like(stats.means[0])
     shifts = np.where(movable[..., None], targets[None] - stats.means, 0.0)
     if shrink:
-        shifts = _shrunk(shifts, stats, movable)
+        shifts = _shrink(shifts, stats, movable)
     return LatentShifts(stats.batches, stats.labels, shifts, movable)
 
 
-def _shrunk(raw: np.ndarray, stats: LabelStats, movable: np.ndarray) -> np.ndarray:
+def _shrink(raw: np.ndarray, stats: LabelStats, movable: np.ndarray) -> np.ndarray:
     """Shifts ``(B, L, n_latent)``, each between its raw value and its batch's overall shift."""
     if stats.variances is None:
         raise ValueError("these statistics hold no variances, by which shifts are shrunk: make them with label_stats")
@@ -178,7 +178,8 @@ def _weighted_mean(shifts: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Mean over the types of ``(B, L, n_latent)``, kept as ``(B, 1, n_latent)``; zero where all weights are."""
     total = weights.sum(axis=1)
     sums = np.einsum("bl,bld->bd", weights, shifts)
-    return (sums / np.where(total > 0, total, 1.0)[:, None])[:, None]
+    means: np.ndarray = sums / np.where(total > 0, total, 1.0)[:, None]
+    return means[:, None]
 
 
 def mean_shifts(shifts: LatentShifts, batch_codes: np.ndarray, label_codes: np.ndarray) -> np.ndarray:
@@ -246,7 +247,7 @@ def apply_shifts(
 
 
 def _combine(labels: tuple[str, ...], counts: np.ndarray, means: np.ndarray, kind: str) -> References:
-    """Reduce counts ``(B, L)`` and means ``(B, L, n_latent)`` over the batches to one reference a label."""
+    """Reduce counts ``(B, L)`` and means ``(B, L, n_latent)`` over the batches to one reference per label."""
     if kind == "mean":
         n_cells = counts.sum(axis=0)
         return References(labels, np.einsum("bl,bld->ld", counts, means) / n_cells[:, None], n_cells, kind)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def agreed_genes(genes: Mapping[str, Sequence[str]], kind: GenesKind) -> list[str]:
+def agree_on_genes(genes: Mapping[str, Sequence[str]], kind: GenesKind) -> list[str]:
     """The model's genes: the first site's, as far as they count, then those that further sites add, in their order.
 
     Parameters
@@ -63,7 +63,7 @@ def all_hash(hashed: Mapping[str, bool]) -> bool:
     return bool(do)
 
 
-def shared_labels(reported: Mapping[str, Sequence[str]], *, hashed: bool) -> list[str]:
+def find_shared_labels(reported: Mapping[str, Sequence[str]], *, hashed: bool) -> list[str]:
     """Cell types that at least two sites report, sorted; none if there is one site alone.
 
     Raises

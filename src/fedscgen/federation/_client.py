@@ -18,7 +18,7 @@ from fedscgen.aggregation import site_weight, to_summable
 from fedscgen.correction import NoSharedLabelError, align_labels, choose_references, merge_references
 from fedscgen.federation._ledger import PrivacyLedger
 from fedscgen.federation._models import find_model
-from fedscgen.federation._padding import padded_copy, unpadded
+from fedscgen.federation._padding import padded_copy, remove_padding
 from fedscgen.federation._policy import LabelNames
 from fedscgen.federation._protocol import (
     BEGIN,
@@ -181,7 +181,7 @@ class Client:
         # sorted, as the order of the names would tell something of them
         reported = sorted(map(self._names.on_the_wire, labels.categories[(counts >= self._min_cells).any(axis=0)]))
         genes = [str(name) for name in self._adata.var_names]
-        return Message(DESCRIBE, {"genes": genes, "labels": reported, "hashed": self._names.hashed})
+        return Message(DESCRIBE, {"genes": genes, "labels": reported, "hashed": self._names.are_hashed})
 
     def _set_up(self, message: Message) -> Message:
         """Build the model on the genes that the sites agreed on."""
@@ -247,7 +247,7 @@ class Client:
         if set(model.genes) <= set(self._adata.var_names):
             return model.correct(self._adata, references=references, **options)
         on_all_genes = model.correct(references=references, **options)
-        return unpadded(self._adata, on_all_genes, self._correction.expression)
+        return remove_padding(self._adata, on_all_genes, self._correction.expression)
 
     def _own_names(self, labels: Iterable[str]) -> list[str]:
         return self._names.at_the_site(labels, self._keys.labels_of(self._adata).categories)

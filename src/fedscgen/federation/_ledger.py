@@ -62,7 +62,7 @@ class PrivacyLedger:
         return as_frame(self._rows)
 
 
-def joined(ledgers: Iterable[PrivacyLedger]) -> pd.DataFrame:
+def join_ledgers(ledgers: Iterable[PrivacyLedger]) -> pd.DataFrame:
     """Several sites' ledgers as one frame."""
     return as_frame([row for ledger in ledgers for row in ledger._rows])
 

@@ -30,7 +30,7 @@ def padded_copy(adata: AnnData, keys: DataKeys, genes: Sequence[str]) -> AnnData
     return AnnData(X=matrix, obs=working.obs, var=pd.DataFrame(index=index), layers=layers)
 
 
-def unpadded(adata: AnnData, corrected: AnnData, expression: str | None) -> AnnData:
+def remove_padding(adata: AnnData, corrected: AnnData, expression: str | None) -> AnnData:
     """A copy of the site's cells, with its own genes and what the correction of its padded copy added.
 
     Parameters

@@ -97,7 +97,7 @@ class LabelNames:
         self._key = None if salt is None else salt.encode()
 
     @property
-    def hashed(self) -> bool:
+    def are_hashed(self) -> bool:
         """Whether names on the wire differ from the site's own."""
         return self._key is not None
 

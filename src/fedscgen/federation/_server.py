@@ -11,7 +11,7 @@ import numpy as np
 
 from fedscgen._types import Message, NamedArrays, References
 from fedscgen.aggregation import ServerOptimizer, check_update, from_sums
-from fedscgen.federation._agreement import agreed_genes, all_hash, shared_labels
+from fedscgen.federation._agreement import agree_on_genes, all_hash, find_shared_labels
 from fedscgen.federation._checkpoint import Checkpoint
 from fedscgen.federation._models import find_model
 from fedscgen.federation._protocol import (
@@ -144,10 +144,10 @@ class Server:
         self._check_enough_sites()
         answers = dict(self._ask(dict.fromkeys(self.sites, Message(DESCRIBE))))
         answers = {site: answers[site] for site in self.sites}  # in an order that doesn't depend on who was fastest
-        self.genes = agreed_genes({s: answer.meta["genes"] for s, answer in answers.items()}, self.settings.genes)
+        self.genes = agree_on_genes({s: answer.meta["genes"] for s, answer in answers.items()}, self.settings.genes)
         self._reported = {site: answer.meta["labels"] for site, answer in answers.items()}
         self._hashed = all_hash({site: answer.meta["hashed"] for site, answer in answers.items()})
-        self.labels = self._shared_labels()
+        self.labels = self._find_labels()
         self._send_settings()
 
     def serve(self, genes: Sequence[str], weights: NamedArrays, references: References) -> None:
@@ -209,7 +209,7 @@ class Server:
         self.sites = self._members
         while True:
             asked = self.sites
-            self.labels = self._shared_labels()
+            self.labels = self._find_labels()
             try:
                 self.references = self._open_references()
                 return
@@ -311,8 +311,8 @@ class Server:
                 "begin again when enough sites answer, or lower min_sites"
             )
 
-    def _shared_labels(self) -> list[str]:
-        return shared_labels({site: self._reported[site] for site in self.sites}, hashed=self._hashed)
+    def _find_labels(self) -> list[str]:
+        return find_shared_labels({site: self._reported[site] for site in self.sites}, hashed=self._hashed)
 
     def _reference_kind(self) -> ReferenceKind:
         if self.settings.reference == "dominant" and not self._aggregator.finds_dominant:

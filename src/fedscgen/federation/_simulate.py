@@ -17,7 +17,7 @@ from scipy import sparse
 
 from fedscgen._data import CELL_TYPE_KEY, DataKeys, check_unique, working_copy
 from fedscgen.federation._client import Client
-from fedscgen.federation._ledger import joined
+from fedscgen.federation._ledger import join_ledgers
 from fedscgen.federation._models import find_model
 from fedscgen.federation._padding import padded_copy
 from fedscgen.federation._server import Server
@@ -155,7 +155,7 @@ def simulate(
         corrected=corrected,
         history=_collect_history(clients, server.losses),
         references=server.references,
-        ledger=joined(client.ledger for client in clients),
+        ledger=join_ledgers(client.ledger for client in clients),
         genes=server.genes,
         settings=server.settings,
     )

@@ -30,7 +30,7 @@ from fedscgen.correction import (
     mean_shifts,
     predict_labels,
 )
-from fedscgen.model._expression import moved_expression
+from fedscgen.model._expression import move_expression
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,7 +77,7 @@ class CorrectionMixin(BaseModelClass):
         batch_size
             Cells that are made dense at a time.
         give_mean
-            ``False`` gives one sample a cell, with torch's random numbers.
+            ``False`` gives one sample per cell, with torch's random numbers.
 
         Returns
         -------
@@ -211,7 +211,7 @@ class CorrectionMixin(BaseModelClass):
         if unlabeled == "knn" and self.keys.unlabeled_category is not None:
             codes = predict_labels(latent, batches.codes, labels.codes)
             labels = corrected.obs[CELL_TYPE_KEY] = pd.Categorical.from_codes(codes, labels.categories)
-        shifted = _moved(latent, batches, labels, shifts, by_mean=unlabeled == "mean")
+        shifted = _shift_cells(latent, batches, labels, shifts, by_mean=unlabeled == "mean")
         corrected.obsm[LATENT_KEY] = shifted
         if expression is not None:
             self._write_expression(corrected, latent, expression, denoise, batch_size)
@@ -247,7 +247,7 @@ class CorrectionMixin(BaseModelClass):
             for rows, chunk in dense_chunks(shifted, None, batch_size):
                 matrix[rows] = decode(chunk)
         else:
-            matrix = moved_expression(self.keys.expression_of(corrected), latent, shifted, decode, batch_size)
+            matrix = move_expression(self.keys.expression_of(corrected), latent, shifted, decode, batch_size)
         if key == "X":
             corrected.X = matrix
         else:
@@ -284,14 +284,16 @@ class CorrectionMixin(BaseModelClass):
     def _encode(self, chunk: np.ndarray, give_mean: bool = True) -> np.ndarray:
         with torch.inference_mode():
             posterior = self.module.inference(torch.from_numpy(chunk))["qz"]
-            return (posterior.loc if give_mean else posterior.sample()).cpu().numpy()
+            vectors: torch.Tensor = posterior.loc if give_mean else posterior.sample()
+        return vectors.cpu().numpy()
 
     def _decode(self, latent: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            return self.module.generative(torch.from_numpy(latent))["px"].cpu().numpy()
+            decoded: torch.Tensor = self.module.generative(torch.from_numpy(latent))["px"]
+        return decoded.cpu().numpy()
 
 
-def _moved(
+def _shift_cells(
     latent: np.ndarray, batches: pd.Categorical, labels: pd.Categorical, shifts: LatentShifts, *, by_mean: bool
 ) -> np.ndarray:
     """Latent vectors with their shifts; ``by_mean`` moves cells without a label by their batch's mean shift."""
@@ -305,4 +307,5 @@ def _moved(
 
 def _positions(cells: pd.Categorical, names: Sequence[str]) -> np.ndarray:
     """Position of each cell's batch or type among these names; -1 where they lack it."""
-    return cells.set_categories(list(names)).codes.astype(int)
+    codes: np.ndarray = cells.set_categories(list(names)).codes.astype(int)
+    return codes

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fedscgen._data import Matrix
 
 
-def moved_expression(
+def move_expression(
     matrix: Matrix,
     latent: np.ndarray,
     shifted: np.ndarray,
@@ -40,14 +40,14 @@ def moved_expression(
     if not sparse.issparse(matrix):
         values = np.array(matrix, dtype=np.float32)
         for rows, change in _changes(latent, shifted, decode, chunk_size):
-            values[rows] = _added(values[rows], change)
+            values[rows] = _add_change(values[rows], change)
         return values
     moved = matrix.tocsr(copy=True).astype(np.float32)
     for rows, change in _changes(latent, shifted, decode, chunk_size):
         starts = moved.indptr[rows.start : rows.stop + 1]
         entries = slice(starts[0], starts[-1])
         cells = np.repeat(np.arange(len(change)), np.diff(starts))
-        moved.data[entries] = _added(moved.data[entries], change[cells, moved.indices[entries]])
+        moved.data[entries] = _add_change(moved.data[entries], change[cells, moved.indices[entries]])
     moved.eliminate_zeros()
     return moved
 
@@ -66,6 +66,6 @@ def _changes(
             yield rows, change
 
 
-def _added(own: np.ndarray, change: np.ndarray) -> np.ndarray:
+def _add_change(own: np.ndarray, change: np.ndarray) -> np.ndarray:
     added = own + change
     return np.where(own > 0, np.maximum(added, 0), np.where(own < 0, added, 0))

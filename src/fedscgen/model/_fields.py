@@ -30,7 +30,8 @@ class LabelsField(CategoricalObsField):
             complete = column.astype(object).where(column.notna(), self._unlabeled_category).astype(str)
             adata.obs[self.attr_key] = complete.astype("category")
             self._original_attr_key = self.attr_key
-        return super().register_field(adata)
+        codes: dict[str, Any] = super().register_field(adata)
+        return codes
 
 
 MuDataLabelsField = MuDataWrapper(LabelsField)

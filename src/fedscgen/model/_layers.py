@@ -68,7 +68,8 @@ class Decoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Map ``(n_cells, n_latent)`` to ``(n_cells, n_output)``."""
-        return self.output(self.hidden(z))
+        decoded: Tensor = self.output(self.hidden(z))
+        return decoded
 
 
 class LinearPath(nn.Module):

@@ -206,7 +206,9 @@ class FedSCGEN(TrainingMixin, CorrectionMixin, SaveLoadMixin, BaseModelClass):
         )
 
     @classmethod
-    def _register(cls, adata: AnnData | MuData, setup_method_args: dict, fields: list, **kwargs: Any) -> None:
+    def _register(
+        cls, adata: AnnData | MuData, setup_method_args: dict[str, Any], fields: list[Any], **kwargs: Any
+    ) -> None:
         manager = AnnDataManager(fields=fields, setup_method_args=setup_method_args)
         with warnings.catch_warnings():
             # of no concern here: neither batches nor labels enter the network

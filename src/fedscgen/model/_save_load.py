@@ -129,7 +129,7 @@ class SaveLoadMixin(BaseModelClass):
             The folder exists and ``overwrite`` is not set.
         """
         with replacing(Path(dir_path), overwrite=overwrite, remedy=_REMEDY) as folder:
-            _write(folder, self._saved())
+            _write(folder, self._to_saved())
             if save_anndata:
                 self.adata.write(folder / (_MDATA if isinstance(self.adata, MuData) else _ADATA))
 
@@ -158,7 +158,7 @@ class SaveLoadMixin(BaseModelClass):
         folder = Path(dir_path)
         saved = read_model(folder)
         setup = DataKeys(**{**saved.setup, **keys})
-        adata = cls._set_up(_saved_data(folder) if adata is None else adata, setup, saved.genes)
+        adata = cls._set_up(_read_data(folder) if adata is None else adata, setup, saved.genes)
         model = cls(adata, **saved.model)
         try:
             model.load_weights(saved.weights)
@@ -183,7 +183,7 @@ class SaveLoadMixin(BaseModelClass):
         cls.setup_mudata(adata, **vars(keys))
         return adata
 
-    def _saved(self) -> SavedModel:
+    def _to_saved(self) -> SavedModel:
         return SavedModel(
             weights=self.get_weights(),
             genes=self.genes,
@@ -224,7 +224,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], NamedArrays]:
         raise CheckpointError(f"{folder} holds a damaged or foreign model: {error}") from error
 
 
-def _saved_data(folder: Path) -> AnnData | MuData:
+def _read_data(folder: Path) -> AnnData | MuData:
     if (folder / _MDATA).exists():
         return read_h5mu(folder / _MDATA)
     if (folder / _ADATA).exists():

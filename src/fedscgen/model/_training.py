@@ -67,7 +67,8 @@ class FedSCGENTrainingPlan(TrainingPlan):
     def get_optimizer_creator(self) -> Callable[[Iterable[torch.nn.Parameter]], torch.optim.Optimizer]:
         """Fused Adam: one pass over the parameters instead of one per operation."""
         if self.optimizer_name != "Adam":
-            return super().get_optimizer_creator()
+            creator: Callable[[Iterable[torch.nn.Parameter]], torch.optim.Optimizer] = super().get_optimizer_creator()
+            return creator
         return lambda parameters: torch.optim.Adam(
             parameters, lr=self.lr, eps=self.eps, weight_decay=self.weight_decay, fused=True
         )
@@ -109,7 +110,8 @@ class FedSCGENTrainingPlan(TrainingPlan):
         with torch.no_grad():
             parts = (output.loss, output.reconstruction_loss_sum, output.kl_local_sum)
             self._losses.append((output.n_obs_minibatch, torch.stack(parts)))
-        return output.loss
+        loss: torch.Tensor = output.loss
+        return loss
 
     def _log_losses(self, mode: str) -> None:
         """Log means over the epoch's cells, and forget the epoch."""

@@ -268,7 +268,7 @@ class TrainingMixin(UnsupervisedTrainingMixin, BaseModelClass):
         Parameters
         ----------
         models
-            One a site, with the same genes and network.
+            One per site, with the same genes and network.
         train_size
             As in :meth:`train`.
         """
