@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -177,21 +177,48 @@ def _doubts(adata: AnnData | MuData, keys: DataKeys) -> Iterator[str]:
 
 def _doubts_about_expression(matrix: Matrix, rna: AnnData, where: str) -> Iterator[str]:
     """Raise on NaN and inf, by cell and gene; yield on negative values and on what looks like raw counts."""
-    lowest, highest, whole = 0.0, 0.0, True
-    for start in range(0, matrix.shape[0], _CHECKED_CELLS):
-        chunk = matrix[start : start + _CHECKED_CELLS]
-        values = chunk.data if sparse.issparse(chunk) else np.asarray(chunk)
-        if not np.isfinite(values).all():
-            raise ValueError(_non_finite(chunk, start, rna, where))
+    values = summarize_expression(matrix)
+    if not values.finite:
+        raise ValueError(_non_finite(matrix, rna, where))
+    if values.lowest < 0:
+        yield f"{where} holds negative values (lowest: {values.lowest:.3g}), but log-normalised expression is expected"
+    elif values.looks_raw:
+        yield (
+            f"{where} looks like raw or unlogged counts (largest: {values.highest:.6g}), but log-normalised expression "
+            "is expected: run scanpy.pp.normalize_total and scanpy.pp.log1p, or name the layer that holds it"
+        )
+
+
+class ExpressionSummary(NamedTuple):
+    """What tells raw counts from log-normalised expression."""
+
+    lowest: float
+    highest: float
+    whole: bool
+    """Whether all values are whole numbers."""
+    finite: bool
+
+    @property
+    def looks_raw(self) -> bool:
+        """No value is negative; all are whole and some above 1, or some larger than any logarithm of expression."""
+        return self.lowest >= 0 and ((self.whole and self.highest > 1) or self.highest > _LARGEST_LOG_VALUE)
+
+
+def summarize_expression(matrix: Matrix) -> ExpressionSummary:
+    """Look at all values, some cells at a time; zeros that a sparse matrix leaves out count as zeros."""
+    lowest, highest, whole, finite = 0.0, 0.0, True, True
+    for _, _, values in _value_chunks(matrix):
+        finite = finite and bool(np.isfinite(values).all())
         lowest, highest = min(lowest, values.min(initial=0)), max(highest, values.max(initial=0))
         whole = whole and bool(np.equal(values, np.rint(values)).all())
-    if lowest < 0:
-        yield f"{where} holds negative values (lowest: {lowest:.3g}), but log-normalised expression is expected"
-    elif (whole and highest > 1) or highest > _LARGEST_LOG_VALUE:
-        yield (
-            f"{where} looks like raw or unlogged counts (largest: {highest:.6g}), but log-normalised expression is "
-            "expected: run scanpy.pp.normalize_total and scanpy.pp.log1p, or name the layer that holds it"
-        )
+    return ExpressionSummary(float(lowest), float(highest), whole, finite)
+
+
+def _value_chunks(matrix: Matrix) -> Iterator[tuple[int, Matrix, np.ndarray]]:
+    """Yield the first row of each chunk of cells, the chunk, and the values that it holds."""
+    for start in range(0, matrix.shape[0], _CHECKED_CELLS):
+        chunk = matrix[start : start + _CHECKED_CELLS]
+        yield start, chunk, chunk.data if sparse.issparse(chunk) else np.asarray(chunk)
 
 
 def gene_columns(var_names: pd.Index, genes: Sequence[str]) -> np.ndarray | None:
@@ -236,7 +263,9 @@ def _with_names_as_strings(column: pd.Series) -> pd.Categorical:
     return pd.Categorical.from_codes(categories.codes, [str(name) for name in categories.categories])
 
 
-def _non_finite(chunk: Matrix, start: int, rna: AnnData, where: str) -> str:
+def _non_finite(matrix: Matrix, rna: AnnData, where: str) -> str:
+    """The message on the first value that is NaN or inf; there is one."""
+    start, chunk = next((i, part) for i, part, values in _value_chunks(matrix) if not np.isfinite(values).all())
     if sparse.issparse(chunk):
         entries = chunk.tocoo()
         rows, columns, values = entries.row, entries.col, entries.data

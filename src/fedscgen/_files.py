@@ -1,4 +1,4 @@
-"""Cells read from files, and outputs that appear when they are complete."""
+"""Cells read from files, folders that one run at a time may use, and outputs that appear when they are complete."""
 
 from __future__ import annotations
 
@@ -15,8 +15,15 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
-def read_cells(path: Path) -> AnnData:
+def read_cells(path: Path, *, on_disk: bool = False) -> AnnData:
     """Read an ``.h5ad`` file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    on_disk
+        Leave the expression in the file, which stays open; for a look at everything else.
 
     Raises
     ------
@@ -30,9 +37,30 @@ def read_cells(path: Path) -> AnnData:
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
     try:
-        return read_h5ad(path)
+        return read_h5ad(path, backed="r" if on_disk else None)
     except Exception as error:
-        raise ValueError(f"{path} can't be read as .h5ad: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"{path} can't be read as .h5ad: {str(error).partition(chr(10))[0]}") from error
+
+
+@contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder. The lock ends with the block or with the process, however that ends.
+
+    Raises
+    ------
+    BlockingIOError
+        Another run is writing to it.
+    """
+    from fcntl import LOCK_EX, LOCK_NB, flock  # not on Windows, where all else here works
+
+    with (folder / ".lock").open("w") as lock:
+        try:
+            flock(lock, LOCK_EX | LOCK_NB)
+        except BlockingIOError:
+            raise BlockingIOError(
+                f"another run is writing to {folder}: wait for it, or choose another folder"
+            ) from None
+        yield
 
 
 @contextmanager

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from cells import make_adata
+from fedscgen._files import lock_folder
 from fedscgen.benchmark import _run, run_benchmark, write_tables
-from fedscgen.benchmark._folder import ResultsFolder
 
 pytest.importorskip("scib_metrics")
 
@@ -210,7 +210,7 @@ def test_a_failing_task_and_a_dying_worker_do_not_stop_the_rest(tmp_path):
 
 def test_two_runs_do_not_share_a_folder(finished):
     with (
-        ResultsFolder(finished).locked(),
+        lock_folder(finished),
         pytest.raises(BlockingIOError, match=r"another run is writing to .*: wait for it, or choose another folder"),
     ):
         run_benchmark(finished.parent / "spec.toml", finished, show_progress=False)

@@ -121,7 +121,7 @@ def test_a_dry_run_counts_files_of_the_user(tmp_path):
     spec = read_spec("quality", extra_data={"mine": tmp_path / "cells.h5ad"})
     assert {"mine"} < set(spec.experiments[0].data)
     assert f"{len(unique_tasks(plan(spec)))} tasks to run" in text
-    with pytest.raises(SpecError, match=r"\[data.mine\] file .*no.h5ad can't be read"):
+    with pytest.raises(SpecError, match=r"\[data.mine\] file .*no.h5ad does not exist"):
         describe_plan("quality", tmp_path / "nowhere", extra_data={"mine": tmp_path / "no.h5ad"})
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from fedscgen.datasets import _transfer
+from measured_cells import demo  # noqa: F401  (a fixture)
 
 
 @pytest.fixture

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fedscgen.benchmark._tables import BASELINE, TABLES, TEST_KEYS
+
 if TYPE_CHECKING:
     import pandas as pd
-
-BASELINE = "scgen"
-_OF_ONE_TEST = ["experiment", "dataset", "scenario", "metric"]
 
 
 def compare(results: pd.DataFrame, *, baseline: str = BASELINE) -> pd.DataFrame:
@@ -32,7 +31,7 @@ def compare(results: pd.DataFrame, *, baseline: str = BASELINE) -> pd.DataFrame:
     import pandas as pd
 
     rows = []
-    for names, group in results[results["kind"] == "integration"].groupby(_OF_ONE_TEST, sort=False):
+    for names, group in results[results["kind"] == "integration"].groupby(list(TEST_KEYS), sort=False):
         values = group.pivot_table(index="seed", columns="method", values="value", sort=False)
         if baseline not in values:
             continue
@@ -40,7 +39,7 @@ def compare(results: pd.DataFrame, *, baseline: str = BASELINE) -> pd.DataFrame:
             differences = (values[method] - values[baseline]).dropna().to_numpy()
             rows.append(
                 {
-                    **dict(zip(_OF_ONE_TEST, names, strict=True)),
+                    **dict(zip(TEST_KEYS, names, strict=True)),
                     "method": method,
                     "baseline": baseline,
                     "n_seeds": len(differences),
@@ -48,8 +47,7 @@ def compare(results: pd.DataFrame, *, baseline: str = BASELINE) -> pd.DataFrame:
                     "p_value": _p_value(differences),
                 }
             )
-    columns = [*_OF_ONE_TEST, "method", "baseline", "n_seeds", "median_difference", "p_value"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=list(TABLES["comparisons"]))
 
 
 def _p_value(differences: np.ndarray) -> float:

@@ -11,6 +11,7 @@ from fedscgen.benchmark._cells import BATCH, LABELS, Cells
 from fedscgen.benchmark._classification import classify
 from fedscgen.benchmark._fedscgen import round_by_round
 from fedscgen.benchmark._methods import METHODS, N_COMPONENTS
+from fedscgen.benchmark._tables import QUANTILES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from fedscgen.benchmark._tasks import Task
     from fedscgen.datasets import Inclusion
 
-QUANTILES = {"q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95}
 _SHOWN_CELLS = 2_000
 _LISI_NEIGHBORS = 90  # as scib-metrics takes
 

@@ -6,11 +6,9 @@ renaming, after all else of the task is on disk, so that its being there means t
 
 from __future__ import annotations
 
-import fcntl
+import io
 import json
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +18,7 @@ import numpy as np
 from fedscgen._files import write_whole
 from fedscgen.benchmark._comparison import compare
 from fedscgen.benchmark._summary import as_markdown, summarize
+from fedscgen.benchmark._tables import PLAN, TABLES
 from fedscgen.benchmark._tasks import Planned, Task
 
 if TYPE_CHECKING:
@@ -27,19 +26,6 @@ if TYPE_CHECKING:
 
     from fedscgen.benchmark._compute import Outcome
     from fedscgen.benchmark._spec import Spec
-
-COLUMNS = [
-    "experiment", "kind", "dataset", "scenario", "method", "seed", "held_out", "n_rounds", "n_epochs", "classifier",
-    "metric", "value", "seconds", "peak_memory_mb", "device", "threads", "versions", "task",
-]  # fmt: skip
-_DISTRIBUTIONS = [
-    "experiment", "kind", "dataset", "scenario", "method", "seed", "held_out", "metric", "q05", "q25", "q50", "q75",
-    "q95", "n_groups",
-]  # fmt: skip
-_FAILURES = ["task", "experiment", "dataset", "method", "seed", "held_out", "error", "log"]
-
-
-PLAN = "plan.json"
 
 
 def is_done(folder: Path, task: Task) -> bool:
@@ -65,24 +51,6 @@ class ResultsFolder:
         for name in ("tasks", "failures", "pictures", "logs"):
             (path / name).mkdir(parents=True, exist_ok=True)
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep other runs out; the lock goes with the process, however it ends.
-
-        Raises
-        ------
-        BlockingIOError
-            Another run is using the folder.
-        """
-        with (self.path / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise BlockingIOError(
-                    f"another run is writing to {self.path}: wait for it, or choose another folder"
-                ) from error
-            yield
-
     def begin(self, spec: Spec, planned: Sequence[Planned]) -> None:
         """Note what the benchmark consists of."""
         runs = [{"experiment": p.experiment, "method": p.method, "task": json.loads(p.task.to_json())} for p in planned]
@@ -102,10 +70,9 @@ class ResultsFolder:
     def finish(self, task: Task, outcome: Outcome, **facts: Any) -> None:
         """Keep a task's outcome, with facts about its run."""
         if outcome.picture:
-            picture = self.path / "pictures" / f"{task.id}.npz"
-            partial = picture.with_suffix(f".{os.getpid()}.npz")
-            np.savez_compressed(partial, **outcome.picture)  # type: ignore[arg-type]  # numpy's stub: allow_pickle
-            partial.replace(picture)
+            picture = io.BytesIO()
+            np.savez_compressed(picture, **outcome.picture)  # type: ignore[arg-type]  # numpy's stub: allow_pickle
+            write_whole(self.path / "pictures" / f"{task.id}.npz", picture.getvalue())
         content = {"rows": outcome.rows, "distributions": outcome.distributions, "facts": facts, "task": asdict(task)}
         write_whole(_record(self.path, task), json.dumps(content).encode())
         self._failure(task).unlink(missing_ok=True)
@@ -131,11 +98,12 @@ class ResultsFolder:
             elif self._failure(run.task).exists():
                 error = json.loads(self._failure(run.task).read_text())["error"]
                 failures.append({**names, "error": error, "log": str(self.log(run.task).relative_to(self.path))})
-        results = pd.DataFrame(rows, columns=COLUMNS).astype({"n_rounds": "Int64", "n_epochs": "Int64"})
+        results = pd.DataFrame(rows, columns=list(TABLES["results"]))
+        results = results.astype({"n_rounds": "Int64", "n_epochs": "Int64"})
         self._write_table("results", results)
-        self._write_table("distributions", pd.DataFrame(distributions, columns=_DISTRIBUTIONS))
+        self._write_table("distributions", pd.DataFrame(distributions, columns=list(TABLES["distributions"])))
         self._write_table("comparisons", compare(results))
-        self._write_table("failures", pd.DataFrame(failures, columns=_FAILURES))
+        self._write_table("failures", pd.DataFrame(failures, columns=list(TABLES["failures"])))
         summary = summarize(results, planned)
         self._write_table("summary", summary)
         title = json.loads((self.path / PLAN).read_text())["name"]

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from fedscgen._files import lock_folder
 from fedscgen.benchmark._cost import estimate_seconds
-from fedscgen.benchmark._folder import PLAN, ResultsFolder, is_done
+from fedscgen.benchmark._folder import ResultsFolder, is_done
 from fedscgen.benchmark._pool import CPU, WorkerProcess, choose_jobs, run_tasks
 from fedscgen.benchmark._spec import read_spec
+from fedscgen.benchmark._tables import PLAN
 from fedscgen.benchmark._tasks import plan, unique_tasks
 
 if TYPE_CHECKING:
@@ -109,7 +111,7 @@ def run_benchmark(
     planned = plan(spec)
     results = ResultsFolder(Path(folder))
     data_dir = None if data_dir is None else Path(data_dir).resolve()
-    with results.locked():
+    with lock_folder(results.path):
         results.begin(spec, planned)
         tasks = unique_tasks(planned)
         waiting = [task for task in tasks if not is_done(results.path, task)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fedscgen.benchmark._tables import SUMMARY_KEYS
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -15,7 +17,6 @@ _METRICS = {
     "integration": ("total", "bio", "batch"),
     "expression": ("expression_spearman", "expression_spearman_min", "marker_overlap"),
 }
-_CELL = ["experiment", "metric", "method", "dataset", "scenario"]
 _EXPLANATION = (
     "Mean ± standard deviation over seeds (n - 1). **Bold**: the best mean of a column. -: no result. The last column "
     "is the mean over the data sets that have any result, for methods that have one on all of these."
@@ -45,9 +46,9 @@ def summarize(results: pd.DataFrame, planned: Iterable[Planned]) -> pd.DataFrame
         for experiment, method, dataset, scenario, kind in runs
         for metric in _METRICS.get(kind, ())
     ]
-    values = results.astype({"value": float}).groupby(_CELL)["value"]
+    values = results.astype({"value": float}).groupby(list(SUMMARY_KEYS))["value"]
     summary = values.agg(n_seeds="count", mean="mean", sd="std").reset_index()
-    table = pd.DataFrame(asked, columns=_CELL).merge(summary, how="left", on=_CELL)
+    table = pd.DataFrame(asked, columns=list(SUMMARY_KEYS)).merge(summary, how="left", on=list(SUMMARY_KEYS))
     return table.fillna({"n_seeds": 0}).astype({"n_seeds": int})
 
 

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from fedscgen._files import read_cells
 from fedscgen.benchmark._spec import DataSource, Experiment, MethodSettings, Spec, SpecError
 
 if TYPE_CHECKING:
@@ -215,12 +216,10 @@ def _simulated_size(name: str, settings: Mapping[str, Any]) -> DataSize:
 
 @cache
 def _file_size(name: str, file: str, batch_key: str) -> DataSize:
-    from anndata import read_h5ad
-
     try:
-        adata = read_h5ad(file, backed="r")
-    except Exception as error:
-        raise SpecError(f"[data.{name}] file {file} can't be read as .h5ad: {str(error).splitlines()[0]}") from error
+        adata = read_cells(Path(file), on_disk=True)
+    except (OSError, ValueError) as error:
+        raise SpecError(f"[data.{name}] file {error}") from error
     try:
         if batch_key not in adata.obs:
             raise SpecError(f"[data.{name}] {file} has no obs[{batch_key!r}]: there are {', '.join(adata.obs)}")

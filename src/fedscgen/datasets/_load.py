@@ -6,6 +6,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedscgen._data import DataKeys
+from fedscgen._files import read_cells
 from fedscgen.datasets._demo import demo_data
 from fedscgen.datasets._download import fetch_dataset
 from fedscgen.datasets._prepare import prepare
@@ -110,17 +112,10 @@ def load_file(
 
 def _read(path: Path) -> AnnData:
     """The file with unique names and rows that can be sliced fast."""
-    from anndata import read_h5ad
-
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*not unique", category=UserWarning)  # made so right here
         warnings.filterwarnings("ignore", message="Suffix used", category=UserWarning)
-        try:
-            adata = read_h5ad(path)
-        except Exception as error:
-            raise ValueError(f"{path} can't be read as .h5ad: {str(error).partition(chr(10))[0]}") from error
+        adata = read_cells(path)
         adata.obs_names_make_unique()
         adata.var_names_make_unique()
     if adata.X is None:
@@ -130,18 +125,9 @@ def _read(path: Path) -> AnnData:
     return adata
 
 
-def _categories(adata: AnnData, key: str, path: Path) -> pd.Series:
+def _categories(adata: AnnData, key: str, path: Path) -> pd.Categorical:
     """A column of ``obs`` as categories that are strings."""
-    if key not in adata.obs:
-        raise KeyError(
-            f"{path} has no obs[{key!r}]; there are {', '.join(map(repr, adata.obs.columns)) or 'no columns'}: add the "
-            "column or name another key"
-        )
-    column = adata.obs[key]
-    missing = column.isna()
-    if missing.any():
-        raise ValueError(
-            f"{path}: obs[{key!r}] is missing for {int(missing.sum())} of {adata.n_obs} cells (first: "
-            f"{column.index[missing][0]!r}): fill the values in or leave those cells out"
-        )
-    return column.astype("category").cat.remove_unused_categories().cat.rename_categories(str)
+    try:
+        return DataKeys(labels_key=None).categories_of(adata, key)
+    except (KeyError, ValueError) as error:
+        raise type(error)(f"{path}: {error.args[0]}") from error

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
+
+from fedscgen._data import summarize_expression
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 logger = logging.getLogger(__name__)
 
-_CHECKED_CELLS = 4096
-_LARGEST_LOG_VALUE = 50.0  # as the model judges it: no logarithm of expression is larger
 _NORMALISED_TOTAL = 1e4
 _LARGEST_SCALED_VALUE = 10.0
 
@@ -52,10 +52,10 @@ def prepare(adata: AnnData, *, scale: bool = True, min_genes: int = 200) -> AnnD
     """
     import scanpy as sc
 
-    values = _summary(adata)
-    if not values.raw:
+    values = summarize_expression(adata.X)
+    if not values.looks_raw:
         return adata
-    prepared = adata[_detected_genes(adata) >= min_genes].copy()
+    prepared = adata[_count_genes(adata) >= min_genes].copy()
     if prepared.n_obs == 0:
         raise ValueError(
             f"none of {adata.n_obs} cells has {min_genes} of {adata.n_vars} genes detected: lower min_genes, or check "
@@ -76,30 +76,8 @@ def prepare(adata: AnnData, *, scale: bool = True, min_genes: int = 200) -> AnnD
     return prepared
 
 
-class _Summary(NamedTuple):
-    """What tells raw expression from prepared."""
-
-    lowest: float
-    highest: float
-    whole: bool
-
-    @property
-    def raw(self) -> bool:
-        return self.lowest >= 0 and ((self.whole and self.highest > 1) or self.highest > _LARGEST_LOG_VALUE)
-
-
-def _summary(adata: AnnData) -> _Summary:
-    lowest, highest, whole = 0.0, 0.0, True
-    for start in range(0, adata.n_obs, _CHECKED_CELLS):
-        chunk = adata.X[start : start + _CHECKED_CELLS]
-        values = chunk.data if sparse.issparse(chunk) else np.asarray(chunk)
-        lowest, highest = min(lowest, values.min(initial=0)), max(highest, values.max(initial=0))
-        whole = whole and bool(np.equal(values, np.rint(values)).all())
-    return _Summary(lowest, highest, whole)
-
-
-def _detected_genes(adata: AnnData) -> np.ndarray:
-    """Genes with a count in each cell; shape ``(n_cells,)``."""
+def _count_genes(adata: AnnData) -> np.ndarray:
+    """Genes detected in each cell; shape ``(n_cells,)``."""
     return np.asarray((adata.X > 0).sum(axis=1)).ravel()
 
 

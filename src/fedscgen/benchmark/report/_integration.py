@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fedscgen.benchmark._tables import BASELINE, QUANTILES
 from fedscgen.benchmark.report._figures import Figure, Panel, draw_boxes, panel_height
 from fedscgen.benchmark.report._parts import Album, dot_panels, folded, method_cell, score_table, table
-from fedscgen.benchmark.report._results import QUANTILES, differences, groups, metrics_of
+from fedscgen.benchmark.report._results import differences, groups, metrics_of
 from fedscgen.report.page import counted, text
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from fedscgen.pl import Mark
 
 _DATA = ("experiment", "dataset", "scenario")
-_BASELINE = "scgen"
 _CENTRALIZED = {"pca", "harmony", "scvi", "scanvi", "scgen"}
 _SIGNIFICANT = 0.05
 
@@ -187,7 +187,7 @@ def _test(row: Any) -> str:
 def _pairs(results: Results) -> list[tuple[str, str]]:
     """Method and baseline of every test, or else each method and scGen; methods that pool all cells are left out."""
     tested = results.comparisons[["method", "baseline"]].drop_duplicates().itertuples(index=False, name=None)
-    pairs = list(tested) or [(name, _BASELINE) for name in results.methods]
+    pairs = list(tested) or [(name, BASELINE) for name in results.methods]
     return [(name, baseline) for name, baseline in pairs if name not in _CENTRALIZED]
 
 

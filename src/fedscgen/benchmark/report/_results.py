@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fedscgen.benchmark._tables import PLAN, TABLES, TEST_KEYS, TEXT_COLUMNS
 from fedscgen.pl import MARKERS, SITE_COLOURS, Mark
 
 if TYPE_CHECKING:
@@ -40,23 +41,6 @@ MEANINGS = {
 _USUAL_METHODS = (
     "pca", "harmony", "scvi", "scanvi", "scgen", "local", "fedscgen", "fedscgen-masked", "fedscgen-crypten",
 )  # fmt: skip
-_TEXTS = (
-    "experiment", "kind", "dataset", "scenario", "method", "held_out", "classifier", "metric", "device", "versions",
-    "task", "baseline", "error", "log",
-)  # fmt: skip
-_RUN = ("experiment", "kind", "dataset", "scenario", "method", "seed", "held_out")
-QUANTILES = ("q05", "q25", "q50", "q75", "q95")
-COLUMNS = {
-    "results.csv": (
-        *_RUN, "n_rounds", "n_epochs", "classifier", "metric", "value", "seconds", "peak_memory_mb", "device",
-        "threads", "versions", "task",
-    ),
-    "distributions.csv": (*_RUN, "metric", *QUANTILES, "n_groups"),
-    "comparisons.csv": (
-        "experiment", "dataset", "scenario", "metric", "method", "baseline", "n_seeds", "median_difference", "p_value",
-    ),
-    "failures.csv": ("task", "experiment", "dataset", "method", "seed", "held_out", "error", "log"),
-}  # fmt: skip
 _SCENARIOS = {"all": "all cell types", "dropped": "minor types dropped", "combined": "minor types combined"}
 
 
@@ -91,11 +75,11 @@ def read_results(folder: Path) -> Results:
     ValueError
         A file that can't be read or a table that lacks a column.
     """
-    for name in ("plan.json", "results.csv"):
+    for name in (PLAN, "results.csv"):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} holds no {name}: name a folder that a benchmark wrote its results to")
-    spec = _read_spec(folder / "plan.json")
-    scores, distributions, comparisons, failures = (_read_table(folder / name) for name in COLUMNS)
+    spec = _read_spec(folder / PLAN)
+    scores, distributions, comparisons, failures = (_read_table(folder / f"{name}.csv") for name in TABLES)
     pictures = tuple(sorted((folder / "pictures").glob("*.npz")))
     methods = _methods((scores, distributions, comparisons, failures))
     return Results(spec, scores, distributions, comparisons, failures, pictures, methods)
@@ -115,7 +99,7 @@ def _read_spec(path: Path) -> Mapping[str, Any]:
 def _read_table(path: Path) -> pd.DataFrame:
     import pandas as pd
 
-    columns = COLUMNS[path.name]
+    columns = TABLES[path.stem]
     table = pd.DataFrame(columns=list(columns), dtype=str)
     if path.is_file():
         try:
@@ -126,7 +110,7 @@ def _read_table(path: Path) -> pd.DataFrame:
     missing = [column for column in columns if column not in table]
     if missing:
         raise ValueError(f"{path} has no column {', '.join(map(repr, missing))}: run the benchmark again")
-    for column in set(columns) - set(_TEXTS):
+    for column in set(columns) - TEXT_COLUMNS:
         try:
             table[column] = table[column].replace("", "nan").astype(float)
         except ValueError as error:
@@ -165,7 +149,7 @@ def differences(scores: pd.DataFrame, pairs: Iterable[tuple[str, str]]) -> pd.Da
     """Method minus baseline with the same seed, experiment, data and metric; columns of ``scores`` and ``baseline``."""
     import pandas as pd
 
-    keys = ["experiment", "dataset", "scenario", "metric", "seed"]
+    keys = [*TEST_KEYS, "seed"]
     values = scores.groupby(["method", *keys], sort=False)["value"].mean()
     parts = [
         (values[method] - values[baseline]).dropna().reset_index().assign(method=method, baseline=baseline)

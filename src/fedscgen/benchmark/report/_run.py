@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from fedscgen.benchmark._tables import PLAN
 from fedscgen.benchmark.report._parts import folded, mark_legend, method_cell, table
 from fedscgen.benchmark.report._results import MEANINGS, metrics_of
 from fedscgen.report.page import counted, facts, pairs, text, volume
@@ -148,7 +149,7 @@ def _written(value: object) -> str:
         return value
     written = json.dumps(value, ensure_ascii=False)
     if len(written) > _LONGEST_SETTING and isinstance(value, list | dict):
-        return f"{len(value):,} entries, see plan.json"
+        return f"{len(value):,} entries, see {PLAN}"
     return written
 
 
