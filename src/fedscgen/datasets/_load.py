@@ -6,7 +6,6 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedscgen._data import DataKeys
 from fedscgen._files import read_cells
 from fedscgen.datasets._demo import demo_data
 from fedscgen.datasets._download import fetch_dataset
@@ -127,6 +126,8 @@ def _read(path: Path) -> AnnData:
 
 def _categories(adata: AnnData, key: str, path: Path) -> pd.Categorical:
     """A column of ``obs`` as categories that are strings."""
+    from fedscgen._data import DataKeys
+
     try:
         return DataKeys(labels_key=None).categories_of(adata, key)
     except (KeyError, ValueError) as error:

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
-from fedscgen._data import summarize_expression
-
 if TYPE_CHECKING:
     from anndata import AnnData
 
@@ -51,6 +49,8 @@ def prepare(adata: AnnData, *, scale: bool = True, min_genes: int = 200) -> AnnD
         No cell has as many genes, or no gene is dispersed.
     """
     import scanpy as sc
+
+    from fedscgen._data import summarize_expression
 
     values = summarize_expression(adata.X)
     if not values.looks_raw:

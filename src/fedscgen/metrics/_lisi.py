@@ -37,9 +37,7 @@ def lisi_per_cell(neighbors: npt.ArrayLike, distances: npt.ArrayLike, groups: np
     ModuleNotFoundError
         scib-metrics is not installed.
     """
-    indices, lengths = check_neighbors_and_distances(neighbors, distances, at_least=6)
-    codes = check_names(groups, "group", n_cells=len(indices))
-    return _lisi(indices, lengths, codes)
+    return _measure(neighbors, distances, groups, "group")[0]
 
 
 def ilisi(neighbors: npt.ArrayLike, distances: npt.ArrayLike, batch: npt.ArrayLike) -> float:
@@ -63,9 +61,8 @@ def ilisi(neighbors: npt.ArrayLike, distances: npt.ArrayLike, batch: npt.ArrayLi
     ModuleNotFoundError
         scib-metrics is not installed.
     """
-    indices, lengths = check_neighbors_and_distances(neighbors, distances, at_least=6)
-    codes = check_names(batch, "batch", n_cells=len(indices))
-    return float((np.median(_lisi(indices, lengths, codes)) - 1) / codes.max())
+    index, n_batches = _measure(neighbors, distances, batch, "batch")
+    return float((np.median(index) - 1) / (n_batches - 1))
 
 
 def clisi(neighbors: npt.ArrayLike, distances: npt.ArrayLike, labels: npt.ArrayLike) -> float:
@@ -89,14 +86,19 @@ def clisi(neighbors: npt.ArrayLike, distances: npt.ArrayLike, labels: npt.ArrayL
     ModuleNotFoundError
         scib-metrics is not installed.
     """
+    index, n_types = _measure(neighbors, distances, labels, "label")
+    return float((n_types - np.median(index)) / (n_types - 1))
+
+
+def _measure(
+    neighbors: npt.ArrayLike, distances: npt.ArrayLike, groups: npt.ArrayLike, what: str
+) -> tuple[np.ndarray, int]:
+    """The index of each cell, shape ``(n_cells,)``, and the number of groups."""
     indices, lengths = check_neighbors_and_distances(neighbors, distances, at_least=6)
-    codes = check_names(labels, "label", n_cells=len(indices))
-    return float((codes.max() + 1 - np.median(_lisi(indices, lengths, codes))) / codes.max())
-
-
-def _lisi(indices: np.ndarray, distances: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    codes = check_names(groups, what, n_cells=len(indices))
     require_scib_metrics()
     from scib_metrics import lisi_knn
     from scib_metrics.nearest_neighbors import NeighborsResults
 
-    return lisi_knn(NeighborsResults(indices=indices, distances=distances), codes).astype(np.float64)
+    index = lisi_knn(NeighborsResults(indices=indices, distances=lengths), codes)
+    return np.asarray(index, dtype=np.float64), int(codes.max()) + 1

@@ -14,7 +14,7 @@ from fedscgen.metrics import metrics_table
 from fedscgen.pl import LABEL_COLOURS, SITE_COLOURS, umap_layout
 from fedscgen.report import _run_sections as sections
 from fedscgen.report.groups import Group, group, umap_pair
-from fedscgen.report.page import counted, facts, packaged, text, volume, write_page
+from fedscgen.report.page import facts, quantity, section, text, volume, write_page
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -100,21 +100,20 @@ def write_report(
     if ledger is not None:
         _check_columns(ledger, LEDGER_COLUMNS, "ledger")
     cells = _choose_cells(adata, batch_key, labels_key, embedding)
-    n_sites = len(cells.sites.names)
-    fields = {
-        "title": f"{counted(n_sites, 'site')}, {adata.n_obs:,} cells: before and after correction",
-        "lead": sections.lead(history, recorded=ledger is not None, simulated="simulated_site_effects" in adata.uns),
-        "facts": facts(_facts(adata, cells, history, ledger)),
-        "n_components": str(cells.before.shape[1]),
-        "embedding": text(embedding),
-        "sampled": _sampled(cells),
-        "umaps": _umaps(cells),
-        "metrics": _metrics(cells),
-        "training": sections.training(history, cells.sites),
-        "ledger": sections.ledger(ledger),
-        "settings": sections.settings(settings),
-    }
-    write_page(path, packaged(__package__, "_run_report.html"), fields)
+    lead = sections.lead(history, recorded=ledger is not None, simulated="simulated_site_effects" in adata.uns)
+    write_page(
+        path,
+        kind="report",
+        title=f"{quantity(len(cells.sites.names), 'site')}, {adata.n_obs:,} cells: before and after correction",
+        head=f"<div class='lead'>{lead}</div>\n{facts(_count(adata, cells, history, ledger))}",
+        sections=[
+            section("cells", "The cells before and after", _draw_umaps(cells, embedding)),
+            section("metrics", "Integration in numbers", _measure(cells)),
+            section("training", "Training", sections.training(history, cells.sites)),
+            section("ledger", "What left the sites", sections.ledger(ledger)),
+            section("settings", "Settings and versions", sections.settings(settings)),
+        ],
+    )
     logger.info("Report written to %s", path)
 
 
@@ -167,32 +166,26 @@ def _choose_cells(adata: AnnData, batch_key: str, labels_key: str, embedding: st
     )
 
 
-def _facts(adata: AnnData, cells: _Cells, history: pd.DataFrame, ledger: pd.DataFrame | None) -> dict[str, str]:
+def _count(adata: AnnData, cells: _Cells, history: pd.DataFrame, ledger: pd.DataFrame | None) -> dict[str, str]:
+    """The numbers at the top of the page, by what they count."""
     counts = {"cell": adata.n_obs, "gene": adata.n_vars, "site": len(cells.sites.names)}
     counts |= {"cell type": len(cells.labels.names), "round": history["round"].nunique()}
-    facts = {noun if n == 1 else f"{noun}s": f"{n:,}" for noun, n in counts.items() if n}
+    shown = {noun if n == 1 else f"{noun}s": f"{n:,}" for noun, n in counts.items() if n}
     if ledger is not None:
-        facts["left the sites"] = volume(ledger.loc[sections.from_sites(ledger), "bytes"].sum())
-    return facts
+        shown["left the sites"] = volume(ledger.loc[sections.is_from_site(ledger), "bytes"].sum())
+    return shown
 
 
-def _sampled(cells: _Cells) -> str:
-    if cells.n_shown == cells.n_all:
-        return ""
-    return (
-        f" Of the {cells.n_all:,} cells, {cells.n_shown:,} chosen at random are shown here, and the numbers below are "
-        "measured on these."
-    )
-
-
-def _umaps(cells: _Cells) -> str:
+def _draw_umaps(cells: _Cells, embedding: str) -> str:
     layouts = {"before": umap_layout(cells.before, seed=_SEED), "after": umap_layout(cells.after, seed=_SEED)}
+    n_shown = None if cells.n_shown == cells.n_all else cells.n_shown
+    lead = sections.cells(cells.n_all, n_shown, n_components=cells.before.shape[1], embedding=embedding)
     by_site = umap_pair("By site", "site", layouts, cells.sites, numbered=False)
     by_label = umap_pair("By cell type", "cell type", layouts, cells.labels, numbered=True)
-    return by_site + by_label
+    return f"{lead}\n{by_site}{by_label}"
 
 
-def _metrics(cells: _Cells) -> str:
+def _measure(cells: _Cells) -> str:
     try:
         embeddings = {"before": cells.before, "after": cells.after}
         table = metrics_table(embeddings, cells.sites.of_cells(), cells.labels.of_cells(), seed=_SEED)

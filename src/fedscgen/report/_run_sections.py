@@ -1,4 +1,4 @@
-"""The sections of a report as HTML. Whatever comes from data passes through :func:`text`."""
+"""The sections of a run's report as HTML. Whatever comes from data passes through :func:`text`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from fedscgen.metrics import BATCH_CORRECTION, BIO_CONSERVATION
 from fedscgen.pl import SITE_COLOURS, Curve, line_chart_svg, marks
 from fedscgen.report.groups import Group, legend
-from fedscgen.report.page import counted, pairs, text, volume
+from fedscgen.report.page import pairs, quantity, text, volume
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,8 +39,8 @@ _PROTECTION = {
 }
 
 
-def from_sites(ledger: pd.DataFrame) -> pd.Series:
-    """Which messages a site sent, as a boolean column."""
+def is_from_site(ledger: pd.DataFrame) -> pd.Series:
+    """Whether a site sent each message, as a boolean column."""
     return ledger["sender"].astype(str) != _SERVER
 
 
@@ -48,7 +48,7 @@ def lead(history: pd.DataFrame, *, recorded: bool, simulated: bool) -> str:
     """Say in plain sentences what was done and how to read it; ``recorded``: there is a ledger."""
     paragraphs = [
         f"<p>Cells measured at different sites differ for technical reasons as well as biological ones. "
-        f"{_what_was_done(history, recorded)} The cells of every type that several sites hold were then moved to that "
+        f"{_describe_run(history, recorded)} The cells of every type that several sites hold were then moved to that "
         "type's common place in the model's latent space.</p>",
         "<p><b>How to read this page.</b> After a good correction the sites mix within every cell type, while "
         "different cell types stay apart. The pictures show it, the table measures it.</p>",
@@ -61,7 +61,7 @@ def lead(history: pd.DataFrame, *, recorded: bool, simulated: bool) -> str:
     return "\n".join(paragraphs)
 
 
-def _what_was_done(history: pd.DataFrame, recorded: bool) -> str:
+def _describe_run(history: pd.DataFrame, recorded: bool) -> str:
     n_sites, n_rounds = history["site"].nunique(), history["round"].nunique()
     if n_sites < 2:
         return "Here one model was trained in one place." if n_sites else "Here a model that existed already was used."
@@ -71,8 +71,24 @@ def _what_was_done(history: pd.DataFrame, recorded: bool) -> str:
         else "the sites exchanged the model's weights, not cells"
     )
     return (
-        f"Here {n_sites} sites trained one model together over {counted(n_rounds, 'round')}: each trained it on its "
+        f"Here {n_sites} sites trained one model together over {quantity(n_rounds, 'round')}: each trained it on its "
         f"own cells, and {exchanged}."
+    )
+
+
+def cells(n_all: int, n_shown: int | None, *, n_components: int, embedding: str) -> str:
+    """Say how to read the pictures; ``n_shown``: so many of the cells were chosen at random."""
+    sample = ""
+    if n_shown is not None:
+        sample = (
+            f" Of the {n_all:,} cells, {n_shown:,} chosen at random are shown here, and the numbers below are measured "
+            "on these."
+        )
+    return (
+        "<p>Each dot is a cell; cells with similar expression lie close together. The left picture shows the cells as "
+        f"measured (the first {n_components} principal components of the expression), the right one the corrected "
+        f"latent space (<code>{text(embedding)}</code>). Distances between far-apart groups, and the axes, carry no "
+        f"meaning: look at neighbourhoods only.{sample}</p>"
     )
 
 
@@ -172,7 +188,7 @@ def ledger(table: pd.DataFrame | None) -> str:
     """Messages by kind, sender, receiver and protection: how many, and how large."""
     if table is None or not len(table):
         return "<p>No ledger of messages was recorded for this run.</p>"
-    sent = from_sites(table)
+    sent = is_from_site(table)
     columns = {
         "to_site": ~sent,  # what left the sites comes first
         "kind": table["kind"].astype(str),
@@ -202,7 +218,7 @@ def _ledger_lead(sent: pd.DataFrame) -> str:
         else "None of it went unprotected."
     )
     return (
-        f"<p>The sites sent {counted(len(sent), 'message')}, {volume(sent['bytes'].sum())} in all. {openly} Transport "
+        f"<p>The sites sent {quantity(len(sent), 'message')}, {volume(sent['bytes'].sum())} in all. {openly} Transport "
         "encryption, where there was any, comes on top and isn't counted here.</p>"
     )
 

@@ -1,4 +1,4 @@
-"""What the pages share: escaping, small building blocks, and writing a page whole or not at all."""
+"""What all pages share: escaping, small building blocks, and writing a page whole or not at all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fedscgen import __version__
 from fedscgen._files import write_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
     from typing import Any
 
@@ -22,8 +22,8 @@ def text(value: object) -> str:
     return html.escape(str(value))
 
 
-def counted(n: int, noun: str) -> str:
-    """``"1 site"``, ``"2 sites"``."""
+def quantity(n: int, noun: str) -> str:
+    """A number with its noun: ``"1 site"``, ``"2 sites"``."""
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
@@ -50,27 +50,41 @@ def pairs(title: str, values: Mapping[str, Any]) -> str:
     return f"<div><h3>{text(title)}</h3><table><tbody>{rows}</tbody></table></div>"
 
 
-def write_page(path: Path, template: str, fields: Mapping[str, str]) -> None:
-    """Fill a template and rename the page into place, so that no reader ever sees half of it.
+def section(name: str, title: str, content: str) -> str:
+    """A part of a page under its heading; ``name`` is what links within the page point to."""
+    return f"<section aria-labelledby='{name}'>\n<h2 id='{name}'>{title}</h2>\n{content}\n</section>"
+
+
+def write_page(path: Path, *, kind: str, title: str, head: str, sections: Iterable[str], footer: str = "") -> None:
+    """Write a page and rename it into place, so that no reader ever sees half of it.
 
     Parameters
     ----------
     path
         The file to write or replace.
-    template
-        HTML; it finds the style sheet, the version and the date as ``$css``, ``$version``, ``$date``.
-    fields
-        The rest of what it names, as HTML.
+    kind
+        What sort of page it is, in a word.
+    title
+        Its heading, as HTML.
+    head
+        What follows the heading, as HTML.
+    sections
+        See :func:`section`.
+    footer
+        What is said below the sections, besides when and with which version they were written.
     """
-    common = {
-        "css": packaged(__package__, "_page.css"),
-        "version": __version__,
-        "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-    }
-    content = Template(template).substitute(common | dict(fields))
+    content = Template(_read_resource("_page.html")).substitute(
+        css=_read_resource("_page.css"),
+        kind=kind,
+        title=title,
+        head=head,
+        sections="\n".join(sections),
+        footer=footer,
+        version=__version__,
+        date=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+    )
     write_whole(path, content.encode())
 
 
-def packaged(room: str, name: str) -> str:
-    """A file that comes with a room of this package, such as a template."""
-    return resources.files(room).joinpath(name).read_text(encoding="utf-8")
+def _read_resource(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")

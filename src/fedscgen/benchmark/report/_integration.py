@@ -11,7 +11,7 @@ from fedscgen.benchmark._tables import BASELINE, QUANTILES
 from fedscgen.benchmark.report._figures import Figure, Panel, draw_boxes, panel_height
 from fedscgen.benchmark.report._parts import Album, dot_panels, folded, method_cell, score_table, table
 from fedscgen.benchmark.report._results import differences, groups, metrics_of
-from fedscgen.report.page import counted, text
+from fedscgen.report.page import quantity, text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -145,7 +145,7 @@ def _how_tested(tests: pd.DataFrame) -> str:
     numbers = sorted({int(n) for n in tests["n_seeds"] if n > 0})
     if not numbers:
         return ""
-    floors = ", ".join(f"{2 / 2**n:.2g} with {counted(n, 'seed')}" for n in numbers)
+    floors = ", ".join(f"{2 / 2**n:.2g} with {quantity(n, 'seed')}" for n in numbers)
     n_tests = int(tests["p_value"].count())
     chance = np.ceil(_SIGNIFICANT * n_tests)
     hopeless = 2 / 2 ** numbers[-1] >= _SIGNIFICANT

@@ -12,7 +12,7 @@ from fedscgen.benchmark.report import _run as runs
 from fedscgen.benchmark.report import _training as trainings
 from fedscgen.benchmark.report._parts import Album
 from fedscgen.benchmark.report._results import read_results
-from fedscgen.report.page import packaged, text, write_page
+from fedscgen.report.page import section, text, write_page
 
 if TYPE_CHECKING:
     import os
@@ -52,13 +52,22 @@ def write_benchmark_report(folder: str | os.PathLike[str]) -> Path:
     results = read_results(folder)
     with replacing(folder / "figures", overwrite=True, remedy="") as figures:
         figures.mkdir()
-        fields = _fields(results, Album(figures))
-        write_page(path, packaged(__package__, "_report.html"), fields)
+        contents = _compose(results, Album(figures))
+        links = "".join(f"<li><a href='#section{i}'>{title}</a></li>" for i, title in enumerate(contents))
+        write_page(
+            path,
+            kind="benchmark",
+            title=text(results.spec["name"]),
+            head=f"{runs.head(results)}\n<nav aria-label='Contents'><ul>{links}</ul></nav>",
+            sections=[section(f"section{i}", title, content) for i, (title, content) in enumerate(contents.items())],
+            footer=" Every figure lies in the folder <code>figures</code> beside it, as SVG and as PNG.",
+        )
     logger.info("Report written to %s", path)
     return path
 
 
-def _fields(results: Results, album: Album) -> dict[str, str]:
+def _compose(results: Results, album: Album) -> dict[str, str]:
+    """The sections that have something to show, by title."""
     sections = {
         "Integration": integrations.integration(results, album),
         "Corrected expression": integrations.expression(results, album),
@@ -72,15 +81,4 @@ def _fields(results: Results, album: Album) -> dict[str, str]:
         "Metrics explained": runs.explanations(results),
         "Settings and versions": runs.settings(results),
     }
-    shown = {title: content for title, content in sections.items() if content}
-    links = "".join(f"<li><a href='#section{i}'>{title}</a></li>" for i, title in enumerate(shown))
-    bodies = "".join(
-        f"<section aria-labelledby='section{i}'><h2 id='section{i}'>{title}</h2>{content}</section>"
-        for i, (title, content) in enumerate(shown.items())
-    )
-    return {
-        "title": text(results.spec["name"]),
-        "head": runs.head(results),
-        "contents": f"<nav aria-label='Contents'><ul>{links}</ul></nav>",
-        "sections": bodies,
-    }
+    return {title: content for title, content in sections.items() if content}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fedscgen.benchmark._tables import PLAN
 from fedscgen.benchmark.report._parts import folded, mark_legend, method_cell, table
 from fedscgen.benchmark.report._results import MEANINGS, metrics_of
-from fedscgen.report.page import counted, facts, pairs, text, volume
+from fedscgen.report.page import facts, pairs, quantity, text, volume
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -110,8 +110,8 @@ def failures(results: Results) -> str:
     )
     heads = ["Method", "Data", "Experiment", "Seed", "Error", "Log"]
     return (
-        f"<p>{counted(failed['task'].nunique(), 'task')} failed. Means above are over the seeds that are left. Running "
-        "the benchmark again tries what failed anew.</p>"
+        f"<p>{quantity(failed['task'].nunique(), 'task')} failed. Means above are over the seeds that are left. "
+        "Running the benchmark again tries what failed anew.</p>"
         f"{table(heads, rows, n_texts=len(heads))}"
     )
 
