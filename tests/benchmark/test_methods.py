@@ -7,14 +7,14 @@ import pytest
 import scvi
 import torch
 
-from fedscgen.benchmark._cells import Cells
+from fedscgen.benchmark import Cells, list_methods
 from fedscgen.benchmark._fedscgen import round_by_round
-from fedscgen.benchmark._methods import METHODS
 from fedscgen.datasets import simulate_sites
 from fedscgen.model import FedSCGEN
 from quick import simulate
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # scvi-tools, Lightning and jax warn as they like
+METHODS = list_methods()
 NETWORK = {"n_hidden": 16, "n_latent": 4}
 QUICK = {
     "scvi": {"max_epochs": 2},

@@ -1,19 +1,25 @@
 """Experiments: what is to be run, run over the devices at hand, kept so that an interrupted run goes on."""
 
+from fedscgen.benchmark._cells import Cells
 from fedscgen.benchmark._classification import classify
 from fedscgen.benchmark._comparison import compare
 from fedscgen.benchmark._cost import describe_plan
+from fedscgen.benchmark._methods import Method, list_methods, register_method
 from fedscgen.benchmark._run import BenchmarkSummary, run_benchmark, write_tables
 from fedscgen.benchmark._spec import SpecError, built_in_specs, read_spec
 
 __all__ = [
     "BenchmarkSummary",
+    "Cells",
+    "Method",
     "SpecError",
     "built_in_specs",
     "classify",
     "compare",
     "describe_plan",
+    "list_methods",
     "read_spec",
+    "register_method",
     "run_benchmark",
     "write_tables",
 ]

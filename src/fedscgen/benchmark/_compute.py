@@ -9,8 +9,7 @@ import numpy as np
 
 from fedscgen.benchmark._cells import BATCH, LABELS, Cells
 from fedscgen.benchmark._classification import classify
-from fedscgen.benchmark._fedscgen import round_by_round
-from fedscgen.benchmark._methods import METHODS, N_COMPONENTS
+from fedscgen.benchmark._methods import N_COMPONENTS, find_method
 from fedscgen.benchmark._tables import QUANTILES
 
 if TYPE_CHECKING:
@@ -72,10 +71,10 @@ def compute(task: Task, *, data_dir: str | None = None, accelerator: str = "cpu"
     train = adata if task.held_out is None else adata[adata.obs[BATCH] != held_out].copy()
     cells = Cells(adata, train, task.seed, accelerator)
     outcome = Outcome()
-    method = METHODS[task.method.like]
+    method = find_method(task.method.like)
     if task.kind == "tuning":
-        settings = method.complete(task.method.settings) | {"n_rounds": task.n_rounds, "n_epochs": task.n_epochs}
-        for n_rounds, embedding in round_by_round(cells, **settings):
+        settings = {**task.method.settings, "n_rounds": task.n_rounds, "n_epochs": task.n_epochs}
+        for n_rounds, embedding in method.round_by_round(cells, settings):
             _measure(outcome, task, prepared, embedding, {"n_rounds": n_rounds, "n_epochs": task.n_epochs})
         return outcome
     if task.kind == "expression":

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedscgen.benchmark._folder import is_done
-from fedscgen.benchmark._methods import METHODS
+from fedscgen.benchmark._methods import find_method
 from fedscgen.benchmark._pool import CPU, choose_jobs
 from fedscgen.benchmark._spec import read_spec
 from fedscgen.benchmark._tasks import plan, size_of, unique_tasks
@@ -30,7 +30,7 @@ def estimate_seconds(task: Task) -> float | None:
     size = size_of(task.data)
     if size.n_cells is None:
         return None
-    settings = METHODS[task.method.like].complete(task.method.settings)
+    settings = find_method(task.method.like).complete(task.method.settings)
     n_epochs, weights = _epochs(task, settings, size.n_cells), _weights(task, settings, size.n_genes or _GENES)
     step = _SECONDS_PER_WEIGHT * weights + _SECONDS_PER_STEP / _BATCH_SIZE.get(task.method.like, 50)
     measured = 0 if task.kind == "expression" else task.n_rounds or 1
@@ -40,7 +40,7 @@ def estimate_seconds(task: Task) -> float | None:
 
 def _epochs(task: Task, settings: dict[str, Any], n_cells: int) -> float:
     """Passes over the cells."""
-    if METHODS[task.method.like].in_rounds or task.method.like == "local":
+    if find_method(task.method.like).in_rounds or task.method.like == "local":
         from fedscgen.federation import FederationSettings
 
         default = FederationSettings.from_preset(settings.get("preset", "default"))

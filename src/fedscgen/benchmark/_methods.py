@@ -1,15 +1,16 @@
-"""The methods that are compared, each a function from cells to an embedding."""
+"""The methods that are compared, each a function from cells to an embedding, and how another package adds one."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fedscgen._options import names_of
+from fedscgen._registry import Registry
 from fedscgen.benchmark import _fedscgen
 from fedscgen.benchmark._cells import BATCH, COUNTS, LABELS, Cells
 
@@ -26,35 +27,44 @@ class Method:
     Parameters
     ----------
     embed
-        From cells and settings to an embedding of all cells, shape ``(n_cells, n_dimensions)``.
-    more_settings
-        Names of the settings that ``embed`` takes without naming them.
+        From :class:`Cells` to an embedding of all of them, shape ``(n_cells, n_dimensions)``. Its other parameters, all
+        with defaults, are the settings that a specification may change.
+    name_more
+        Names the settings that ``embed`` takes without naming them.
+    centralized
+        Whether it needs all cells in one place. The report compares the other methods with the baseline.
     takes_newcomers
         Whether it embeds batches that it didn't train on.
-    in_rounds
-        Whether it trains in rounds.
     defaults
         Settings that differ from those of the function.
     decode
         From the same to corrected expression, shape ``(n_cells, n_genes)``, sparse or dense, if the method has any. The
         ``embedding`` that is measured doesn't matter for it.
+    embed_by_round
+        From the same to pairs of a number of rounds and the embedding after so many, if the method trains in rounds.
     """
 
     embed: Callable[..., np.ndarray]
-    more_settings: Callable[[], set[str]] = set
+    name_more: Callable[[], set[str]] = set
+    centralized: bool = False
     takes_newcomers: bool = False
-    in_rounds: bool = False
     defaults: Mapping[str, Any] = field(default_factory=dict)
     decode: Callable[..., Matrix] | None = None
+    embed_by_round: Callable[..., Iterator[tuple[int, np.ndarray]]] | None = None
 
     @property
     def decodes(self) -> bool:
         """Whether it yields corrected expression."""
         return self.decode is not None
 
+    @property
+    def in_rounds(self) -> bool:
+        """Whether it trains in rounds."""
+        return self.embed_by_round is not None
+
     def settings(self) -> set[str]:
         """Names of all settings."""
-        return (names_of_parameters(self.embed) | self.more_settings()) - _CHOSEN_HERE
+        return _name_parameters(self.embed) | self.name_more()
 
     def __call__(self, cells: Cells, settings: Mapping[str, Any]) -> np.ndarray:
         """Embed all cells."""
@@ -66,19 +76,21 @@ class Method:
             raise TypeError("this method doesn't decode: see decodes")
         return self.decode(cells, **{k: v for k, v in self.complete(settings).items() if k != "embedding"})
 
+    def round_by_round(self, cells: Cells, settings: Mapping[str, Any]) -> Iterator[tuple[int, np.ndarray]]:
+        """Embed all cells after each round of training; for methods that train in rounds."""
+        if self.embed_by_round is None:
+            raise TypeError("this method doesn't train in rounds: see in_rounds")
+        return self.embed_by_round(cells, **self.complete(settings))
+
     def complete(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Settings, with this method's own defaults where they say nothing."""
         return {**self.defaults, **settings}
 
 
-# settings that the benchmark chooses itself
-_CHOSEN_HERE = {"accelerator", "callbacks", "cells", "expression", "reencode"}
-
-
-def names_of_parameters(function: Callable[..., Any]) -> set[str]:
-    """What a function or method can be given by name."""
-    parameters = inspect.signature(function).parameters.values()
-    return {p.name for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD} - {"self"}
+def _name_parameters(function: Callable[..., Any]) -> set[str]:
+    """Names of all parameters but the first."""
+    _, *parameters = inspect.signature(function).parameters.values()
+    return {parameter.name for parameter in parameters if parameter.kind is not inspect.Parameter.VAR_KEYWORD}
 
 
 def _pca(cells: Cells, *, n_components: int = N_COMPONENTS) -> np.ndarray:
@@ -141,44 +153,97 @@ def _train_scvi(cells: Cells, model: Mapping[str, Any], train: Mapping[str, Any]
     return scvi
 
 
-def _settings_of_scvi() -> set[str]:
+# what the benchmark chooses itself
+_OF_TRAINING = {"accelerator", "callbacks"}
+_OF_CORRECTION = {"expression", "reencode"}
+
+
+def _name_settings_of_scvi() -> set[str]:
     from scvi.model import SCVI
 
-    return names_of_parameters(SCVI.train)
+    return _name_parameters(SCVI.train) - _OF_TRAINING
 
 
-def _settings_of_scgen() -> set[str]:
+def _name_settings_of_scgen() -> set[str]:
     from fedscgen.model import FedSCGEN
 
-    return names_of_parameters(FedSCGEN.train)
+    return _name_parameters(FedSCGEN.train) - _OF_TRAINING
 
 
-def _settings_of_federation() -> set[str]:
+def _name_settings_of_federation() -> set[str]:
     from fedscgen.federation import SimulationSettings
 
-    return {"preset", "secure", *names_of(SimulationSettings)}
+    return {"preset", "secure", *names_of(SimulationSettings)} - _OF_CORRECTION
 
 
-def _federated(**defaults: Any) -> Method:
+def _make_federation(**defaults: Any) -> Method:
     return Method(
         _fedscgen.fedscgen,
-        _settings_of_federation,
+        _name_settings_of_federation,
         takes_newcomers=True,
-        in_rounds=True,
         defaults=defaults,
         decode=_fedscgen.fedscgen_expression,
+        embed_by_round=_fedscgen.round_by_round,
     )
 
 
-METHODS: Mapping[str, Method] = {
-    "pca": Method(_pca, takes_newcomers=True),
-    "harmony": Method(_harmony),
-    "scvi": Method(_scvi, _settings_of_scvi),
-    "scanvi": Method(_scanvi, _settings_of_scvi),
-    "scgen": Method(_fedscgen.scgen, _settings_of_scgen, takes_newcomers=True, decode=_fedscgen.scgen_expression),
-    "local": Method(_fedscgen.local, _settings_of_federation),
-    "fedscgen": _federated(),
-    "fedscgen-masked": _federated(secure="masked"),
-    "fedscgen-crypten": _federated(secure="crypten"),
+# uncorrected, centralized, at each site alone, and federated with each kind of sum
+_OWN: Mapping[str, Method] = {
+    "pca": Method(_pca, centralized=True, takes_newcomers=True),
+    "harmony": Method(_harmony, centralized=True),
+    "scvi": Method(_scvi, _name_settings_of_scvi, centralized=True),
+    "scanvi": Method(_scanvi, _name_settings_of_scvi, centralized=True),
+    "scgen": Method(
+        _fedscgen.scgen,
+        _name_settings_of_scgen,
+        centralized=True,
+        takes_newcomers=True,
+        decode=_fedscgen.scgen_expression,
+    ),
+    "local": Method(_fedscgen.local, _name_settings_of_federation),
+    "fedscgen": _make_federation(),
+    "fedscgen-masked": _make_federation(secure="masked"),
+    "fedscgen-crypten": _make_federation(secure="crypten"),
 }
-"""Methods by name: uncorrected, centralized, at each site alone, and federated with each kind of sum."""
+
+_METHODS: Registry[Method] = Registry("method")
+
+
+def register_method(name: str, method: Method, *, overwrite: bool = False) -> None:
+    """Add a method, which a specification can then name.
+
+    Parameters
+    ----------
+    name
+        What specifications and tables call it.
+    method
+        The method.
+    overwrite
+        Replace a method of that name.
+
+    Raises
+    ------
+    ValueError
+        The name is empty or taken.
+    """
+    _METHODS.register(name, method, overwrite=overwrite)
+
+
+def list_methods() -> dict[str, Method]:
+    """All methods by name: this package's own first, then those that other packages registered."""
+    return {name: _METHODS.find(name) for name in _METHODS.names()}
+
+
+def find_method(name: str) -> Method:
+    """The method of a name.
+
+    Raises
+    ------
+    ValueError
+        There is none; the message lists those there are.
+    """
+    return _METHODS.find(name)
+
+
+for _name, _method in _OWN.items():
+    register_method(_name, _method)

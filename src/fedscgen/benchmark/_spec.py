@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from fedscgen.benchmark._fedscgen import Embedding
-from fedscgen.benchmark._methods import METHODS
+from fedscgen.benchmark._methods import find_method, list_methods
 from fedscgen.datasets import Inclusion
 
 Kind = Literal["integration", "expression", "tuning", "batch_out"]
@@ -49,7 +49,7 @@ class DataSource:
 
 @dataclass(frozen=True)
 class MethodSettings:
-    """A method as it is to be run: one of :data:`METHODS`, under any name, with settings of its own."""
+    """A method as it is to be run: one that is registered, under any name, with settings of its own."""
 
     like: str
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -175,7 +175,7 @@ class _Reader:
     def read(self, content: dict[str, Any]) -> Spec:
         self._only(content, {"name", "description", "seeds", "min_cells", "data", "methods", "experiments"}, "the file")
         data = {name: self._data(name, table) for name, table in content.get("data", {}).items()}
-        methods = {name: MethodSettings(name) for name in METHODS}
+        methods = {name: MethodSettings(name) for name in list_methods()}
         methods |= {name: self._method(name, table) for name, table in content.get("methods", {}).items()}
         seeds = content.get("seeds", [0])
         tables = content.get("experiments", [])
@@ -206,12 +206,14 @@ class _Reader:
     def _method(self, name: str, table: dict[str, Any]) -> MethodSettings:
         settings = dict(table)
         like = settings.pop("like", name)
-        if like not in METHODS:
-            remedy = f"add like = one of {', '.join(METHODS)}"
+        known_methods = list_methods()
+        if like not in known_methods:
+            remedy = f"add like = one of {', '.join(known_methods)}"
             raise self._error(f"[methods.{name}] is like {like!r}, which is no method: {remedy}")
-        unknown = sorted(set(settings) - METHODS[like].settings())
+        allowed = known_methods[like].settings()
+        unknown = sorted(set(settings) - allowed)
         if unknown:
-            known = ", ".join(sorted(METHODS[like].settings()))
+            known = ", ".join(sorted(allowed))
             raise self._error(f"[methods.{name}] sets {unknown[0]!r}, which {like!r} doesn't have; it has {known}")
         if "embedding" in settings:
             self._choices([settings["embedding"]], get_args(Embedding), "embedding", f"[methods.{name}]")
@@ -247,12 +249,12 @@ class _Reader:
 
     def _check_abilities(self, table: dict[str, Any], methods: dict[str, MethodSettings], where: str) -> None:
         for name in table["methods"]:
-            method = METHODS[methods[name].like]
+            method = find_method(methods[name].like)
             if table["kind"] == "batch_out" and not method.takes_newcomers:
-                able = ", ".join(key for key, value in METHODS.items() if value.takes_newcomers)
+                able = ", ".join(key for key, value in list_methods().items() if value.takes_newcomers)
                 raise self._error(f"{where}: {name!r} can't embed a batch that it didn't train on; {able} can")
             if table["kind"] == "expression" and not method.decodes:
-                able = ", ".join(key for key, value in METHODS.items() if value.decodes)
+                able = ", ".join(key for key, value in list_methods().items() if value.decodes)
                 raise self._error(f"{where}: {name!r} yields no corrected expression; {able} do")
             if table["kind"] == "tuning" and not method.in_rounds:
                 raise self._error(f"{where}: {name!r} doesn't train in rounds; 'fedscgen' and those like it do")

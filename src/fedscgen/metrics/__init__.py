@@ -6,6 +6,7 @@ All are scaled as in scib-metrics (Luecken et al. 2022), where higher is better 
 
 from fedscgen.metrics._agreement import ari, kmeans_clusters, nmi
 from fedscgen.metrics._all import ALL_METRICS, METRIC_GROUPS, all_metrics
+from fedscgen.metrics._checks import UndefinedMetricError
 from fedscgen.metrics._entropy_of_batch_mixing import entropy_of_batch_mixing
 from fedscgen.metrics._expression_conservation import expression_conservation
 from fedscgen.metrics._graph_connectivity import graph_connectivity
@@ -13,6 +14,7 @@ from fedscgen.metrics._isolated_label_f1 import isolated_label_f1
 from fedscgen.metrics._kbet import kbet
 from fedscgen.metrics._knn_accuracy import knn_accuracy
 from fedscgen.metrics._lisi import clisi, ilisi, lisi_per_cell
+from fedscgen.metrics._metric import EmbeddedCells, Metric, MetricGroup, list_metrics, register_metric
 from fedscgen.metrics._neighbors import nearest_neighbors, neighbors_and_distances
 from fedscgen.metrics._pcr_comparison import pcr_comparison
 from fedscgen.metrics._silhouette import silhouette_batch, silhouette_label
@@ -23,6 +25,10 @@ __all__ = [
     "BATCH_CORRECTION",
     "BIO_CONSERVATION",
     "METRIC_GROUPS",
+    "EmbeddedCells",
+    "Metric",
+    "MetricGroup",
+    "UndefinedMetricError",
     "all_metrics",
     "ari",
     "clisi",
@@ -36,11 +42,13 @@ __all__ = [
     "kmeans_clusters",
     "knn_accuracy",
     "lisi_per_cell",
+    "list_metrics",
     "metrics_table",
     "nearest_neighbors",
     "neighbors_and_distances",
     "nmi",
     "pcr_comparison",
+    "register_metric",
     "silhouette_batch",
     "silhouette_label",
 ]

@@ -1,4 +1,4 @@
-"""Every metric of the benchmark on one embedding."""
+"""Every metric on one embedding."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedscgen.metrics._agreement import ari, kmeans_clusters, nmi
+from fedscgen.metrics._agreement import ari, nmi
 from fedscgen.metrics._checks import UndefinedMetricError, check_embedding, check_names
 from fedscgen.metrics._entropy_of_batch_mixing import entropy_of_batch_mixing
 from fedscgen.metrics._extra import require_scib_metrics
@@ -16,32 +16,100 @@ from fedscgen.metrics._isolated_label_f1 import isolated_label_f1
 from fedscgen.metrics._kbet import kbet
 from fedscgen.metrics._knn_accuracy import knn_accuracy
 from fedscgen.metrics._lisi import clisi, ilisi
-from fedscgen.metrics._neighbors import neighbors_and_distances
+from fedscgen.metrics._metric import EmbeddedCells, Metric, list_metrics, register_metric
 from fedscgen.metrics._pcr_comparison import pcr_comparison
 from fedscgen.metrics._silhouette import silhouette_batch, silhouette_label
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     import numpy.typing as npt
 
 logger = logging.getLogger(__name__)
 
-ALL_METRICS = ("NMI", "ARI", "GC", "ILF1", "ASW_C", "ASW_B", "kBET", "EBM", "iLISI", "cLISI", "kNN", "PCR")
 METRIC_GROUPS: Mapping[str, tuple[str, ...]] = {
     "bio": ("NMI", "ARI", "ILF1", "ASW_C", "cLISI"),
     "batch": ("ASW_B", "GC", "kBET", "iLISI", "PCR"),
 }
 _WEIGHTS = {"bio": 0.6, "batch": 0.4}
 
+# each takes as many neighbours as the package that it comes from: scib, scib-metrics or scArches
+_OWN: Mapping[str, Metric] = {
+    "NMI": Metric(
+        lambda cells: nmi(cells.labels, cells.clusters),
+        "bio conservation",
+        "clusters find the cell types again: information that the two share",
+    ),
+    "ARI": Metric(
+        lambda cells: ari(cells.labels, cells.clusters),
+        "bio conservation",
+        "clusters find the cell types again: pairs of cells that the two place alike; by chance 0",
+    ),
+    "GC": Metric(
+        lambda cells: graph_connectivity(cells.neighbors[:, :15], cells.labels),
+        "batch correction",
+        "cells of one type hang together in the neighbour graph (graph connectivity)",
+    ),
+    "ILF1": Metric(
+        lambda cells: isolated_label_f1(
+            cells.neighbors[:, :15], cells.distances[:, :15], cells.labels, cells.batch, seed=cells.seed
+        ),
+        "bio conservation",
+        "types that few batches hold can still be told from the rest by a cluster (isolated-label F1)",
+    ),
+    "ASW_C": Metric(
+        lambda cells: silhouette_label(cells.embedding, cells.labels),
+        "bio conservation",
+        "different cell types lie apart (silhouette width)",
+    ),
+    "ASW_B": Metric(
+        lambda cells: silhouette_batch(cells.embedding, cells.labels, cells.batch),
+        "batch correction",
+        "cells of one type overlap across batches (silhouette width)",
+    ),
+    "kBET": Metric(
+        lambda cells: kbet(cells.neighbors[:, :50], cells.distances[:, :50], cells.labels, cells.batch),
+        "batch correction",
+        "neighbourhoods have the batch composition of all cells of that type (share of tests not rejected)",
+    ),
+    "EBM": Metric(
+        lambda cells: entropy_of_batch_mixing(cells.neighbors[:, :51], cells.batch),
+        "batch correction",
+        "neighbours come from all batches evenly (entropy of batch mixing)",
+    ),
+    "iLISI": Metric(
+        lambda cells: ilisi(cells.neighbors, cells.distances, cells.batch),
+        "batch correction",
+        "neighbours come from many batches (local inverse Simpson's index)",
+    ),
+    "cLISI": Metric(
+        lambda cells: clisi(cells.neighbors, cells.distances, cells.labels),
+        "bio conservation",
+        "neighbours are of one cell type (local inverse Simpson's index)",
+    ),
+    "kNN": Metric(
+        lambda cells: knn_accuracy(cells.neighbors[:, :16], cells.labels),
+        "bio conservation",
+        "the nearest neighbours of a cell tell its type (accuracy)",
+    ),
+    "PCR": Metric(
+        lambda cells: pcr_comparison(cells.before, cells.embedding, cells.batch),
+        "batch correction",
+        "the batch explains less of the variance than before correction (principal-component regression)",
+    ),
+}
+ALL_METRICS = tuple(_OWN)
+
+for _name, _metric in _OWN.items():
+    register_metric(_name, _metric)
+
 
 def all_metrics(
     embedding: npt.ArrayLike, batch: npt.ArrayLike, labels: npt.ArrayLike, *, before: npt.ArrayLike, seed: int = 0
 ) -> dict[str, float]:
-    """Measure an embedding by all metrics of the benchmark.
+    """Measure an embedding by all metrics, those that other packages registered among them.
 
-    Each metric takes as many neighbours as the package that it comes from (scib, scib-metrics, scArches). The same
-    input gives the same numbers to the last bit. Exact in O(n_cells^2) time and bounded memory.
+    The same input gives the same numbers to the last bit. Exact in O(n_cells^2) time and bounded memory.
 
     Parameters
     ----------
@@ -56,9 +124,9 @@ def all_metrics(
 
     Returns
     -------
-    By name, higher being better: :data:`ALL_METRICS` in order, then the means ``"bio"`` and ``"batch"`` of the two
-    :data:`METRIC_GROUPS`, and ``"total"``, 0.6 bio + 0.4 batch (Luecken et al. 2022). A metric that has no value on
-    these cells is NaN, says why in the log, and doesn't take part in the means.
+    By name, higher being better: :data:`ALL_METRICS` in order, then what :func:`register_metric` added, then the means
+    ``"bio"`` and ``"batch"`` of the two :data:`METRIC_GROUPS`, and ``"total"``, 0.6 bio + 0.4 batch (Luecken et al.
+    2022). A metric that has no value on these cells is NaN, says why in the log, and doesn't take part in the means.
 
     Raises
     ------
@@ -72,38 +140,15 @@ def all_metrics(
     array, uncorrected = check_embedding(embedding), check_embedding(before)
     batch_codes = check_names(batch, "batch", n_cells=len(array))
     label_codes = check_names(labels, "label", n_cells=len(array))
-    values = {
-        name: _value_or_nan(name, measure)
-        for name, measure in _measures(array, batch_codes, label_codes, uncorrected, seed).items()
-    }
+    cells = EmbeddedCells(array, uncorrected, batch_codes, label_codes, seed)
+    values = {name: _value_or_nan(name, metric, cells) for name, metric in list_metrics().items()}
     means = {group: float(np.nanmean([values[name] for name in names])) for group, names in METRIC_GROUPS.items()}
     return {**values, **means, "total": sum(weight * means[group] for group, weight in _WEIGHTS.items())}
 
 
-def _measures(
-    array: np.ndarray, batch: np.ndarray, labels: np.ndarray, before: np.ndarray, seed: int
-) -> dict[str, Callable[[], float]]:
-    clusters = kmeans_clusters(array, labels.max() + 1, seed=seed)
-    neighbors, distances = neighbors_and_distances(array, 90)  # the first of which are all that the others need
-    return {
-        "NMI": lambda: nmi(labels, clusters),
-        "ARI": lambda: ari(labels, clusters),
-        "GC": lambda: graph_connectivity(neighbors[:, :15], labels),
-        "ILF1": lambda: isolated_label_f1(neighbors[:, :15], distances[:, :15], labels, batch, seed=seed),
-        "ASW_C": lambda: silhouette_label(array, labels),
-        "ASW_B": lambda: silhouette_batch(array, labels, batch),
-        "kBET": lambda: kbet(neighbors[:, :50], distances[:, :50], labels, batch),
-        "EBM": lambda: entropy_of_batch_mixing(neighbors[:, :51], batch),
-        "iLISI": lambda: ilisi(neighbors, distances, batch),
-        "cLISI": lambda: clisi(neighbors, distances, labels),
-        "kNN": lambda: knn_accuracy(neighbors[:, :16], labels),
-        "PCR": lambda: pcr_comparison(before, array, batch),
-    }
-
-
-def _value_or_nan(name: str, measure: Callable[[], float]) -> float:
+def _value_or_nan(name: str, metric: Metric, cells: EmbeddedCells) -> float:
     try:
-        return measure()
+        return metric.measure(cells)
     except UndefinedMetricError as reason:
         logger.warning("%s has no value here, and is left out of the means: %s", name, reason)
         return float("nan")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fedscgen.benchmark._methods import list_methods
 from fedscgen.benchmark._tables import BASELINE, QUANTILES
 from fedscgen.benchmark.report._figures import Figure, Panel, draw_boxes, panel_height
 from fedscgen.benchmark.report._parts import Album, dot_panels, folded, method_cell, score_table, table
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from fedscgen.pl import Mark
 
 _DATA = ("experiment", "dataset", "scenario")
-_CENTRALIZED = {"pca", "harmony", "scvi", "scanvi", "scgen"}
 _SIGNIFICANT = 0.05
 
 
@@ -188,7 +188,8 @@ def _pairs(results: Results) -> list[tuple[str, str]]:
     """Method and baseline of every test, or else each method and scGen; methods that pool all cells are left out."""
     tested = results.comparisons[["method", "baseline"]].drop_duplicates().itertuples(index=False, name=None)
     pairs = list(tested) or [(name, BASELINE) for name in results.methods]
-    return [(name, baseline) for name, baseline in pairs if name not in _CENTRALIZED]
+    centralized = {name for name, method in list_methods().items() if method.centralized}
+    return [(name, baseline) for name, baseline in pairs if name not in centralized]
 
 
 def lisi(results: Results, album: Album) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
+from fedscgen.benchmark._methods import list_methods
 from fedscgen.benchmark._tables import PLAN, TABLES, TEST_KEYS, TEXT_COLUMNS
+from fedscgen.metrics import METRIC_GROUPS, MetricGroup, list_metrics
 from fedscgen.pl import MARKERS, SITE_COLOURS, Mark
 
 if TYPE_CHECKING:
@@ -16,31 +18,13 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-MEANINGS = {
-    "total": "0.6 × bio + 0.4 × batch (Luecken et al. 2022)",
-    "bio": "bio conservation, how well cell types stay apart: mean of NMI, ARI, ILF1, ASW_C and cLISI",
-    "batch": "batch correction, how well batches mix: mean of ASW_B, GC, kBET, iLISI and PCR",
-    "NMI": "clusters find the cell types again: information that the two share",
-    "ARI": "clusters find the cell types again: pairs of cells that the two place alike; by chance 0",
-    "ILF1": "types that few batches hold can still be told from the rest by a cluster (isolated-label F1)",
-    "ASW_C": "different cell types lie apart (silhouette width)",
-    "cLISI": "neighbours are of one cell type (local inverse Simpson's index)",
-    "kNN": "the nearest neighbours of a cell tell its type (accuracy)",
-    "ASW_B": "cells of one type overlap across batches (silhouette width)",
-    "GC": "cells of one type hang together in the neighbour graph (graph connectivity)",
-    "kBET": "neighbourhoods have the batch composition of all cells of that type (share of tests not rejected)",
-    "iLISI": "neighbours come from many batches (local inverse Simpson's index)",
-    "EBM": "neighbours come from all batches evenly (entropy of batch mixing)",
-    "PCR": "the batch explains less of the variance than before correction (principal-component regression)",
+_OTHER_MEANINGS = {
     "expression_spearman": "genes of a type at a site rank by mean expression as they did before correction (Spearman)",
     "expression_spearman_min": "so they do in the type and site where it is worst",
     "marker_overlap": "the 20 genes that mark a type at a site still mark it (share)",
     "accuracy": "share of the held-out batch's cells whose type the classifier names correctly",
     "AUC": "how far the classifier ranks a cell's own type above the others; guessing gives 0.5",
 }
-_USUAL_METHODS = (
-    "pca", "harmony", "scvi", "scanvi", "scgen", "local", "fedscgen", "fedscgen-masked", "fedscgen-crypten",
-)  # fmt: skip
 _SCENARIOS = {"all": "all cell types", "dropped": "minor types dropped", "combined": "minor types combined"}
 
 
@@ -119,17 +103,32 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 
 def _methods(tables: Iterable[pd.DataFrame]) -> dict[str, Mark]:
-    """Usual methods first; neighbours in the list differ in both colour and shape."""
-    names = list(dict.fromkeys(name for table in tables for name in table["method"]))
-    names.sort(key=lambda name: _USUAL_METHODS.index(name) if name in _USUAL_METHODS else len(_USUAL_METHODS))
+    """Methods known by name first; neighbours in the list differ in both colour and shape."""
+    known, names = list(list_methods()), list(dict.fromkeys(name for table in tables for name in table["method"]))
+    names.sort(key=lambda name: known.index(name) if name in known else len(known))
     return {
         name: Mark(SITE_COLOURS[i % len(SITE_COLOURS)], MARKERS[i % len(MARKERS)], "-") for i, name in enumerate(names)
     }
 
 
+def explain_metrics() -> dict[str, str]:
+    """What each metric says, in the order in which they are shown: by group, and those first that its mean is of."""
+    members = {mean: f"{', '.join(names[:-1])} and {names[-1]}" for mean, names in METRIC_GROUPS.items()}
+    in_a_mean = {name for names in METRIC_GROUPS.values() for name in names}
+    metrics, groups = list_metrics(), get_args(MetricGroup)
+    order = sorted(metrics, key=lambda name: (groups.index(metrics[name].group), name not in in_a_mean))
+    return {
+        "total": "0.6 × bio + 0.4 × batch (Luecken et al. 2022)",
+        "bio": f"bio conservation, how well cell types stay apart: mean of {members['bio']}",
+        "batch": f"batch correction, how well batches mix: mean of {members['batch']}",
+        **{name: metrics[name].meaning for name in order},
+        **_OTHER_MEANINGS,
+    }
+
+
 def metrics_of(table: pd.DataFrame) -> list[str]:
     """Metrics of a table: summary scores first, unknown ones last."""
-    known, found = list(MEANINGS), list(dict.fromkeys(table["metric"]))
+    known, found = list(explain_metrics()), list(dict.fromkeys(table["metric"]))
     return sorted(found, key=lambda name: known.index(name) if name in known else len(known))
 
 

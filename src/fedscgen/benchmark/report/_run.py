@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fedscgen.benchmark._tables import PLAN
 from fedscgen.benchmark.report._parts import folded, mark_legend, method_cell, table
-from fedscgen.benchmark.report._results import MEANINGS, metrics_of
+from fedscgen.benchmark.report._results import explain_metrics, metrics_of
 from fedscgen.report.page import facts, pairs, quantity, text, volume
 
 if TYPE_CHECKING:
@@ -122,10 +122,11 @@ def _left_out(batch: str) -> str:
 
 def explanations(results: Results) -> str:
     """One line about each metric that occurs."""
-    names = [name for name in metrics_of(results.scores) if name in MEANINGS]
+    meanings = explain_metrics()
+    names = [name for name in metrics_of(results.scores) if meanings.get(name)]
     if not names:
         return ""
-    rows = "".join(f"<tr><th scope='row'>{name}</th><td>{text(MEANINGS[name])}</td></tr>" for name in names)
+    rows = "".join(f"<tr><th scope='row'>{text(name)}</th><td>{text(meanings[name])}</td></tr>" for name in names)
     return (
         "<p>All metrics are scaled so that higher is better, and lie between 0 and 1 (ARI and rank correlations "
         "may be negative). "
