@@ -279,9 +279,9 @@ def benchmark_spec(
     name: Annotated[str | None, typer.Argument(help="smoke, quality or paper; a list if left out.")] = None,
 ) -> None:
     """Print a specification that comes with the package, to begin your own with."""
-    from fedscgen.benchmark import built_in_specs
+    from fedscgen.benchmark import standard_specs
 
-    specs = built_in_specs()
+    specs = standard_specs()
     with _user_errors():
         if name is not None and name not in specs:
             raise ValueError(f"no specification {name!r}: there are {', '.join(sorted(specs))}")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fedscgen.benchmark import SpecError, built_in_specs, read_spec
+from fedscgen.benchmark import SpecError, read_spec, standard_specs
 
 WHOLE = """
 name = "mine"
@@ -64,7 +64,7 @@ def test_an_experiment_may_have_seeds_of_its_own(write):
     ],
 )
 def test_specs_of_the_package_can_be_read(name, kinds):
-    assert name in built_in_specs()
+    assert name in standard_specs()
     assert {experiment.kind for experiment in read_spec(name).experiments} == kinds
 
 

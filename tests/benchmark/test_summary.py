@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from fedscgen.benchmark._spec import DataSource, MethodSettings
-from fedscgen.benchmark._summary import as_markdown, summarize
+from fedscgen.benchmark._summary import summarize, to_markdown
 from fedscgen.benchmark._tasks import Planned, Task
 
 SEEDS = (0, 1, 2)
@@ -63,7 +63,7 @@ def test_a_summary_holds_mean_and_standard_deviation_over_seeds():
 
 
 def test_a_table_has_the_order_of_the_specification_and_marks_the_best():
-    page = as_markdown(summarize(results(runs(), VALUES), runs()), "Mine")
+    page = to_markdown(summarize(results(runs(), VALUES), runs()), "Mine")
     assert page.startswith("# Mine\n\n")
     assert page.count("## ") == 1, "bio and batch have no results"
     table = page.split("## integration: total\n\n")[1]
@@ -78,7 +78,7 @@ def test_a_table_has_the_order_of_the_specification_and_marks_the_best():
 def test_what_is_missing_is_shown_and_not_averaged():
     some = {key: VALUES[key] for key in [("scgen", "small"), ("scgen", "large"), ("fedscgen", "small")]}
     planned = runs(data=("small", "unfinished", "large"))
-    table = as_markdown(summarize(results(planned, some), planned), "").splitlines()
+    table = to_markdown(summarize(results(planned, some), planned), "").splitlines()
     assert table[-2:] == [
         "| scgen | 0.600 ± 0.100 | - | **0.900 ± 0.000** | **0.750** |",
         "| fedscgen | **0.620 ± 0.010** | - | - | - |",
@@ -88,12 +88,12 @@ def test_what_is_missing_is_shown_and_not_averaged():
 def test_without_any_result_there_is_no_table():
     summary = summarize(results(runs(), {}), runs())
     assert (summary["n_seeds"] == 0).all()
-    assert "##" not in as_markdown(summary, "Begun")
+    assert "##" not in to_markdown(summary, "Begun")
 
 
 def test_scenarios_and_kinds_have_columns_and_tables_of_their_own():
     planned = runs(scenarios=("all", "dropped"), data=("small",)) + runs(kind="expression", data=("small",))
-    page = as_markdown(summarize(results(planned, VALUES), planned), "")
+    page = to_markdown(summarize(results(planned, VALUES), planned), "")
     assert "| Method | small, all | small, dropped | mean of all |" in page
     assert "## expression: marker_overlap\n\n| Method | small | mean of all |" in page
 
@@ -105,5 +105,5 @@ def test_other_kinds_are_left_out():
 
 def test_a_name_does_not_break_the_table():
     planned = runs(methods=("a|b",), data=("small",))
-    page = as_markdown(summarize(results(planned, {("a|b", "small"): (0.5,)}), planned), "")
+    page = to_markdown(summarize(results(planned, {("a|b", "small"): (0.5,)}), planned), "")
     assert r"| a\|b | **0.500** | **0.500** |" in page

@@ -10,7 +10,7 @@ from fedscgen.pl import (
     SITE_COLOURS,
     Curve,
     line_chart_svg,
-    marks,
+    make_marks,
     place_badges,
     scatter_png,
     to_picture,
@@ -31,9 +31,9 @@ def colour_at(image, position):
 
 
 def test_thirty_types_have_marks_of_their_own():
-    assert len({(mark.colour, mark.marker) for mark in marks(30, LABEL_COLOURS)}) == 30
-    assert len({(mark.colour, mark.marker) for mark in marks(30, SITE_COLOURS)}) == 30
-    assert {mark.marker for mark in marks(10, LABEL_COLOURS)} == {"o"}
+    assert len({(mark.colour, mark.marker) for mark in make_marks(30, LABEL_COLOURS)}) == 30
+    assert len({(mark.colour, mark.marker) for mark in make_marks(30, SITE_COLOURS)}) == 30
+    assert {mark.marker for mark in make_marks(10, LABEL_COLOURS)} == {"o"}
 
 
 def test_layout_keeps_groups_together_and_repeats_itself():
@@ -61,7 +61,7 @@ def test_layout_of_degenerate_embeddings_is_finite(embedding):
 
 
 def test_dots_lie_where_their_cells_are_in_the_colour_of_their_group():
-    palette = marks(4, SITE_COLOURS)
+    palette = make_marks(4, SITE_COLOURS)
     image = pixels(scatter_png(CORNERS, np.arange(4), palette))
     assert image.shape == (800, 800, 4)
     for position, mark in zip(CORNERS, palette, strict=True):
@@ -72,7 +72,7 @@ def test_dots_lie_where_their_cells_are_in_the_colour_of_their_group():
 
 
 def test_pictures_ignore_the_user_s_style_and_leave_it_alone():
-    palette = marks(1, SITE_COLOURS)
+    palette = make_marks(1, SITE_COLOURS)
     curves = [Curve(palette[0], np.arange(3), np.array([3.0, 2.0, 1.0]))]
     plain = scatter_png(CORNERS, np.zeros(4, dtype=int), palette)
     chart = line_chart_svg(curves, x_label="Round", y_label="Loss")
@@ -88,7 +88,7 @@ def test_no_picture_goes_through_pyplot():
     import matplotlib.pyplot as plt
 
     backend, open_figures = mpl.get_backend(), plt.get_fignums()
-    scatter_png(CORNERS, np.zeros(4, dtype=int), marks(1, SITE_COLOURS))
+    scatter_png(CORNERS, np.zeros(4, dtype=int), make_marks(1, SITE_COLOURS))
     assert plt.get_fignums() == open_figures
     assert mpl.get_backend() == backend
 
@@ -109,7 +109,7 @@ def test_a_badge_stands_beside_a_group_that_it_would_hide():
 
 
 def test_chart_takes_the_page_s_colour_and_needs_nothing_from_outside():
-    palette = marks(2, SITE_COLOURS)
+    palette = make_marks(2, SITE_COLOURS)
     curves = [Curve(mark, np.arange(1, 4), np.array([3.0, np.nan, 1.0])) for mark in palette]
     svg = line_chart_svg(curves, x_label="Round", y_label="Loss")
     assert svg.startswith("<svg viewBox=")
@@ -121,7 +121,7 @@ def test_chart_takes_the_page_s_colour_and_needs_nothing_from_outside():
 
 
 def test_chart_is_logarithmic_only_where_losses_span_a_wide_range():
-    (mark,) = marks(1, SITE_COLOURS)
+    (mark,) = make_marks(1, SITE_COLOURS)
 
     def chart(*values):
         return line_chart_svg([Curve(mark, np.arange(3), np.array(values))], x_label="", y_label="")
@@ -132,7 +132,7 @@ def test_chart_is_logarithmic_only_where_losses_span_a_wide_range():
 
 
 def test_chart_without_any_value_is_empty_but_whole():
-    (mark,) = marks(1, SITE_COLOURS)
+    (mark,) = make_marks(1, SITE_COLOURS)
     svg = line_chart_svg([Curve(mark, np.arange(2), np.full(2, np.nan))], x_label="Round", y_label="Loss")
     assert svg.endswith("</svg>")
     assert line_chart_svg([], x_label="Round", y_label="Loss").endswith("</svg>")

@@ -6,14 +6,13 @@ from fedscgen.benchmark._comparison import compare
 from fedscgen.benchmark._cost import describe_plan
 from fedscgen.benchmark._methods import Method, list_methods, register_method
 from fedscgen.benchmark._run import BenchmarkSummary, run_benchmark, write_tables
-from fedscgen.benchmark._spec import SpecError, built_in_specs, read_spec
+from fedscgen.benchmark._spec import SpecError, read_spec, standard_specs
 
 __all__ = [
     "BenchmarkSummary",
     "Cells",
     "Method",
     "SpecError",
-    "built_in_specs",
     "classify",
     "compare",
     "describe_plan",
@@ -21,5 +20,6 @@ __all__ = [
     "read_spec",
     "register_method",
     "run_benchmark",
+    "standard_specs",
     "write_tables",
 ]

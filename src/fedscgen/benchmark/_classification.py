@@ -62,7 +62,7 @@ def classify(
             "needed"
         )
     scaler = StandardScaler().fit(vectors[~asked])
-    model = _make(classifier, len(known), seed)
+    model = _make_classifier(classifier, len(known), seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the perceptron has a fixed budget
         model.fit(scaler.transform(vectors[~asked]), np.searchsorted(known, names[~asked]))
@@ -84,7 +84,7 @@ def _area_under_curve(probabilities: np.ndarray, known: np.ndarray, truth: np.nd
     return float(np.mean(areas)) if areas else float("nan")
 
 
-def _make(classifier: Classifier, n_types: int, seed: int) -> Any:
+def _make_classifier(classifier: Classifier, n_types: int, seed: int) -> Any:
     from sklearn.neighbors import KNeighborsClassifier
     from sklearn.neural_network import MLPClassifier
 
@@ -109,4 +109,4 @@ class _VotingClusters:
         self._votes = votes / votes.sum(axis=1, keepdims=True)
 
     def predict_proba(self, vectors: np.ndarray) -> np.ndarray:
-        return self._votes[self._clusters.predict(vectors)]
+        return np.asarray(self._votes[self._clusters.predict(vectors)])

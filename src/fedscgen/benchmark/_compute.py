@@ -83,9 +83,9 @@ def compute(task: Task, *, data_dir: str | None = None, accelerator: str = "cpu"
     embedding = method(cells, task.method.settings)
     _measure(outcome, task, prepared, embedding, {"held_out": held_out})
     if task.classifiers:
-        _classify(outcome, task, prepared, embedding, held_out)
+        _measure_classifiers(outcome, task, prepared, embedding, held_out)
     if task.pictured:
-        outcome.picture = _picture(adata, embedding)
+        outcome.picture = _take_picture(adata, embedding)
     return outcome
 
 
@@ -115,7 +115,9 @@ def _measure_expression(outcome: Outcome, task: Task, adata: AnnData, corrected:
     outcome.rows += [{"kind": task.kind, "metric": name, "value": value} for name, value in values.items()]
 
 
-def _classify(outcome: Outcome, task: Task, prepared: _Prepared, embedding: np.ndarray, held_out: str) -> None:
+def _measure_classifiers(
+    outcome: Outcome, task: Task, prepared: _Prepared, embedding: np.ndarray, held_out: str
+) -> None:
     obs, cells = prepared.adata.obs, prepared.measured
     labels, asked = obs[LABELS].to_numpy()[cells], (obs[BATCH] == held_out).to_numpy()[cells]
     for classifier in task.classifiers:
@@ -124,7 +126,7 @@ def _classify(outcome: Outcome, task: Task, prepared: _Prepared, embedding: np.n
         outcome.rows += [{**axes, "metric": name, "value": value} for name, value in values.items()]
 
 
-def _picture(adata: AnnData, embedding: np.ndarray) -> dict[str, np.ndarray]:
+def _take_picture(adata: AnnData, embedding: np.ndarray) -> dict[str, np.ndarray]:
     """Some cells in the plane, with their batches and types; nothing of a model that diverged."""
     from fedscgen.pl import umap_layout
 

@@ -31,28 +31,32 @@ def estimate_seconds(task: Task) -> float | None:
     if size.n_cells is None:
         return None
     settings = find_method(task.method.like).complete(task.method.settings)
-    n_epochs, weights = _epochs(task, settings, size.n_cells), _weights(task, settings, size.n_genes or _GENES)
+    weights = _count_weights(task, settings, size.n_genes or _GENES)
     step = _SECONDS_PER_WEIGHT * weights + _SECONDS_PER_STEP / _BATCH_SIZE.get(task.method.like, 50)
-    measured = 0 if task.kind == "expression" else task.n_rounds or 1
-    measuring = _SECONDS_TO_MEASURE * size.n_cells + _SECONDS_PER_PAIR * size.n_cells**2
-    return size.n_cells * n_epochs * step + measured * measuring
+    n_measured = 0 if task.kind == "expression" else task.n_rounds or 1
+    to_measure = _SECONDS_TO_MEASURE * size.n_cells + _SECONDS_PER_PAIR * size.n_cells**2
+    return size.n_cells * _count_epochs(task, settings, size.n_cells) * step + n_measured * to_measure
 
 
-def _epochs(task: Task, settings: dict[str, Any], n_cells: int) -> float:
+def _count_epochs(task: Task, settings: dict[str, Any], n_cells: int) -> float:
     """Passes over the cells."""
     if find_method(task.method.like).in_rounds or task.method.like == "local":
         from fedscgen.federation import FederationSettings
 
         default = FederationSettings.from_preset(settings.get("preset", "default"))
-        n_rounds = task.n_rounds or settings.get("n_rounds", default.n_rounds)
-        return n_rounds * (task.n_epochs or settings.get("n_epochs", default.n_epochs))
+        n_rounds: int = task.n_rounds or settings.get("n_rounds", default.n_rounds)
+        n_epochs: int = task.n_epochs or settings.get("n_epochs", default.n_epochs)
+        return n_rounds * n_epochs
+    n_passes: float = 0
     if task.method.like in _BATCH_SIZE:
-        return settings.get("max_epochs") or min(400, 8e6 / n_cells)
-    return settings.get("max_epochs", 100) if task.method.like == "scgen" else 0
+        n_passes = settings.get("max_epochs") or min(400, 8e6 / n_cells)
+    elif task.method.like == "scgen":
+        n_passes = settings.get("max_epochs", 100)
+    return n_passes
 
 
-def _weights(task: Task, settings: dict[str, Any], n_genes: int) -> float:
-    n_hidden = (settings.get("model") or {}).get("n_hidden", 128 if task.method.like in _BATCH_SIZE else _HIDDEN)
+def _count_weights(task: Task, settings: dict[str, Any], n_genes: int) -> float:
+    n_hidden: int = (settings.get("model") or {}).get("n_hidden", 128 if task.method.like in _BATCH_SIZE else _HIDDEN)
     return 2 * n_hidden * (n_genes + n_hidden)
 
 
@@ -90,14 +94,14 @@ def describe_plan(
         left |= new
         lines.append(
             f"{experiment.name[:31]:32}{len(experiment.data):5}{len(experiment.methods):9}{len(experiment.seeds):7}"
-            f"{len(tasks):7}{sum(task.id in done for task in tasks):6}{_duration(new.values()):>12}"
+            f"{len(tasks):7}{sum(task.id in done for task in tasks):6}{_format_duration(new.values()):>12}"
         )
     known = [seconds for seconds in left.values() if seconds is not None]
     lines += [
         "",
         f"{len(left)} tasks to run, {len(done)} finished. Tasks that experiments share are run and counted once.",
-        f"About {_duration(left.values())} of one CPU thread, {_duration([sum(known) / jobs])} with {jobs} at a time; "
-        "within a factor of three or so, and much less on GPUs.",
+        f"About {_format_duration(left.values())} of one CPU thread, {_format_duration([sum(known) / jobs])} with "
+        f"{jobs} at a time; within a factor of three or so, and much less on GPUs.",
     ]
     if len(known) < len(left):
         lines.append(
@@ -106,7 +110,7 @@ def describe_plan(
     return "\n".join(lines)
 
 
-def _duration(seconds: Iterable[float | None]) -> str:
+def _format_duration(seconds: Iterable[float | None]) -> str:
     values = list(seconds)
     total = sum(value for value in values if value is not None)
     unknown = " + ?" if None in values else ""

@@ -75,7 +75,7 @@ def _train_alone(adata: AnnData, settings: FederationSettings, accelerator: str)
             early_stopping=settings.restore_best_epoch,
             accelerator=accelerator,
         )
-    return model.get_latent_representation()
+    return np.asarray(model.get_latent_representation())
 
 
 def fedscgen(cells: Cells, *, embedding: Embedding = "latent", **settings: Any) -> np.ndarray:
@@ -83,7 +83,7 @@ def fedscgen(cells: Cells, *, embedding: Embedding = "latent", **settings: Any) 
     chosen = _choose_settings(settings, expression=None, reencode=embedding == "reencoded")
     result = _simulate(cells, chosen, settings)
     if embedding in _KEYS and cells.train is cells.all:
-        return result.corrected.obsm[_KEYS[embedding]]
+        return np.asarray(result.corrected.obsm[_KEYS[embedding]])
     return _embed(result.model, cells, embedding, _find_choice(result, chosen), shrink=chosen.correction.shrink)
 
 
@@ -154,7 +154,7 @@ def _embed(
         latent = model.get_latent_representation(cells.all, give_mean=False)
         return _shift(latent, cells, **choice, **correction)
     reencode = embedding == "reencoded"
-    return model.correct(cells.all, expression=None, reencode=reencode, **correction).obsm[_KEYS[embedding]]
+    return np.asarray(model.correct(cells.all, expression=None, reencode=reencode, **correction).obsm[_KEYS[embedding]])
 
 
 def _shift(latent: np.ndarray, cells: Cells, *, kind: ReferenceKind, min_cells: int, **correction: Any) -> np.ndarray:

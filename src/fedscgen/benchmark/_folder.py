@@ -17,7 +17,7 @@ import numpy as np
 
 from fedscgen._files import write_whole
 from fedscgen.benchmark._comparison import compare
-from fedscgen.benchmark._summary import as_markdown, summarize
+from fedscgen.benchmark._summary import summarize, to_markdown
 from fedscgen.benchmark._tables import PLAN, TABLES
 from fedscgen.benchmark._tasks import Planned, Task
 
@@ -51,19 +51,19 @@ class ResultsFolder:
         for name in ("tasks", "failures", "pictures", "logs"):
             (path / name).mkdir(parents=True, exist_ok=True)
 
-    def begin(self, spec: Spec, planned: Sequence[Planned]) -> None:
+    def write_plan(self, spec: Spec, planned: Sequence[Planned]) -> None:
         """Note what the benchmark consists of."""
         runs = [{"experiment": p.experiment, "method": p.method, "task": json.loads(p.task.to_json())} for p in planned]
         seeds = sorted({p.task.seed for p in planned})
         content = {"name": spec.name, "description": spec.description, "seeds": seeds, "runs": runs}
         write_whole(self.path / PLAN, json.dumps(content, indent=1).encode())
 
-    def planned(self) -> list[Planned]:
+    def read_plan(self) -> list[Planned]:
         """Runs of the benchmark."""
         runs = json.loads((self.path / PLAN).read_text())["runs"]
         return [Planned(run["experiment"], run["method"], Task.from_json(json.dumps(run["task"]))) for run in runs]
 
-    def log(self, task: Task) -> Path:
+    def log_path(self, task: Task) -> Path:
         """Where a task's messages go."""
         return self.path / "logs" / f"{task.id}.log"
 
@@ -88,7 +88,7 @@ class ResultsFolder:
         rows: list[dict[str, Any]] = []
         distributions: list[dict[str, Any]] = []
         failures: list[dict[str, Any]] = []
-        planned = self.planned()
+        planned = self.read_plan()
         for run in planned:
             names = _names(run)
             if is_done(self.path, run.task):
@@ -97,7 +97,7 @@ class ResultsFolder:
                 distributions += [{**names, **row} for row in record["distributions"]]
             elif self._failure(run.task).exists():
                 error = json.loads(self._failure(run.task).read_text())["error"]
-                failures.append({**names, "error": error, "log": str(self.log(run.task).relative_to(self.path))})
+                failures.append({**names, "error": error, "log": str(self.log_path(run.task).relative_to(self.path))})
         results = pd.DataFrame(rows, columns=list(TABLES["results"]))
         results = results.astype({"n_rounds": "Int64", "n_epochs": "Int64"})
         self._write_table("results", results)
@@ -107,7 +107,7 @@ class ResultsFolder:
         summary = summarize(results, planned)
         self._write_table("summary", summary)
         title = json.loads((self.path / PLAN).read_text())["name"]
-        write_whole(self.path / "summary.md", as_markdown(summary, title).encode())
+        write_whole(self.path / "summary.md", to_markdown(summary, title).encode())
 
     def _write_table(self, name: str, table: pd.DataFrame) -> None:
         write_whole(self.path / f"{name}.csv", table.to_csv(index=False).encode())

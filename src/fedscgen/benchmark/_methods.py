@@ -120,7 +120,7 @@ def _harmony(cells: Cells, *, n_components: int = N_COMPONENTS) -> np.ndarray:
 
 def _scvi(cells: Cells, *, model: Mapping[str, Any] | None = None, **train: Any) -> np.ndarray:
     """Embed with scVI (Lopez et al. 2018) and scvi-tools' defaults."""
-    return _train_scvi(cells, model or {}, train).get_latent_representation()
+    return np.asarray(_train_scvi(cells, model or {}, train).get_latent_representation())
 
 
 def _scanvi(
@@ -132,7 +132,7 @@ def _scanvi(
     pretrained = _train_scvi(cells, model or {}, train)
     scanvi = SCANVI.from_scvi_model(pretrained, unlabeled_category="no such type", labels_key=LABELS)
     scanvi.train(scanvi_epochs, accelerator=cells.accelerator, enable_progress_bar=False)
-    return scanvi.get_latent_representation()
+    return np.asarray(scanvi.get_latent_representation())
 
 
 def _train_scvi(cells: Cells, model: Mapping[str, Any], train: Mapping[str, Any]) -> Any:

@@ -46,14 +46,14 @@ class WorkerProcess:
 
     def run(self, task: Task) -> str | None:
         """Run a task to its end; the reason if it failed."""
-        process = self._running()
+        process = self._ensure_process()
         try:
             process.stdin.write(task.to_json() + "\n")  # type: ignore[union-attr]  # both are pipes
             process.stdin.flush()  # type: ignore[union-attr]
             answer = process.stdout.readline()  # type: ignore[union-attr]
         except (BrokenPipeError, ValueError):
             answer = ""
-        return json.loads(answer)["error"] if answer else self._death(process)
+        return json.loads(answer)["error"] if answer else self._explain_death(process)
 
     def stop(self) -> None:
         """End the process, whatever it is doing."""
@@ -69,7 +69,7 @@ class WorkerProcess:
                 self._process.stdin.close()  # type: ignore[union-attr]
             self._process = None
 
-    def _running(self) -> subprocess.Popen[str]:
+    def _ensure_process(self) -> subprocess.Popen[str]:
         with self._lock:
             if self._stopped:
                 raise RuntimeError("this worker has been stopped")
@@ -85,7 +85,7 @@ class WorkerProcess:
                 )
             return self._process
 
-    def _death(self, process: subprocess.Popen[str]) -> str:
+    def _explain_death(self, process: subprocess.Popen[str]) -> str:
         code = process.wait()
         self.close()
         if code == -signal.SIGKILL:
@@ -112,7 +112,7 @@ def run_tasks(tasks: Sequence[Task], workers: Sequence[WorkerProcess]) -> Iterat
     ended: queue.SimpleQueue[tuple[Task, str | None]] = queue.SimpleQueue()
     for task in tasks:
         waiting.put(task)
-    threads = [threading.Thread(target=_work_off, args=(worker, waiting, ended), daemon=True) for worker in workers]
+    threads = [threading.Thread(target=_take_tasks, args=(worker, waiting, ended), daemon=True) for worker in workers]
     for thread in threads:
         thread.start()
     try:
@@ -126,7 +126,7 @@ def run_tasks(tasks: Sequence[Task], workers: Sequence[WorkerProcess]) -> Iterat
             worker.close()
 
 
-def _work_off(worker: WorkerProcess, waiting: Any, ended: Any) -> None:
+def _take_tasks(worker: WorkerProcess, waiting: Any, ended: Any) -> None:
     while True:
         try:
             task = waiting.get_nowait()

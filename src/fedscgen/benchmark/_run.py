@@ -112,7 +112,7 @@ def run_benchmark(
     results = ResultsFolder(Path(folder))
     data_dir = None if data_dir is None else Path(data_dir).resolve()
     with lock_folder(results.path):
-        results.begin(spec, planned)
+        results.write_plan(spec, planned)
         tasks = unique_tasks(planned)
         waiting = [task for task in tasks if not is_done(results.path, task)]
         fetched, n_failed = _fetch(results, waiting, data_dir)
@@ -121,7 +121,7 @@ def run_benchmark(
             for i in range(min(jobs, len(fetched)))
         ]
         try:
-            n_failed += _work(results, _in_good_order(fetched), workers, len(tasks), show_progress)
+            n_failed += _work_through(results, _order_tasks(fetched), workers, len(tasks), show_progress)
         finally:
             results.write_tables()
     return BenchmarkSummary(len(tasks), len(tasks) - len(waiting), n_failed)
@@ -152,7 +152,7 @@ def write_tables(folder: str | Path) -> None:
     ResultsFolder(Path(folder)).write_tables()
 
 
-def _in_good_order(tasks: Sequence[Task]) -> list[Task]:
+def _order_tasks(tasks: Sequence[Task]) -> list[Task]:
     """Tasks on the same data together, so that workers load them once; of these the longest first."""
     position = {key: i for i, key in enumerate(dict.fromkeys(_data_of(task) for task in tasks))}
     return sorted(tasks, key=lambda task: (position[_data_of(task)], -(estimate_seconds(task) or 0)))
@@ -180,7 +180,7 @@ def _fetch(results: ResultsFolder, tasks: Sequence[Task], data_dir: Path | None)
     return [task for task in tasks if task.data.name not in errors], len(missing)
 
 
-def _work(
+def _work_through(
     results: ResultsFolder, tasks: Sequence[Task], workers: Sequence[WorkerProcess], n_all: int, show_progress: bool
 ) -> int:
     """Run the tasks; the number of those that failed."""
@@ -194,6 +194,8 @@ def _work(
             if error is not None:
                 n_failed += 1
                 results.fail(task, error)
-                logger.warning("%s on %s failed: %s (%s)", task.method.like, task.data.name, error, results.log(task))
+                logger.warning(
+                    "%s on %s failed: %s (%s)", task.method.like, task.data.name, error, results.log_path(task)
+                )
             progress.update(bar, advance=1, description="Benchmark" + (f", {n_failed} failed" if n_failed else ""))
     return n_failed

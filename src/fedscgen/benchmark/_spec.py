@@ -114,7 +114,7 @@ class Spec:
     experiments: tuple[Experiment, ...]
 
 
-def built_in_specs() -> dict[str, str]:
+def standard_specs() -> dict[str, str]:
     """Text of each specification that comes with the package, by name."""
     folder = resources.files(f"{__package__}.specs")
     return {Path(file.name).stem: file.read_text() for file in folder.iterdir() if file.name.endswith(".toml")}
@@ -138,11 +138,11 @@ def read_spec(spec: str | Path | Spec, *, extra_data: Mapping[str, str | Path] |
     SpecError
         It isn't TOML, something in it is missing, unknown or out of range, or it has data of such a name already.
     """
-    read = spec if isinstance(spec, Spec) else _read(spec)
-    return _with_data(read, extra_data) if extra_data else read
+    read = spec if isinstance(spec, Spec) else _read_toml(spec)
+    return _add_data(read, extra_data) if extra_data else read
 
 
-def _with_data(spec: Spec, files: Mapping[str, str | Path]) -> Spec:
+def _add_data(spec: Spec, files: Mapping[str, str | Path]) -> Spec:
     taken = sorted(files.keys() & spec.data.keys())
     if taken:
         raise SpecError(f"{spec.name} has data {taken[0]!r} of its own: give {files[taken[0]]} another name")
@@ -151,8 +151,8 @@ def _with_data(spec: Spec, files: Mapping[str, str | Path]) -> Spec:
     return replace(spec, data={**spec.data, **added}, experiments=experiments)
 
 
-def _read(spec: str | Path) -> Spec:
-    path, known = Path(spec), built_in_specs()
+def _read_toml(spec: str | Path) -> Spec:
+    path, known = Path(spec), standard_specs()
     if path.is_file():
         text, folder = path.read_text(), path.parent
     elif str(spec) in known:
@@ -173,37 +173,39 @@ class _Reader:
         self._folder = folder
 
     def read(self, content: dict[str, Any]) -> Spec:
-        self._only(content, {"name", "description", "seeds", "min_cells", "data", "methods", "experiments"}, "the file")
-        data = {name: self._data(name, table) for name, table in content.get("data", {}).items()}
+        self._check_keys(
+            content, {"name", "description", "seeds", "min_cells", "data", "methods", "experiments"}, "the file"
+        )
+        data = {name: self._read_data(name, table) for name, table in content.get("data", {}).items()}
         methods = {name: MethodSettings(name) for name in list_methods()}
-        methods |= {name: self._method(name, table) for name, table in content.get("methods", {}).items()}
+        methods |= {name: self._read_method(name, table) for name, table in content.get("methods", {}).items()}
         seeds = content.get("seeds", [0])
         tables = content.get("experiments", [])
         if not tables:
             raise self._error("there is no [[experiments]] table: add one with name, kind, data and methods")
-        experiments = tuple(self._experiment({"seeds": seeds, **table}, data, methods) for table in tables)
+        experiments = tuple(self._read_experiment({"seeds": seeds, **table}, data, methods) for table in tables)
         names = [experiment.name for experiment in experiments]
         if len(set(names)) < len(names):
             raise self._error(f"names of experiments repeat ({', '.join(names)}): give each its own")
         return Spec(
             name=content.get("name", Path(self._file).stem),
             description=content.get("description", ""),
-            min_cells=self._positive(content, "min_cells", "the file", 10),
+            min_cells=self._check_positive(content, "min_cells", "the file", 10),
             data=data,
             methods=methods,
             experiments=experiments,
         )
 
-    def _data(self, name: str, table: dict[str, Any]) -> DataSource:
+    def _read_data(self, name: str, table: dict[str, Any]) -> DataSource:
         where = f"[data.{name}]"
-        self._only(table, {"file", "batch_key", "labels_key", "simulate", "minor_types"}, where)
+        self._check_keys(table, {"file", "batch_key", "labels_key", "simulate", "minor_types"}, where)
         if "file" in table and "simulate" in table:
             raise self._error(f"{where} has both file and simulate: keep one")
         if "file" in table:
             table = {**table, "file": str((self._folder / table["file"]).resolve())}
         return DataSource(name, **{**table, "minor_types": tuple(table.get("minor_types", ()))})
 
-    def _method(self, name: str, table: dict[str, Any]) -> MethodSettings:
+    def _read_method(self, name: str, table: dict[str, Any]) -> MethodSettings:
         settings = dict(table)
         like = settings.pop("like", name)
         known_methods = list_methods()
@@ -216,33 +218,33 @@ class _Reader:
             known = ", ".join(sorted(allowed))
             raise self._error(f"[methods.{name}] sets {unknown[0]!r}, which {like!r} doesn't have; it has {known}")
         if "embedding" in settings:
-            self._choices([settings["embedding"]], get_args(Embedding), "embedding", f"[methods.{name}]")
+            self._check_choices([settings["embedding"]], get_args(Embedding), "embedding", f"[methods.{name}]")
         return MethodSettings(like, settings)
 
-    def _experiment(
+    def _read_experiment(
         self, table: dict[str, Any], data: dict[str, DataSource], methods: dict[str, MethodSettings]
     ) -> Experiment:
         where = f"[[experiments]] {table.get('name', '')!r}"
         for key in ("name", "kind", "data", "methods"):
             if key not in table:
                 raise self._error(f"{where} has no {key}")
-        self._choices([table["kind"]], get_args(Kind), "kind", where)
+        self._check_choices([table["kind"]], get_args(Kind), "kind", where)
         of_kind: dict[str, set[str]] = {
             "integration": {"inclusion"},
             "expression": {"inclusion"},
             "tuning": {"inclusion", "n_rounds", "n_epochs"},
             "batch_out": {"inclusion", "classifiers"},
         }
-        self._only(table, {"name", "kind", "data", "methods", "seeds", *of_kind[table["kind"]]}, where)
-        for name in self._list(table, "data", where, str):
+        self._check_keys(table, {"name", "kind", "data", "methods", "seeds", *of_kind[table["kind"]]}, where)
+        for name in self._check_list(table, "data", where, str):
             data.setdefault(name, DataSource(name))
-        self._choices(self._list(table, "methods", where, str), methods, "method", where)
-        self._choices(table.get("inclusion", []), get_args(Inclusion), "inclusion", where)
-        self._choices(table.get("classifiers", []), get_args(Classifier), "classifier", where)
-        self._list(table, "seeds", where, int)
+        self._check_choices(self._check_list(table, "methods", where, str), methods, "method", where)
+        self._check_choices(table.get("inclusion", []), get_args(Inclusion), "inclusion", where)
+        self._check_choices(table.get("classifiers", []), get_args(Classifier), "classifier", where)
+        self._check_list(table, "seeds", where, int)
         if table["kind"] == "tuning":
-            self._positive(table, "n_rounds", where)
-            self._list(table, "n_epochs", where, int)
+            self._check_positive(table, "n_rounds", where)
+            self._check_list(table, "n_epochs", where, int)
         self._check_abilities(table, methods, where)
         lists = {key: tuple(value) for key, value in table.items() if isinstance(value, list)}
         return Experiment(**{**table, **lists})
@@ -259,19 +261,19 @@ class _Reader:
             if table["kind"] == "tuning" and not method.in_rounds:
                 raise self._error(f"{where}: {name!r} doesn't train in rounds; 'fedscgen' and those like it do")
 
-    def _only(self, table: object, known: set[str], where: str) -> None:
+    def _check_keys(self, table: object, known: set[str], where: str) -> None:
         if not isinstance(table, dict):
             raise self._error(f"{where} is no table")
         unknown = sorted(set(table) - known)
         if unknown:
             raise self._error(f"{where} has an unknown key {unknown[0]!r}: known are {', '.join(sorted(known))}")
 
-    def _choices(self, values: list[str], known: Any, what: str, where: str) -> None:
+    def _check_choices(self, values: list[str], known: Any, what: str, where: str) -> None:
         for value in values:
             if value not in known:
                 raise self._error(f"{where} has an unknown {what} {value!r}: known are {', '.join(known)}")
 
-    def _list(self, table: dict[str, Any], key: str, where: str, of: type) -> list[Any]:
+    def _check_list(self, table: dict[str, Any], key: str, where: str, of: type) -> list[Any]:
         values = table.get(key)
         if not isinstance(values, list) or not values or any(type(value) is not of for value in values):
             raise self._error(f"{where}: {key} is {values!r}, not a list of {of.__name__}")
@@ -279,7 +281,7 @@ class _Reader:
             raise self._error(f"{where}: {key} repeats a value: {values}")
         return values
 
-    def _positive(self, table: dict[str, Any], key: str, where: str, default: int | None = None) -> int:
+    def _check_positive(self, table: dict[str, Any], key: str, where: str, default: int | None = None) -> int:
         value = table.get(key, default)
         if type(value) is not int or value < 1:
             raise self._error(f"{where}: {key} is {value!r}, not a whole number above 0")

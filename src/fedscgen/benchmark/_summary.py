@@ -52,17 +52,17 @@ def summarize(results: pd.DataFrame, planned: Iterable[Planned]) -> pd.DataFrame
     return table.fillna({"n_seeds": 0}).astype({"n_seeds": int})
 
 
-def as_markdown(summary: pd.DataFrame, title: str) -> str:
+def to_markdown(summary: pd.DataFrame, title: str) -> str:
     """Write what :func:`summarize` returns as a page: a table an experiment and metric that has results."""
     tables = [
-        f"## {experiment}: {metric}\n\n{_table(part)}"
+        f"## {experiment}: {metric}\n\n{_format_table(part)}"
         for (experiment, metric), part in summary.groupby(["experiment", "metric"], sort=False)
         if part["mean"].notna().any()
     ]
     return "\n\n".join([f"# {title}", _EXPLANATION, *tables]) + "\n"
 
 
-def _table(part: pd.DataFrame) -> str:
+def _format_table(part: pd.DataFrame) -> str:
     """Methods as rows and data sets as columns, in the order in which they come."""
     several = part["scenario"].nunique() > 1
     part = part.assign(data=part["dataset"] + (", " + part["scenario"] if several else ""))
@@ -70,14 +70,14 @@ def _table(part: pd.DataFrame) -> str:
     means, sds = (part.pivot(index="method", columns="data", values=value).reindex(**order) for value in ("mean", "sd"))
     overall = means.dropna(axis="columns", how="all").mean(axis="columns", skipna=False)
     means, sds = (table.reset_index(drop=True) for table in (means, sds))
-    columns = [_column(means[name], sds[name]) for name in order["columns"]]
-    columns.append(_column(overall.reset_index(drop=True)))
+    columns = [_format_column(means[name], sds[name]) for name in order["columns"]]
+    columns.append(_format_column(overall.reset_index(drop=True)))
     heads = ["Method", *order["columns"], "mean of all"]
     lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *zip(order["index"], *columns, strict=True)]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def _column(means: pd.Series, sds: pd.Series | None = None) -> list[str]:
+def _format_column(means: pd.Series, sds: pd.Series | None = None) -> list[str]:
     best, cells = means.round(3).max(), []
     for i, mean in means.items():
         spread = "" if sds is None or sds[i] != sds[i] else f" ± {sds[i]:.3f}"

@@ -111,7 +111,7 @@ def plan(spec: Spec) -> list[Planned]:
     """
     planned = []
     for experiment in spec.experiments:
-        runs = list(_runs(spec, experiment))
+        runs = list(_list_runs(spec, experiment))
         if not runs:
             raise SpecError(
                 f"experiment {experiment.name!r} has no run: {', '.join(experiment.inclusion)} needs data with "
@@ -126,9 +126,9 @@ def unique_tasks(planned: Iterable[Planned]) -> list[Task]:
     return list({run.task.id: run.task for run in planned}.values())
 
 
-def _runs(spec: Spec, experiment: Experiment) -> Iterator[Planned]:
+def _list_runs(spec: Spec, experiment: Experiment) -> Iterator[Planned]:
     for name in experiment.data:
-        source = _with_minor_types(spec.data[name])
+        source = _add_minor_types(spec.data[name])
         n_batches = size_of(source).n_batches
         for inclusion in experiment.inclusion:
             if inclusion != "all" and not source.minor_types:
@@ -161,7 +161,7 @@ def _axes(experiment: Experiment, n_batches: int, seed: int) -> Iterator[dict[st
         yield {}
 
 
-def _with_minor_types(source: DataSource) -> DataSource:
+def _add_minor_types(source: DataSource) -> DataSource:
     from fedscgen.datasets import DATASETS
 
     if source.minor_types or source.file or source.simulate is not None or source.name not in DATASETS:
@@ -188,9 +188,9 @@ def size_of(source: DataSource) -> DataSize:
     from fedscgen.datasets import DATASETS
 
     if source.simulate is not None:
-        return _simulated_size(source.name, source.simulate)
+        return _size_of_simulation(source.name, source.simulate)
     if source.file is not None:
-        return _file_size(source.name, source.file, source.batch_key)
+        return _size_of_file(source.name, source.file, source.batch_key)
     if source.name == "demo":
         return DataSize(3, 700, 765)
     if source.name not in DATASETS:
@@ -201,7 +201,7 @@ def size_of(source: DataSource) -> DataSize:
     return DataSize(DATASETS[source.name].n_batches, DATASETS[source.name].n_cells)
 
 
-def _simulated_size(name: str, settings: Mapping[str, Any]) -> DataSize:
+def _size_of_simulation(name: str, settings: Mapping[str, Any]) -> DataSize:
     import inspect
 
     from fedscgen.datasets import simulate_sites
@@ -215,7 +215,7 @@ def _simulated_size(name: str, settings: Mapping[str, Any]) -> DataSize:
 
 
 @cache
-def _file_size(name: str, file: str, batch_key: str) -> DataSize:
+def _size_of_file(name: str, file: str, batch_key: str) -> DataSize:
     try:
         adata = read_cells(Path(file), on_disk=True)
     except (OSError, ValueError) as error:

@@ -37,7 +37,7 @@ def main(folder: ResultsFolder, data_dir: str | None) -> None:
     with os.fdopen(os.dup(1), "w", buffering=1) as answers:
         while True:
             task = Task.from_json(lines.get())
-            with _messages_into(folder.log(task)):
+            with _redirect_output(folder.log_path(task)):
                 error = _attempt(task, folder, data_dir)
             answers.write(json.dumps({"error": error}) + "\n")
 
@@ -107,7 +107,7 @@ def _peak_memory() -> int:
 
 
 @contextmanager
-def _messages_into(path: Path) -> Iterator[None]:
+def _redirect_output(path: Path) -> Iterator[None]:
     """Send standard output and error, of C libraries too, to a file."""
     kept = [os.dup(stream) for stream in (1, 2)]
     with path.open("w") as log:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import numpy as np
 
 
-def decaying_shares(ranks: np.ndarray, decay: float) -> np.ndarray:
+def geometric_shares(ranks: np.ndarray, decay: float) -> np.ndarray:
     """Shares proportional to ``decay ** rank``, which add up to 1; ``ranks`` ascend, shape ``(n,)``."""
-    shares = decay ** (ranks - ranks[0])
-    return shares / shares.sum()
+    shares: np.ndarray = decay ** (ranks - ranks[0])
+    return np.asarray(shares / shares.sum())
 
 
 def cells_by_site(n_cells: int, n_sites: int, *, decay: float, at_least: int) -> np.ndarray:
     """Give each site ``at_least`` cells, and share out the rest with decay; shape ``(n_sites,)``, sum ``n_cells``."""
-    bounds = np.rint(np.cumsum(decaying_shares(np.arange(n_sites), decay)) * (n_cells - n_sites * at_least)).astype(int)
-    return at_least + np.diff(bounds, prepend=0)
+    bounds: np.ndarray = np.rint(
+        np.cumsum(geometric_shares(np.arange(n_sites), decay)) * (n_cells - n_sites * at_least)
+    ).astype(int)
+    return np.asarray(at_least + np.diff(bounds, prepend=0))
 
 
 def cells_by_site_and_type(
@@ -41,7 +43,7 @@ def cells_by_site_and_type(
     cells = home.astype(int)
     for site, n in enumerate(site_cells - home.sum(axis=1)):
         types = np.flatnonzero(present[site])
-        shares = decaying_shares(types, decay)
+        shares = geometric_shares(types, decay)
         if np.isfinite(concentration):
             shares = rng.dirichlet(concentration * shares)
         cells[site, types] += rng.multinomial(n, shares)

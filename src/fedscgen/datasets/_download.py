@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedscgen.datasets._published import published_dataset
+from fedscgen.datasets._published import find_dataset
 from fedscgen.datasets._transfer import TIMEOUT_SECONDS, Partial, Transfer, TransferError, reason
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def fetch_dataset(
     ModuleNotFoundError
         The extra ``benchmark`` isn't installed.
     """
-    file_name = f"{published_dataset(name).name}.h5ad"
+    file_name = f"{find_dataset(name).name}.h5ad"
     if data_dir is not None:
         own = Path(data_dir) / file_name
         if own.exists():
@@ -107,7 +107,7 @@ def _download(target: Path, base_url: str, *, show_progress: bool) -> None:
     with requests.Session() as session, Progress(*columns, disable=not show_progress) as progress:
         files = _record_files(session, f"{base_url}/api/records/{_RECORD}")
         if files is not None and target.name not in files:
-            raise _not_in_record(target.name, page, files)
+            raise _no_such_file(target.name, page, files)
         stated = files[target.name] if files is not None else None
         task = progress.add_task(target.name, total=stated.size if stated else None)
         transfer = Transfer(
@@ -121,11 +121,11 @@ def _download(target: Path, base_url: str, *, show_progress: bool) -> None:
         try:
             transfer.run()
         except FileNotFoundError as error:
-            raise _not_in_record(target.name, page, files) from error
+            raise _no_such_file(target.name, page, files) from error
         except TransferError as error:
             raise ConnectionError(
                 f"{target.name} could not be fetched from {base_url} ({error}; {partial.size:,} bytes are kept for "
-                f"the next try). {_by_hand(page)}"
+                f"the next try). {_advise(page)}"
             ) from error
     _check(partial, stated, target.name, page)
     partial.finish(target)
@@ -163,7 +163,7 @@ def _check(partial: Partial, stated: _RecordFile | None, name: str, page: str) -
         wrong = f"its {partial.size:,} bytes are not an HDF5 file"
     if wrong:
         partial.discard()
-        raise OSError(f"{name} arrived damaged, and was deleted: {wrong}. Try again. {_by_hand(page)}")
+        raise OSError(f"{name} arrived damaged, and was deleted: {wrong}. Try again. {_advise(page)}")
     if stated is None or stated.md5 is None:
         logger.warning("%s was fetched but not compared with a checksum, which %s did not state", name, page)
 
@@ -179,12 +179,12 @@ def _difference(partial: Partial, stated: _RecordFile | None) -> str:
     return ""
 
 
-def _not_in_record(name: str, page: str, files: Mapping[str, _RecordFile] | None) -> FileNotFoundError:
+def _no_such_file(name: str, page: str, files: Mapping[str, _RecordFile] | None) -> FileNotFoundError:
     held = "its list of files can't be had" if files is None else f"it holds {', '.join(files) or 'no file'}"
-    return FileNotFoundError(f"{page} does not serve {name}; {held}. {_by_hand(page)}")
+    return FileNotFoundError(f"{page} does not serve {name}; {held}. {_advise(page)}")
 
 
-def _by_hand(page: str) -> str:
+def _advise(page: str) -> str:
     return (
         f"To do it by hand: download the file (or unpack it, if it is in an archive) from {page} into a folder, and "
         "name the folder as data_dir"

@@ -101,7 +101,7 @@ DATASETS: Mapping[str, PublishedDataset] = MappingProxyType({dataset.name: datas
 """The eight published data sets by name."""
 
 
-def published_dataset(name: str) -> PublishedDataset:
+def find_dataset(name: str) -> PublishedDataset:
     """The data set of this name; a ``ValueError`` lists the names if it isn't published."""
     if name not in DATASETS:
         raise ValueError(

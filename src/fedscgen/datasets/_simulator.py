@@ -145,7 +145,7 @@ def simulate_sites(
     types = [rng.permutation(np.repeat(np.arange(n_types), of_site)) for of_site in composition]
     activity = [rng.normal(size=len(of_site)) for of_site in types]
     counts = [_draw_counts(setting, truth, site, types[site], activity[site], rng) for site in range(n_sites)]
-    return _as_adata(
+    return _make_adata(
         setting,
         truth,
         counts=sparse.vstack(counts, format="csr"),
@@ -221,14 +221,14 @@ class _Truth:
 def _draw_truth(setting: _Setting, rng: np.random.Generator) -> _Truth:
     sites, types, genes = setting.n_sites, setting.n_types, setting.n_genes
 
-    def in_some_genes(strength: float) -> np.ndarray:
+    def draw_in_some_genes(strength: float) -> np.ndarray:
         return (rng.random((types, genes)) < setting.de_fraction) * rng.normal(scale=strength, size=(types, genes))
 
     return _Truth(
         gene_mean=rng.gamma(_MEAN_SHAPE, _MEAN_SCALE, size=genes),
         site_depth=setting.depth * np.exp(rng.normal(scale=setting.depth_variation, size=sites)),
-        of_type=in_some_genes(setting.de_strength),
-        of_program=in_some_genes(setting.within_type_strength),
+        of_type=draw_in_some_genes(setting.de_strength),
+        of_program=draw_in_some_genes(setting.within_type_strength),
         of_site=rng.normal(scale=setting.batch_strength, size=(sites, genes)),
         of_both=rng.normal(scale=setting.interaction_strength, size=(sites, types, genes)),
     )
@@ -248,7 +248,7 @@ def _draw_counts(
     return sparse.csr_matrix(rng.poisson(rates).astype(np.int32))
 
 
-def _as_adata(
+def _make_adata(
     setting: _Setting,
     truth: _Truth,
     *,
@@ -278,11 +278,13 @@ def _as_adata(
         index=cells,
     )
     adata = AnnData(X=_log_normalise(counts), obs=obs, var=pd.DataFrame(index=genes), layers={"counts": counts})
-    adata.uns["simulated_sites"] = _described(setting, truth, site_names, type_names, adata.var_names)
+    adata.uns["simulated_sites"] = _describe_truth(setting, truth, site_names, type_names, adata.var_names)
     return adata
 
 
-def _described(setting: _Setting, truth: _Truth, sites: list[str], types: list[str], genes: pd.Index) -> dict[str, Any]:
+def _describe_truth(
+    setting: _Setting, truth: _Truth, sites: list[str], types: list[str], genes: pd.Index
+) -> dict[str, Any]:
     import pandas as pd
 
     return {

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from fedscgen.metrics._checks import check_embedding, check_names
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
 
@@ -42,7 +43,7 @@ def kmeans_clusters(embedding: npt.ArrayLike, n_clusters: int, *, seed: int = 0,
     if not 1 <= n_clusters <= len(array):
         raise ValueError(f"{len(array)} cells can't form {n_clusters} clusters: ask for 1 to {len(array)}")
     with threadpool_limits(1, user_api="openmp"):  # threads add up a centre in the order in which they come in
-        return KMeans(n_clusters, n_init=n_init, random_state=seed).fit_predict(array)
+        return np.asarray(KMeans(n_clusters, n_init=n_init, random_state=seed).fit_predict(array))
 
 
 def nmi(labels: npt.ArrayLike, clusters: npt.ArrayLike) -> float:
@@ -90,8 +91,6 @@ def ari(labels: npt.ArrayLike, clusters: npt.ArrayLike) -> float:
 
 
 def _codes(labels: npt.ArrayLike, clusters: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    import numpy as np
-
     n_cells = len(np.asarray(labels))
     return (
         check_names(labels, "label", n_cells=n_cells),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fedscgen.metrics._checks import check_names
-from fedscgen.metrics._neighbors import check_neighbors, count_groups, without_self
+from fedscgen.metrics._neighbors import check_neighbors, count_groups, drop_self
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -41,5 +41,5 @@ def entropy_of_batch_mixing(neighbors: npt.ArrayLike, batch: npt.ArrayLike) -> f
     indices = check_neighbors(neighbors, at_least=2)
     codes = check_names(batch, "batch", n_cells=len(indices))
     n_batches = codes.max() + 1
-    counts = count_groups(codes[without_self(indices)], n_batches)  # (n_cells, n_batches)
+    counts = count_groups(codes[drop_self(indices)], n_batches)  # (n_cells, n_batches)
     return float(entropy(counts, base=n_batches, axis=1).mean())

@@ -67,7 +67,7 @@ def expression_conservation(
     sums = [_sums(array, codes * shape[1] + types, shape) for array in arrays]
     correlations = _rank_correlations(*(each[compared] / counts[compared][:, None] for each in sums))
     marked = compared & (counts < counts.sum(axis=1, keepdims=True))
-    kept = np.logical_and(*(_are_markers(each, counts, n_markers)[marked] for each in sums)).sum(axis=1)
+    kept = np.logical_and(*(_find_markers(each, counts, n_markers)[marked] for each in sums)).sum(axis=1)
     return {
         "expression_spearman": float(correlations.mean()),
         "expression_spearman_min": float(correlations.min()),
@@ -89,7 +89,7 @@ def _sums(expression: np.ndarray | sparse.csr_matrix, groups: np.ndarray, shape:
     cells = np.arange(len(groups))
     membership = sparse.csr_matrix((np.ones(len(groups)), (groups, cells)), shape=(np.prod(shape), len(groups)))
     sums = membership @ expression
-    return (sums.toarray() if sparse.issparse(sums) else sums).reshape(*shape, -1)
+    return np.asarray(sums.toarray() if sparse.issparse(sums) else sums).reshape(*shape, -1)
 
 
 def _rank_correlations(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -99,10 +99,10 @@ def _rank_correlations(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     ranks = [rankdata(values, axis=1) for values in (first, second)]
     centred = [each - each.mean(axis=1, keepdims=True) for each in ranks]
     scale = np.sqrt(np.prod([(each**2).sum(axis=1) for each in centred], axis=0))
-    return (centred[0] * centred[1]).sum(axis=1) / np.where(scale > 0, scale, 1)
+    return np.asarray((centred[0] * centred[1]).sum(axis=1) / np.where(scale > 0, scale, 1))
 
 
-def _are_markers(sums: np.ndarray, counts: np.ndarray, n_markers: int) -> np.ndarray:
+def _find_markers(sums: np.ndarray, counts: np.ndarray, n_markers: int) -> np.ndarray:
     """Whether a gene is among those that exceed the batch's other cells most; shape of ``sums``."""
     others = sums.sum(axis=1, keepdims=True) - sums
     n_others = counts.sum(axis=1, keepdims=True) - counts

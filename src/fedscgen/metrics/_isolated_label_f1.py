@@ -81,7 +81,7 @@ def _leiden_clusters(graph: csr_matrix, seed: int) -> Iterator[np.ndarray]:
 def _f1_scores(labels: np.ndarray, clusters: np.ndarray) -> np.ndarray:
     """F1 of each type (rows) and cluster (columns): twice what they share over the sum of their sizes."""
     shared = _cross_table(labels, clusters)
-    return 2 * shared / (shared.sum(axis=1, keepdims=True) + shared.sum(axis=0))
+    return np.asarray(2 * shared / (shared.sum(axis=1, keepdims=True) + shared.sum(axis=0)))
 
 
 def _cross_table(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:

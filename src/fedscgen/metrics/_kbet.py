@@ -87,10 +87,10 @@ def _acceptance_rate(graph: csr_matrix, batch: np.ndarray) -> float:
         if large.mean() < 0.75:
             return 0.0
         graph, batch = graph[large][:, large], batch[large]
-    return _accepted(nearest_neighbors(_diffusion_map(graph), n_neighbors + 1), batch)
+    return _share_mixed(nearest_neighbors(_diffusion_map(graph), n_neighbors + 1), batch)
 
 
-def _accepted(neighbors: np.ndarray, batch: np.ndarray) -> float:
+def _share_mixed(neighbors: np.ndarray, batch: np.ndarray) -> float:
     from scipy.stats import chi2
 
     present, codes, sizes = np.unique(batch, return_inverse=True, return_counts=True)
@@ -115,7 +115,7 @@ def _diffusion_map(graph: csr_matrix) -> np.ndarray:
     by_degree = diags_array(1 / np.sqrt(np.asarray(kernel.sum(axis=0)).ravel()))
     values, vectors = _largest_eigenpairs((by_degree @ kernel @ by_degree).tocsr())
     gap = 1 - values
-    return vectors * np.divide(values, gap, out=np.ones_like(values), where=gap > _SINGLE_PRECISION)
+    return np.asarray(vectors * np.divide(values, gap, out=np.ones_like(values), where=gap > _SINGLE_PRECISION))
 
 
 def _largest_eigenpairs(matrix: csr_matrix) -> tuple[np.ndarray, np.ndarray]:
@@ -126,7 +126,9 @@ def _largest_eigenpairs(matrix: csr_matrix) -> tuple[np.ndarray, np.ndarray]:
     n_cells = matrix.shape[0]
     n_components = min(_N_COMPONENTS, n_cells - 1)
     if n_cells > _DENSE_CELLS:
-        return eigsh(matrix, k=n_components, which="LM", v0=np.random.default_rng(0).uniform(-1, 1, n_cells))
+        start = np.random.default_rng(0).uniform(-1, 1, n_cells)
+        values, vectors = eigsh(matrix, k=n_components, which="LM", v0=start)
+        return values, vectors
     values, vectors = eigh(matrix.toarray())
     largest = np.argsort(-np.abs(values))[:n_components]
     return values[largest], vectors[:, largest]

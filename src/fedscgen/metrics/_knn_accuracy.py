@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedscgen.metrics._checks import check_names
-from fedscgen.metrics._neighbors import check_neighbors, count_groups, without_self
+from fedscgen.metrics._neighbors import check_neighbors, count_groups, drop_self
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -39,7 +39,7 @@ def knn_accuracy(neighbors: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     """
     indices = check_neighbors(neighbors, at_least=2)
     codes = check_names(labels, "label", n_cells=len(indices))
-    around = codes[without_self(indices)]  # (n_cells, k)
+    around = codes[drop_self(indices)]  # (n_cells, k)
     votes = np.take_along_axis(count_groups(around, codes.max() + 1), around, axis=1)  # of each neighbour's type
     nearest_of_the_most = votes.argmax(axis=1)[:, None]
     return float(np.mean(np.take_along_axis(around, nearest_of_the_most, axis=1)[:, 0] == codes))

@@ -106,7 +106,7 @@ def check_neighbors_and_distances(
     return indices, lengths
 
 
-def without_self(indices: np.ndarray) -> np.ndarray:
+def drop_self(indices: np.ndarray) -> np.ndarray:
     """Return the neighbours but the cell itself, shape ``(n_cells, n_neighbors - 1)``.
 
     Where other cells sit on the same spot, a cell needn't be first in its own list, or in it at all: then the
@@ -115,7 +115,8 @@ def without_self(indices: np.ndarray) -> np.ndarray:
     n_cells, n_neighbors = indices.shape
     itself = indices == np.arange(n_cells)[:, None]
     dropped = np.where(itself.any(axis=1), itself.argmax(axis=1), n_neighbors - 1)
-    return indices[np.arange(n_neighbors) != dropped[:, None]].reshape(n_cells, n_neighbors - 1)
+    others: np.ndarray = indices[np.arange(n_neighbors) != dropped[:, None]]
+    return others.reshape(n_cells, n_neighbors - 1)
 
 
 def count_groups(groups: np.ndarray, n_groups: int) -> np.ndarray:

@@ -43,13 +43,13 @@ def pcr_comparison(before: npt.ArrayLike, after: npt.ArrayLike, batch: npt.Array
             "embeddings of the same cells"
         )
     codes = check_names(batch, "batch", n_cells=len(corrected))
-    explained_before = _explained_by_batch(uncorrected, codes)
+    explained_before = _share_explained(uncorrected, codes)
     if explained_before == 0:
         raise UndefinedMetricError("batches explain none of the variance before correction: there is nothing to remove")
-    return max(0.0, 1 - _explained_by_batch(corrected, codes) / explained_before)
+    return max(0.0, 1 - _share_explained(corrected, codes) / explained_before)
 
 
-def _explained_by_batch(embedding: np.ndarray, batch: np.ndarray) -> float:
+def _share_explained(embedding: np.ndarray, batch: np.ndarray) -> float:
     """Share of the variance that lies between the batches' means."""
     total = embedding.var(axis=0, dtype=np.float64).sum()
     if total == 0:

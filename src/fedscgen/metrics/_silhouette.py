@@ -89,4 +89,4 @@ def _silhouette(embedding: np.ndarray, codes: np.ndarray) -> np.ndarray:
     from sklearn.metrics import silhouette_samples
 
     with config_context(working_memory=_WORKING_MEMORY):
-        return silhouette_samples(embedding, codes)
+        return np.asarray(silhouette_samples(embedding, codes))

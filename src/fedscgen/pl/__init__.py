@@ -10,7 +10,7 @@ from fedscgen.pl._style import (
     Mark,
     default_style,
     inline_svg,
-    marks,
+    make_marks,
     new_axes,
     save_figure,
 )
@@ -26,7 +26,7 @@ __all__ = [
     "draw_cells",
     "inline_svg",
     "line_chart_svg",
-    "marks",
+    "make_marks",
     "new_axes",
     "place_badges",
     "save_figure",

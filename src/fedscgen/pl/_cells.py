@@ -50,9 +50,9 @@ def umap_layout(embedding: np.ndarray, *, seed: int = 0) -> np.ndarray:
         n_neighbors = min(15, n_cells - 1)
         sc.pp.neighbors(cells, n_neighbors=n_neighbors, use_rep="X", transformer="sklearn", random_state=seed)
         sc.tl.umap(cells, random_state=seed, init_pos=_start(cells.obsm["X"], seed))
-    layout = cells.obsm["X_umap"]
+    layout = np.asarray(cells.obsm["X_umap"])
     low, high = layout.min(axis=0), layout.max(axis=0)
-    return (layout - low) / np.maximum(high - low, 1e-12)
+    return np.asarray((layout - low) / np.maximum(high - low, 1e-12))
 
 
 def _start(embedding: np.ndarray, seed: int) -> np.ndarray:

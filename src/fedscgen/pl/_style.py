@@ -57,7 +57,7 @@ def default_style(**settings: Any) -> Iterator[None]:
         yield
 
 
-def marks(n: int, colours: Sequence[str]) -> list[Mark]:
+def make_marks(n: int, colours: Sequence[str]) -> list[Mark]:
     """Return ``n`` marks, distinct as long as ``n <= 5 * len(colours)``."""
     cycles = [divmod(i, len(colours)) for i in range(n)]
     return [Mark(colours[c], MARKERS[k % len(MARKERS)], _DASHES[k % len(_DASHES)]) for k, c in cycles]

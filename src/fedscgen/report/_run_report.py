@@ -13,7 +13,7 @@ import numpy as np
 from fedscgen.metrics import metrics_table
 from fedscgen.pl import LABEL_COLOURS, SITE_COLOURS, umap_layout
 from fedscgen.report import _run_sections as sections
-from fedscgen.report.groups import Group, group, umap_pair
+from fedscgen.report.groups import Group, group_cells, umap_pair
 from fedscgen.report.page import facts, quantity, section, text, volume, write_page
 
 if TYPE_CHECKING:
@@ -160,8 +160,8 @@ def _choose_cells(adata: AnnData, batch_key: str, labels_key: str, embedding: st
     return _Cells(
         before=components[chosen],
         after=np.asarray(adata.obsm[embedding])[chosen],
-        sites=group(adata.obs[batch_key].iloc[chosen], SITE_COLOURS),
-        labels=group(adata.obs[labels_key].iloc[chosen], LABEL_COLOURS, by_size=True),
+        sites=group_cells(adata.obs[batch_key].iloc[chosen], SITE_COLOURS),
+        labels=group_cells(adata.obs[labels_key].iloc[chosen], LABEL_COLOURS, by_size=True),
         n_all=adata.n_obs,
     )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedscgen.metrics import BATCH_CORRECTION, BIO_CONSERVATION
-from fedscgen.pl import SITE_COLOURS, Curve, line_chart_svg, marks
+from fedscgen.pl import SITE_COLOURS, Curve, line_chart_svg, make_marks
 from fedscgen.report.groups import Group, legend
 from fedscgen.report.page import pairs, quantity, text, volume
 
@@ -137,7 +137,7 @@ def training(history: pd.DataFrame, sites: Group) -> str:
     known = dict(zip(sites.names, sites.marks, strict=True))
     names = list(dict.fromkeys(history["site"].astype(str)))
     if not set(names) <= set(known):
-        known = dict(zip(names, marks(len(names), SITE_COLOURS), strict=True))
+        known = dict(zip(names, make_marks(len(names), SITE_COLOURS), strict=True))
     drawn = Group(tuple(names), tuple(known[name] for name in names), np.empty(0, dtype=np.int64))
     titles = {"train_loss": "Training loss", "validation_loss": "Validation loss"}
     shown = [column for column in titles if np.isfinite(history[column].to_numpy(dtype=float)).any()]

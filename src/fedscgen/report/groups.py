@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedscgen.pl import Mark, marks, place_badges, scatter_png, to_picture
+from fedscgen.pl import Mark, make_marks, place_badges, scatter_png, to_picture
 from fedscgen.report.page import text
 
 if TYPE_CHECKING:
@@ -35,10 +35,10 @@ class Group:
 
     def of_cells(self) -> np.ndarray:
         """Name of each cell's site or type, shape ``(n_cells,)``."""
-        return np.asarray(self.names)[self.codes]
+        return np.asarray(np.asarray(self.names)[self.codes])
 
 
-def group(column: pd.Series, colours: Sequence[str], *, by_size: bool = False) -> Group:
+def group_cells(column: pd.Series, colours: Sequence[str], *, by_size: bool = False) -> Group:
     """Group cells by a column of ``obs``, in the order of its categories or by falling number of cells."""
     import pandas as pd
 
@@ -49,7 +49,7 @@ def group(column: pd.Series, colours: Sequence[str], *, by_size: bool = False) -
     if by_size:
         order = sorted(order, key=lambda name: -counts[name])
     codes = pd.Categorical(names, categories=order).codes.astype(np.int64)
-    return Group(tuple(order), tuple(marks(len(order), colours)), codes)
+    return Group(tuple(order), tuple(make_marks(len(order), colours)), codes)
 
 
 def umap_pair(title: str, what: str, layouts: Mapping[str, np.ndarray], cells: Group, *, numbered: bool) -> str:

@@ -14,11 +14,11 @@ from fedscgen.benchmark.report._figures import (
     inline_panels,
     panel_height,
     save_panels,
-    wrapped,
+    wrap,
 )
-from fedscgen.pl import SITE_COLOURS, marks
+from fedscgen.pl import SITE_COLOURS, make_marks
 
-FIRST, SECOND = marks(2, SITE_COLOURS)
+FIRST, SECOND = make_marks(2, SITE_COLOURS)
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_numbers_in_a_heat_map_can_be_read_on_every_shade(axes):
     ],
 )
 def test_long_names_are_broken_and_cut(name, shown):
-    assert wrapped(name) == shown
+    assert wrap(name) == shown
 
 
 def test_panels_grow_with_their_rows():

@@ -93,7 +93,7 @@ class Dot:
 
 def panel_height(rows: Sequence[str], lanes: int = 1) -> float:
     """Inches that rows with so many dots one below the other need."""
-    lines = max((wrapped(row).count("\n") for row in rows), default=0) + 1
+    lines = max((wrap(row).count("\n") for row in rows), default=0) + 1
     return 0.45 + len(rows) * max(0.07 + 0.12 * lanes, 0.07 + 0.12 * lines)
 
 
@@ -146,7 +146,7 @@ def draw_heat_map(axes: Axes, values: np.ndarray, rows: Sequence[str], columns: 
             continue
         shade = shades[row, column]
         axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=shade, linewidth=0))
-        colour, weight = _readable_on(shade), "bold" if (row, column) == best else "normal"
+        colour, weight = _contrast_colour(shade), "bold" if (row, column) == best else "normal"
         shown = f"{value:.2f}".replace("0.", ".", 1) if n_columns > 6 else f"{value:.3f}"
         axes.text(column, row, shown, ha="center", va="center", color=colour, weight=weight, size=_FONT_SIZE - 1)
     axes.add_patch(Rectangle((best[1] - 0.5, best[0] - 0.5), 1, 1, fill=False, edgecolor="#d55e00", linewidth=2.2))
@@ -158,34 +158,34 @@ def draw_heat_map(axes: Axes, values: np.ndarray, rows: Sequence[str], columns: 
     axes.tick_params(length=0)
 
 
-def _readable_on(shade: np.ndarray) -> str:
+def _contrast_colour(shade: np.ndarray) -> str:
     """White or near-black, whichever contrasts more with an RGBA colour (relative luminance as in WCAG 2)."""
     linear = np.where(shade[:3] <= 0.04045, shade[:3] / 12.92, ((shade[:3] + 0.055) / 1.055) ** 2.4)
     luminance = float(linear @ (0.2126, 0.7152, 0.0722))
     return "#ffffff" if 1.05 / (luminance + 0.05) > (luminance + 0.05) / 0.05 else "#000000"
 
 
-def wrapped(name: str) -> str:
+def wrap(name: str) -> str:
     """Break a long name where words or capitals begin, and cut off what doesn't fit."""
     lines = [""]
     for word in re.findall(r"[A-Z]?[^A-Z\s_-]+[\s_-]*|.", " ".join(name.split())):
         if lines[-1] and len(lines[-1] + word.rstrip()) > _LINE_CHARACTERS:
             lines.append("")
         lines[-1] += word
-    shown = [_cut(line.strip()) for line in lines[:_LINES]]
+    shown = [_shorten(line.strip()) for line in lines[:_LINES]]
     if len(lines) > _LINES:
-        shown[-1] = _cut(f"{shown[-1]}…")
+        shown[-1] = _shorten(f"{shown[-1]}…")
     return "\n".join(shown)
 
 
-def _cut(line: str) -> str:
+def _shorten(line: str) -> str:
     return line if len(line) <= _LINE_CHARACTERS else f"{line[: _LINE_CHARACTERS - 1]}…"
 
 
 def _name_rows(axes: Axes, rows: Sequence[str]) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    axes.set_yticks(range(len(rows)), [wrapped(row) for row in rows])
+    axes.set_yticks(range(len(rows)), [wrap(row) for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10]))
     axes.tick_params(axis="y", length=0)
@@ -212,10 +212,10 @@ def _inline_panel(panel: Panel, salt: str) -> str:
         canvas = Canvas(figsize=(PANEL_WIDTH, panel.height), layout="constrained")
         _fill(canvas.add_subplot(), panel)
         svg = inline_svg(save_figure(canvas, "svg", transparent=True).decode())
-    return _lean(svg)
+    return _slim_down(svg)
 
 
-def _lean(svg: str) -> str:
+def _slim_down(svg: str) -> str:
     """Drop what hundreds of panels in a page needn't carry: comments, styles, blanks, ids, turns by 0, decimals."""
     svg = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
     svg = re.sub(r">\s+<", "><", svg)

@@ -10,8 +10,8 @@ import numpy as np
 from fedscgen.benchmark._methods import list_methods
 from fedscgen.benchmark._tables import BASELINE, QUANTILES
 from fedscgen.benchmark.report._figures import Figure, Panel, draw_boxes, panel_height
-from fedscgen.benchmark.report._parts import Album, dot_panels, folded, method_cell, score_table, table
-from fedscgen.benchmark.report._results import differences, groups, metrics_of
+from fedscgen.benchmark.report._parts import Album, dot_panels, fold, method_cell, score_table, table
+from fedscgen.benchmark.report._results import metrics_of, split_by, subtract_baselines
 from fedscgen.report.page import quantity, text
 
 if TYPE_CHECKING:
@@ -32,24 +32,26 @@ def integration(results: Results, album: Album) -> str:
     scores = results.of_kind("integration")
     if not len(scores):
         return ""
-    parts = [(title, _one_data_set(title, part, results, album)) for title, part in groups(scores, _DATA)]
+    parts = [(title, _show_data_set(title, part, results, album)) for title, part in split_by(scores, _DATA)]
     return (
         "<p>All batches of a data set are integrated together. In the tables, a number is the mean over seeds, ± its "
         "standard deviation where there are several; <strong>bold<span class='star'>★</span></strong> marks the best "
         "mean of a column. Rows are sorted by the total. In the charts a dot is the mean and its whisker the standard "
         "deviation: further right is better. Mind the numbers below: each axis shows just the range that its values "
-        f"need.</p>{_overview(scores, results)}{_summary(scores, results, album)}{folded(parts)}"
+        f"need.</p>{_overview(scores, results)}{_summary(scores, results, album)}{fold(parts)}"
     )
 
 
 def _summary(scores: pd.DataFrame, results: Results, album: Album) -> str:
     """Totals of all methods: a figure for each experiment, and in it a panel for each data set."""
     totals = scores[scores["metric"] == "total"]
-    return "".join(_summary_of(title, part, results, album) for title, part in groups(totals, ["experiment"]))
+    return "".join(
+        _summarize_experiment(title, part, results, album) for title, part in split_by(totals, ["experiment"])
+    )
 
 
-def _summary_of(title: str, totals: pd.DataFrame, results: Results, album: Album) -> str:
-    titled = [part.assign(data=name) for name, part in groups(totals, ["dataset", "scenario"])]
+def _summarize_experiment(title: str, totals: pd.DataFrame, results: Results, album: Album) -> str:
+    titled = [part.assign(data=name) for name, part in split_by(totals, ["dataset", "scenario"])]
     import pandas as pd
 
     together, marks = pd.concat(titled), results.marks_of(totals)
@@ -62,7 +64,7 @@ def _summary_of(title: str, totals: pd.DataFrame, results: Results, album: Album
 def _overview(scores: pd.DataFrame, results: Results) -> str:
     """Totals of all data sets of an experiment side by side, where there are several."""
     totals = scores[scores["metric"] == "total"]
-    of_experiments = [(title, _totals(part, results)) for title, part in groups(totals, ["experiment"])]
+    of_experiments = [(title, _total_table(part, results)) for title, part in split_by(totals, ["experiment"])]
     return "".join(
         f"<div class='part'><h3>Total at a glance{f', {text(title)}' if title else ''}</h3>{content}</div>"
         for title, content in of_experiments
@@ -70,8 +72,8 @@ def _overview(scores: pd.DataFrame, results: Results) -> str:
     )
 
 
-def _totals(totals: pd.DataFrame, results: Results) -> str:
-    titled = [part.assign(data=title) for title, part in groups(totals, _DATA)]
+def _total_table(totals: pd.DataFrame, results: Results) -> str:
+    titled = [part.assign(data=title) for title, part in split_by(totals, _DATA)]
     if len(titled) < 2:
         return ""
     import pandas as pd
@@ -83,7 +85,7 @@ def _totals(totals: pd.DataFrame, results: Results) -> str:
     return score_table(pd.concat([mean, together]), "data", names, results.methods)
 
 
-def _one_data_set(title: str, scores: pd.DataFrame, results: Results, album: Album, name: str = "integration") -> str:
+def _show_data_set(title: str, scores: pd.DataFrame, results: Results, album: Album, name: str = "integration") -> str:
     metrics, marks = metrics_of(scores), results.marks_of(scores)
     panels = dot_panels(scores, split="metric", names=metrics, rows="method", row_names=list(marks), marks=marks)
     figure = Figure(f"{name}_{title}", panels, 5, {})
@@ -95,18 +97,20 @@ def expression(results: Results, album: Album) -> str:
     scores = results.of_kind("expression")
     if not len(scores):
         return ""
-    parts = [(title, _one_data_set(title, part, results, album, "expression")) for title, part in groups(scores, _DATA)]
+    parts = [
+        (title, _show_data_set(title, part, results, album, "expression")) for title, part in split_by(scores, _DATA)
+    ]
     return (
         "<p>Mean expression of each cell type at each site, before and after correction: do its genes keep their order "
         "(<b>expression_spearman</b>, and its worst case), and do the genes that mark the type there still mark it "
-        f"(<b>marker_overlap</b>)? Uncorrected expression would have 1 in all of these.</p>{folded(parts)}"
+        f"(<b>marker_overlap</b>)? Uncorrected expression would have 1 in all of these.</p>{fold(parts)}"
     )
 
 
 def difference(results: Results, album: Album) -> str:
     """How far federated methods are from a baseline, seed by seed, and whether chance explains it."""
     pairs = _pairs(results)
-    gaps = differences(results.of_kind("integration"), pairs)
+    gaps = subtract_baselines(results.of_kind("integration"), pairs)
     tests = results.comparisons[results.comparisons["method"].isin([name for name, _ in pairs])]
     if not len(gaps) and not len(tests):
         return ""
@@ -116,18 +120,18 @@ def difference(results: Results, album: Album) -> str:
     methods = {name: results.methods[name] for name in results.methods if name in {method for method, _ in pairs}}
     both = pd.concat([gaps.assign(table="gaps"), tests.assign(table="tests")])
     parts = []
-    for title, part in groups(both, keys):
-        shown = _differences_drawn(title, part[part["table"] == "gaps"], methods, album)
-        parts.append((title, shown + _tests(part[part["table"] == "tests"], results)))
+    for title, part in split_by(both, keys):
+        shown = _draw_differences(title, part[part["table"] == "gaps"], methods, album)
+        parts.append((title, shown + _test_table(part[part["table"] == "tests"], results)))
     baselines = " and ".join(f"<b>{text(name)}</b>" for name in dict.fromkeys(baseline for _, baseline in pairs))
     return (
         f"<p>Each method minus the baseline {baselines} with the same seed. In the charts a dot is the mean difference "
         "over seeds and its whisker the standard deviation. A dot on the line at 0 means that the method does as well "
-        f"as the baseline, one to the right that it does better.</p>{_how_tested(tests)}{folded(parts)}"
+        f"as the baseline, one to the right that it does better.</p>{_explain_tests(tests)}{fold(parts)}"
     )
 
 
-def _differences_drawn(title: str, gaps: pd.DataFrame, methods: Mapping[str, Mark], album: Album) -> str:
+def _draw_differences(title: str, gaps: pd.DataFrame, methods: Mapping[str, Mark], album: Album) -> str:
     drawn = {name: mark for name, mark in methods.items() if name in set(gaps["method"])}
     panels = dot_panels(
         gaps,
@@ -141,7 +145,7 @@ def _differences_drawn(title: str, gaps: pd.DataFrame, methods: Mapping[str, Mar
     return album.show(Figure(f"difference_{title}", panels, 5, drawn))
 
 
-def _how_tested(tests: pd.DataFrame) -> str:
+def _explain_tests(tests: pd.DataFrame) -> str:
     numbers = sorted({int(n) for n in tests["n_seeds"] if n > 0})
     if not numbers:
         return ""
@@ -159,14 +163,14 @@ def _how_tested(tests: pd.DataFrame) -> str:
     )
 
 
-def _tests(tests: pd.DataFrame, results: Results) -> str:
+def _test_table(tests: pd.DataFrame, results: Results) -> str:
     """One row a data set and method, one column a metric."""
     if not len(tests):
         return ""
     metrics, rows = metrics_of(tests), []
     for (data, method, baseline), part in tests.groupby(["dataset", "method", "baseline"], sort=False):
         by_metric = {row.metric: row for row in part.itertuples()}
-        cells = "".join(_test(by_metric.get(metric)) for metric in metrics)
+        cells = "".join(_test_cell(by_metric.get(metric)) for metric in metrics)
         rows.append(
             f"<tr>{method_cell(method, results.methods)}<td>{text(data)}</td><td>{text(baseline)}</td>"
             f"<td class='number'>{int(part['n_seeds'].max())}</td>{cells}</tr>"
@@ -174,7 +178,7 @@ def _tests(tests: pd.DataFrame, results: Results) -> str:
     return table(["Method", "Data", "Baseline", "Seeds", *metrics], rows, n_texts=3)
 
 
-def _test(row: Any) -> str:
+def _test_cell(row: Any) -> str:
     if row is None or row.median_difference != row.median_difference:
         return "<td class='number'>–</td>"
     shown, p = f"{round(row.median_difference, 3) + 0.0:+.3f}", f"p {row.p_value:.3f}"
@@ -200,16 +204,16 @@ def lisi(results: Results, album: Album) -> str:
         return ""
     parts = []
     for _, of_kind in known.groupby("kind", sort=False):
-        for named, part in groups(of_kind, ["experiment", "scenario", "held_out"]):
+        for named, part in split_by(of_kind, ["experiment", "scenario", "held_out"]):
             title = named or "all batches together"
-            panels = [_boxes(name, of_data, results) for name, of_data in groups(part, ["dataset", "metric"])]
+            panels = [_boxes(name, of_data, results) for name, of_data in split_by(part, ["dataset", "metric"])]
             parts.append((title, album.show(Figure(f"lisi_{title}", panels, 4, {}))))
     return (
         "<p>From how many batches (<b>iLISI</b>: further right is better) and from how many cell types (<b>cLISI</b>: "
         "further left is better, 1 is ideal) do a cell's neighbours come? A box holds the middle half of the cells, "
         "its thick line is the median, and the whiskers reach from 5 to 95 percent of the cells. The axis ends at the "
         "number of batches or types, the largest value possible. Where there are several seeds, their quantiles are "
-        f"averaged.</p>{folded(parts)}"
+        f"averaged.</p>{fold(parts)}"
     )
 
 

@@ -17,7 +17,7 @@ from fedscgen.benchmark.report._figures import (
     panel_height,
     save_panels,
 )
-from fedscgen.benchmark.report._results import over_seeds, spread
+from fedscgen.benchmark.report._results import format_mean, summarize_seeds
 from fedscgen.report.groups import SHAPES, Group, legend
 from fedscgen.report.page import text
 
@@ -72,7 +72,7 @@ def mark_legend(marks: Mapping[str, Mark]) -> str:
     return legend(Group(tuple(marks), tuple(marks.values()), np.empty(0, dtype=np.int64))) if marks else ""
 
 
-def folded(parts: Iterable[tuple[str, str]]) -> str:
+def fold(parts: Iterable[tuple[str, str]]) -> str:
     """Parts under their titles; where there are many, all but the first are folded away."""
     parts = list(parts)
     if len(parts) <= _UNFOLDED:
@@ -124,7 +124,7 @@ def score_table(scores: pd.DataFrame, column: str, names: Sequence[str], marks: 
     marks
         Of all methods.
     """
-    summary = over_seeds(scores, ["method", column]).reset_index()
+    summary = summarize_seeds(scores, ["method", column]).reset_index()
     means, sds = (summary.pivot(index="method", columns=column, values=part) for part in ("mean", "sd"))
     means, sds = means.reindex(columns=list(names)), sds.reindex(columns=list(names))
     n_seeds = scores.dropna(subset="value").groupby("method")["seed"].nunique()
@@ -132,15 +132,15 @@ def score_table(scores: pd.DataFrame, column: str, names: Sequence[str], marks: 
     best = means.round(3).max()
     rows = []
     for method in order:
-        cells = (_score(means.at[method, n], sds.at[method, n], best=round(means.at[method, n], 3) == best[n])
+        cells = (_score_cell(means.at[method, n], sds.at[method, n], best=round(means.at[method, n], 3) == best[n])
                  for n in names)  # fmt: skip
         n = f"<td class='number'>{n_seeds.get(method, 0)}</td>"
         rows.append(f"<tr>{method_cell(method, marks)}{''.join(cells)}{n}</tr>")
     return table(["Method", *names, "Seeds"], rows)
 
 
-def _score(mean: float, sd: float, *, best: bool) -> str:
-    shown, around = spread(mean, sd)
+def _score_cell(mean: float, sd: float, *, best: bool) -> str:
+    shown, around = format_mean(mean, sd)
     if best:
         shown = f"<strong>{shown}<span class='star' title='best mean'>★</span></strong>"
     return f"<td class='number'>{shown}{f' <small>{around}</small>' if around else ''}</td>"
@@ -172,7 +172,7 @@ def dot_panels(
         Whether 0 is marked by a line.
     """
     keys = [split, "method"] if rows == "method" else [split, rows, "method"]
-    summary = over_seeds(scores, keys).dropna(subset="mean").reset_index()
+    summary = summarize_seeds(scores, keys).dropna(subset="mean").reset_index()
     lanes = {name: 0 if rows == "method" else lane for lane, name in enumerate(marks)}
     n_lanes = max(lanes.values(), default=0) + 1
     height = panel_height(row_names, n_lanes)
@@ -186,14 +186,14 @@ def dot_panels(
             for row, method, mean, sd in zip(part[rows], part["method"], part["mean"], part["sd"], strict=True)
         ]
         panels.append(
-            Panel(name, _alt(name, part, rows), partial(draw_dots, rows=row_names, dots=dots, zero=zero), height)
+            Panel(name, _alt_text(name, part, rows), partial(draw_dots, rows=row_names, dots=dots, zero=zero), height)
         )
     return panels
 
 
-def _alt(name: str, part: pd.DataFrame, rows: str) -> str:
+def _alt_text(name: str, part: pd.DataFrame, rows: str) -> str:
     said = []
     for row, method, mean, sd in zip(part[rows], part["method"], part["mean"], part["sd"], strict=True):
         where = method if rows == "method" else f"{row}, {method}"
-        said.append(f"{where} {' '.join(spread(mean, sd)).strip()}")
+        said.append(f"{where} {' '.join(format_mean(mean, sd)).strip()}")
     return f"{name}: {'; '.join(said)}"

@@ -65,7 +65,7 @@ def read_results(folder: Path) -> Results:
     spec = _read_spec(folder / PLAN)
     scores, distributions, comparisons, failures = (_read_table(folder / f"{name}.csv") for name in TABLES)
     pictures = tuple(sorted((folder / "pictures").glob("*.npz")))
-    methods = _methods((scores, distributions, comparisons, failures))
+    methods = _mark_methods((scores, distributions, comparisons, failures))
     return Results(spec, scores, distributions, comparisons, failures, pictures, methods)
 
 
@@ -102,7 +102,7 @@ def _read_table(path: Path) -> pd.DataFrame:
     return table
 
 
-def _methods(tables: Iterable[pd.DataFrame]) -> dict[str, Mark]:
+def _mark_methods(tables: Iterable[pd.DataFrame]) -> dict[str, Mark]:
     """Methods known by name first; neighbours in the list differ in both colour and shape."""
     known, names = list(list_methods()), list(dict.fromkeys(name for table in tables for name in table["method"]))
     names.sort(key=lambda name: known.index(name) if name in known else len(known))
@@ -132,7 +132,7 @@ def metrics_of(table: pd.DataFrame) -> list[str]:
     return sorted(found, key=lambda name: known.index(name) if name in known else len(known))
 
 
-def over_seeds(table: pd.DataFrame, by: Sequence[str], value: str = "value") -> pd.DataFrame:
+def summarize_seeds(table: pd.DataFrame, by: Sequence[str], value: str = "value") -> pd.DataFrame:
     """Mean and standard deviation (``n - 1``) over seeds, and their number; values that are NaN are skipped.
 
     Returns
@@ -144,7 +144,7 @@ def over_seeds(table: pd.DataFrame, by: Sequence[str], value: str = "value") -> 
     return summary.set_axis(["mean", "sd", "n"], axis=1)
 
 
-def differences(scores: pd.DataFrame, pairs: Iterable[tuple[str, str]]) -> pd.DataFrame:
+def subtract_baselines(scores: pd.DataFrame, pairs: Iterable[tuple[str, str]]) -> pd.DataFrame:
     """Method minus baseline with the same seed, experiment, data and metric; columns of ``scores`` and ``baseline``."""
     import pandas as pd
 
@@ -158,21 +158,21 @@ def differences(scores: pd.DataFrame, pairs: Iterable[tuple[str, str]]) -> pd.Da
     return pd.concat(parts) if parts else pd.DataFrame(columns=["method", "baseline", *keys, "value"])
 
 
-def groups(table: pd.DataFrame, keys: Sequence[str]) -> Iterator[tuple[str, pd.DataFrame]]:
+def split_by(table: pd.DataFrame, keys: Sequence[str]) -> Iterator[tuple[str, pd.DataFrame]]:
     """Parts of a table by ``keys``, titled by those that tell parts apart, and always by data, method and batch."""
     varying = [key for key in keys if table[key].nunique() > 1 or key in ("dataset", "method", "held_out")]
     for values, part in table.groupby(list(keys), sort=False):
         named = dict(zip(keys, values, strict=True))
-        yield ", ".join(_said(key, named[key]) for key in varying if named[key]), part
+        yield ", ".join(_format_name(key, named[key]) for key in varying if named[key]), part
 
 
-def _said(key: str, value: str) -> str:
+def _format_name(key: str, value: str) -> str:
     if key == "scenario":
         return _SCENARIOS.get(value, value)
     return {"held_out": f"{value} held out", "experiment": f"experiment {value}"}.get(key, value)
 
 
-def spread(mean: float, sd: float, digits: int = 3) -> tuple[str, str]:
+def format_mean(mean: float, sd: float, digits: int = 3) -> tuple[str, str]:
     """Mean and ``"± sd"`` as texts; the latter is empty where there's no standard deviation."""
     if mean != mean:
         return "–", ""

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from fedscgen.benchmark._tables import PLAN
-from fedscgen.benchmark.report._parts import folded, mark_legend, method_cell, table
+from fedscgen.benchmark.report._parts import fold, mark_legend, method_cell, table
 from fedscgen.benchmark.report._results import explain_metrics, metrics_of
 from fedscgen.report.page import facts, pairs, quantity, text, volume
 
@@ -41,7 +41,7 @@ def head(results: Results) -> str:
     }
     numbers = {noun if n == 1 else f"{noun}s": f"{n:,}" for noun, n in counts.items()}
     numbers |= {"tasks done": f"{len(tasks):,}", "tasks failed": f"{results.failures['task'].nunique():,}"}
-    numbers["of computing"] = duration(float(tasks["seconds"].sum()))
+    numbers["of computing"] = format_duration(float(tasks["seconds"].sum()))
     listed = {"Experiments": kinds, "Data": data}
     named = "".join(f"<p><b>{name}:</b> {text(value)}.</p>" for name, value in listed.items() if value)
     lead = "".join(f"<p>{text(line)}</p>" for line in results.spec["description"].split("\n\n") if line.strip())
@@ -50,7 +50,7 @@ def head(results: Results) -> str:
     )
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Time for people: ``"12 s"``, ``"3 min 20 s"``, ``"2 h 5 min"``."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
@@ -71,29 +71,29 @@ def cost(results: Results) -> str:
     parts = []
     for (kind, device), part in tasks.groupby(["kind", "device"], sort=False):
         where = f", on {device}" if len(devices) > 1 else ""
-        parts.append((f"{_KINDS.get(kind, kind)}{where}", _costs(part, results)))
+        parts.append((f"{_KINDS.get(kind, kind)}{where}", _cost_table(part, results)))
     where = f" All ran on {text(devices[0])}." if len(devices) == 1 else ""
     return (
         f"<p>Median time of a task, from reading the data to the last metric, and below it the peak memory.{where} "
         "Times tell methods apart only where the tasks had the machine to themselves, or shared it in the same way."
-        f"</p>{folded(parts)}"
+        f"</p>{fold(parts)}"
     )
 
 
-def _costs(tasks: pd.DataFrame, results: Results) -> str:
+def _cost_table(tasks: pd.DataFrame, results: Results) -> str:
     medians = tasks.groupby(["method", "dataset"])[["seconds", "peak_memory_mb"]].median()
     data, rows = list(dict.fromkeys(tasks["dataset"])), []
     for method in results.marks_of(tasks):
-        cells = (_cost(medians, method, name) for name in data)
+        cells = (_cost_cell(medians, method, name) for name in data)
         rows.append(f"<tr>{method_cell(method, results.methods)}{''.join(cells)}</tr>")
     return table(["Method", *data], rows)
 
 
-def _cost(medians: pd.DataFrame, method: str, data: str) -> str:
+def _cost_cell(medians: pd.DataFrame, method: str, data: str) -> str:
     if (method, data) not in medians.index:
         return "<td class='number'>–</td>"
     seconds, memory = medians.loc[(method, data)]
-    shown = duration(seconds) if seconds == seconds else "–"
+    shown = format_duration(seconds) if seconds == seconds else "–"
     return f"<td class='number'>{shown}<br><small>{volume(memory * 1e6) if memory == memory else '–'}</small></td>"
 
 
@@ -103,7 +103,7 @@ def failures(results: Results) -> str:
     if not len(failed):
         return ""
     rows = (
-        f"<tr>{method_cell(row.method, results.methods)}<td>{text(row.dataset)}{_left_out(row.held_out)}</td>"
+        f"<tr>{method_cell(row.method, results.methods)}<td>{text(row.dataset)}{_batch_note(row.held_out)}</td>"
         f"<td>{text(row.experiment)}</td><td class='number'>{row.seed:.0f}</td><td class='error'>{text(row.error)}</td>"
         f"<td><code>{text(row.log)}</code></td></tr>"
         for row in failed.itertuples()
@@ -116,7 +116,7 @@ def failures(results: Results) -> str:
     )
 
 
-def _left_out(batch: str) -> str:
+def _batch_note(batch: str) -> str:
     return f"<br><small>{text(batch)} held out</small>" if batch else ""
 
 
@@ -136,16 +136,16 @@ def explanations(results: Results) -> str:
 
 def settings(results: Results) -> str:
     """The specification, and the versions and devices that ran it."""
-    spec = {name: _written(value) for name, value in results.spec.items() if name not in _HEADED}
+    spec = {name: _format_setting(value) for name, value in results.spec.items() if name not in _HEADED}
     given = pairs("Settings", spec) if spec else ""
-    versions = _versions(results.scores["versions"])
+    versions = _collect_versions(results.scores["versions"])
     threads = results.scores["threads"].map("{:.0f}".format)
     machine = {"devices": results.scores["device"], "threads a task": threads}
     versions |= {name: ", ".join(map(str, dict.fromkeys(values))) for name, values in machine.items()}
     return f"<div class='columns'>{given}{pairs('Versions and devices', versions)}</div>"
 
 
-def _written(value: object) -> str:
+def _format_setting(value: object) -> str:
     if isinstance(value, str):
         return value
     written = json.dumps(value, ensure_ascii=False)
@@ -154,7 +154,7 @@ def _written(value: object) -> str:
     return written
 
 
-def _versions(lines: Iterable[str]) -> dict[str, str]:
+def _collect_versions(lines: Iterable[str]) -> dict[str, str]:
     """All versions of each package; more than one where a benchmark was resumed after an update."""
     found: dict[str, dict[str, None]] = {}
     for line in dict.fromkeys(lines):

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedscgen.benchmark.report._figures import PANEL_WIDTH, Figure, Panel, draw_heat_map
-from fedscgen.benchmark.report._parts import Album, dot_panels, folded, score_table
-from fedscgen.benchmark.report._results import groups, metrics_of
-from fedscgen.pl import LABEL_COLOURS, SITE_COLOURS, draw_cells, marks
+from fedscgen.benchmark.report._parts import Album, dot_panels, fold, score_table
+from fedscgen.benchmark.report._results import metrics_of, split_by
+from fedscgen.pl import LABEL_COLOURS, SITE_COLOURS, draw_cells, make_marks
 from fedscgen.report.groups import Group, legend, scatter
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def tuning(results: Results, album: Album) -> str:
     if not len(scores):
         return ""
     parts = []
-    for title, part in groups(scores, ["experiment", "dataset", "scenario", "method"]):
+    for title, part in split_by(scores, ["experiment", "dataset", "scenario", "method"]):
         found = metrics_of(part.dropna(subset="value"))
         chosen = [name for name in _TUNED if name in found] or found[: len(_TUNED)]
         panels = [_heat_map(name, part[part["metric"] == name]) for name in chosen]
@@ -54,7 +54,7 @@ def tuning(results: Results, album: Album) -> str:
         "<p>How long should sites train? Each cell is a length of training: the rounds from top to bottom, the epochs "
         "that every site trains in a round from left to right. The number is the mean over seeds; brighter is better, "
         "and the orange frame marks the best. Every chart has its own scale of shades, from its lowest value to its "
-        f"highest.</p>{folded(parts)}"
+        f"highest.</p>{fold(parts)}"
     )
 
 
@@ -77,24 +77,24 @@ def batch_out(results: Results, album: Album) -> str:
     if not len(scores):
         return ""
     parts = []
-    for title, part in groups(scores, ["experiment", "dataset", "scenario", "held_out"]):
+    for title, part in split_by(scores, ["experiment", "dataset", "scenario", "held_out"]):
         table = score_table(part, "metric", metrics_of(part), results.methods)
         methods = dict(zip(part["task"], part["method"], strict=True))
         files = {methods[path.stem]: path for path in results.pictures if path.stem in methods}
         files = {name: files[name] for name in results.methods if name in files}
-        parts.append((title, table + _pictures(title, files, part["held_out"].iloc[0], album)))
+        parts.append((title, table + _show_pictures(title, files, part["held_out"].iloc[0], album)))
     return (
         "<p>One batch takes no part in training and is corrected afterwards, like a hospital that joins later. Numbers "
         "and pictures are of all batches together, the one left out included; the tables read as those under "
         "Integration. In the pictures each dot is a cell of the first seed's run: after a good correction the batches "
         "mix, the one left out among them, while cell types stay apart. Distances between far-apart groups, and the "
-        f"axes, carry no meaning.</p>{folded(parts)}"
+        f"axes, carry no meaning.</p>{fold(parts)}"
     )
 
 
-def _pictures(title: str, files: Mapping[str, Path], held_out: str, album: Album) -> str:
+def _show_pictures(title: str, files: Mapping[str, Path], held_out: str, album: Album) -> str:
     """A pair of scatter plots for each method, by batch and by cell type, under common legends."""
-    pictures = [_picture(method, _read_picture(path), held_out) for method, path in files.items()]
+    pictures = [_make_picture(method, _read_picture(path), held_out) for method, path in files.items()]
     if not pictures:
         return ""
     batch, label = pictures[0].batch, pictures[0].label
@@ -130,14 +130,14 @@ def _read_picture(path: Path) -> dict[str, np.ndarray]:
         ) from error
 
 
-def _picture(method: str, cells: dict[str, np.ndarray], held_out: str) -> _Picture:
+def _make_picture(method: str, cells: dict[str, np.ndarray], held_out: str) -> _Picture:
     batches = tuple(f"{name} (held out)" if name == held_out else str(name) for name in cells["batch_names"])
     labels = tuple(map(str, cells["label_names"]))
     return _Picture(
         method=method,
         layout=cells["layout"],
-        batch=Group(batches, tuple(marks(len(batches), SITE_COLOURS)), cells["batch"]),
-        label=Group(labels, tuple(marks(len(labels), LABEL_COLOURS)), cells["label"]),
+        batch=Group(batches, tuple(make_marks(len(batches), SITE_COLOURS)), cells["batch"]),
+        label=Group(labels, tuple(make_marks(len(labels), LABEL_COLOURS)), cells["label"]),
     )
 
 
@@ -147,17 +147,17 @@ def classification(results: Results, album: Album) -> str:
     if not len(scores):
         return ""
     parts = []
-    for title, part in groups(scores, ["experiment", "dataset", "scenario"]):
-        parts.append((title, _classified(title, part, results, album)))
+    for title, part in split_by(scores, ["experiment", "dataset", "scenario"]):
+        parts.append((title, _classification_part(title, part, results, album)))
     return (
         "<p>A classifier learns cell types from the corrected cells of all batches but one, and is asked for the types "
         "of the one left out. <b>Mind:</b> as in the published experiment, the labels of the batch left out take part "
         "in its own correction. The numbers compare methods; they don't say how well cells without labels would be "
-        f"classified.</p>{folded(parts)}"
+        f"classified.</p>{fold(parts)}"
     )
 
 
-def _classified(title: str, scores: pd.DataFrame, results: Results, album: Album) -> str:
+def _classification_part(title: str, scores: pd.DataFrame, results: Results, album: Album) -> str:
     scores = scores.assign(measure=scores["classifier"] + " " + scores["metric"]).dropna(subset="value")
     batches = list(dict.fromkeys(scores["held_out"]))
     measures = [
@@ -168,6 +168,6 @@ def _classified(title: str, scores: pd.DataFrame, results: Results, album: Album
     drawn = results.marks_of(scores)
     panels = dot_panels(scores, split="measure", names=measures, rows="held_out", row_names=batches, marks=drawn)
     tables = [("mean over the batches left out", scores)] if len(batches) > 1 else []
-    tables += groups(scores, ["held_out"])
+    tables += split_by(scores, ["held_out"])
     shown = [(name, score_table(part, "measure", measures, results.methods)) for name, part in tables]
-    return album.show(Figure(f"classification_{title}", panels, 3, drawn)) + folded(shown)
+    return album.show(Figure(f"classification_{title}", panels, 3, drawn)) + fold(shown)
