@@ -10,7 +10,7 @@ import json
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -41,7 +41,9 @@ def check_fields(options: Any) -> None:
             object.__setattr__(options, name, _convert(hint, getattr(options, name), name))
 
 
-def read_options(cls: type[Options], given: Mapping[str, Any], where: str) -> Options:
+def read_options(
+    cls: type[Options], given: Mapping[str, Any], where: str, *, defaults: Options | None = None
+) -> Options:
     """Make options of what a file or a message holds.
 
     Parameters
@@ -53,6 +55,8 @@ def read_options(cls: type[Options], given: Mapping[str, Any], where: str) -> Op
         that is a mapping are in a table of its name, or have names that begin with it and a dot.
     where
         What messages call the place that ``given`` comes from.
+    defaults
+        Options whose values stand for what ``given`` leaves out. None: the defaults of the class.
 
     Raises
     ------
@@ -61,7 +65,7 @@ def read_options(cls: type[Options], given: Mapping[str, Any], where: str) -> Op
     """
     left = {str(name).replace("-", "_"): value for name, value in given.items()}
     try:
-        options = _take(cls, left, where)
+        options = _take(cls, left, defaults)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
     if left:
@@ -110,33 +114,48 @@ def explain(cls: type) -> dict[str, str]:
     return texts
 
 
-def _take(cls: type[Options], left: dict[str, Any], where: str) -> Options:
+def _take(cls: type[Options], left: dict[str, Any], defaults: Options | None) -> Options:
     """Make options of the entries that belong to them, which are gone from ``left`` then."""
     hints, missing = get_type_hints(cls), []
     chosen: dict[str, Any] = {}
     for field in fields(cls):  # type: ignore[arg-type]
-        hint = hints[field.name]
+        hint, default = hints[field.name], _find_default(field, defaults)
         if is_dataclass(hint):
-            chosen[field.name] = _take(hint, left, where)  # type: ignore[arg-type]
+            chosen[field.name] = _take(hint, left, None if default is MISSING else default)  # type: ignore[arg-type]
         elif get_origin(hint) is Mapping:
-            chosen.update(_take_mapping(field.name, left))
-        elif field.name in left:
+            chosen[field.name] = {**({} if default is MISSING else default), **_take_mapping(field.name, left)}
+        elif _is_given(left, field.name, needed=default is MISSING):
             chosen[field.name] = _read_value(hint, left.pop(field.name))
-        elif field.default is MISSING and field.default_factory is MISSING:
+        elif default is MISSING:
+            left.pop(field.name, None)
             missing.append(field.name.replace("_", "-"))
+        else:
+            chosen[field.name] = default
     if missing:
         raise ValueError(f"it lacks {', '.join(missing)}: add {missing[0]}=...")
     return cls(**chosen)
 
 
-def _take_mapping(name: str, left: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The field's entries under its name, or nothing if there is none."""
+def _is_given(left: Mapping[str, Any], name: str, *, needed: bool) -> bool:
+    """Whether there is a value; empty text is none of a setting that must be given."""
+    return name in left and not (needed and left[name] == "")
+
+
+def _find_default(field: Field[Any], defaults: Any) -> Any:
+    """What a field has if nothing is given; ``MISSING`` if it must be given."""
+    if defaults is not None:
+        return getattr(defaults, field.name)
+    return field.default if field.default_factory is MISSING else field.default_factory()
+
+
+def _take_mapping(name: str, left: dict[str, Any]) -> dict[str, Any]:
+    """The field's entries under its name."""
     entries = left.pop(name, {})
     if not isinstance(entries, Mapping):
         raise ValueError(f"{name.replace('_', '-')}={entries!r}: expected a table")
     dotted = {key: left.pop(key) for key in list(left) if key.startswith(f"{name}.")}
     entries = {**entries, **{key.removeprefix(f"{name}."): value for key, value in dotted.items()}}
-    return {name: {key.replace("-", "_"): value for key, value in entries.items()}} if entries else {}
+    return {key.replace("-", "_"): None if value == "" else value for key, value in entries.items()}
 
 
 def _read_value(hint: Any, value: Any) -> Any:

@@ -4,6 +4,7 @@ from fedscgen.federation._client import Client
 from fedscgen.federation._ledger import PrivacyLedger
 from fedscgen.federation._models import FederatedModel, find_model, register_model
 from fedscgen.federation._policy import PolicyError, SitePolicy
+from fedscgen.federation._protocol import CORRECT, SERVER, SET_UP
 from fedscgen.federation._server import Server
 from fedscgen.federation._settings import CorrectionOptions, FederationSettings, Preset, SiteOptions
 from fedscgen.federation._settings_file import SimulationSettings, read_settings, write_settings
@@ -11,6 +12,9 @@ from fedscgen.federation._simulate import SimulationResult, simulate
 from fedscgen.federation._transport import InProcessTransport, SiteError, Transport
 
 __all__ = [
+    "CORRECT",
+    "SERVER",
+    "SET_UP",
     "Client",
     "CorrectionOptions",
     "FederatedModel",

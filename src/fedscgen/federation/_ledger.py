@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
 
@@ -26,7 +26,17 @@ class PrivacyLedger:
     path
         CSV file that every row is appended to as well, so that what left a site is on record even if its process
         dies the next moment. Rows of earlier processes stay in it. ``None``: no file.
+
+    Attributes
+    ----------
+    columns
+        Names of what is recorded of a message.
+    without_arrays
+        The ledger's word for the shape of a message with names and settings alone.
     """
+
+    columns: ClassVar[list[str]] = COLUMNS
+    without_arrays: ClassVar[str] = WITHOUT_ARRAYS
 
     def __init__(self, path: Path | None = None) -> None:
         self._rows: list[dict[str, Any]] = []

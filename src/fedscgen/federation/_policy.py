@@ -6,6 +6,7 @@ import hmac
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fedscgen._options import check_fields
 from fedscgen._types import check_choice
 from fedscgen.secure import AggregatorName
 
@@ -36,7 +37,7 @@ class SitePolicy:
     Raises
     ------
     ValueError
-        No or an unknown aggregator is named, or ``min_sites`` is below 1.
+        A value is of the wrong type, no or an unknown aggregator is named, or ``min_sites`` is below 1.
     """
 
     aggregators: tuple[str, ...] = ("masked", "crypten")
@@ -44,6 +45,7 @@ class SitePolicy:
     min_sites: int = 2
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not self.aggregators:
             raise ValueError("aggregators=(): name at least one, or the site can take part in nothing")
         for aggregator in self.aggregators:

@@ -10,12 +10,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DESCRIBE = "genes and cell types"
+
 SET_UP = "settings"
+"""Kind of the message from which a site that was restarted can go on; see :meth:`Client.resume`."""
+
 BEGIN = "sums before training"
 TRAIN = "model weights"
 VALIDATE = "validation loss"
 REFERENCES = "cell type means"
+
 CORRECT = "final weights and references"
+"""Kind of the last message, after which a site has its corrected cells."""
 
 TASKS = (BEGIN, TRAIN, VALIDATE, REFERENCES)
 """What a site answers through its half of the aggregator."""
@@ -24,6 +29,7 @@ VALIDATION_LOSS = "validation_loss"
 """Name under which the loss travels beside the weights."""
 
 SERVER = "server"
+"""The coordinator's name in privacy ledgers."""
 
 
 def number_round(round_: int | None, messages: Mapping[str, Message]) -> Mapping[str, Message]:

@@ -53,9 +53,9 @@ class FederationSettings:
     restore_best_epoch
         Whether a site returns the best of a round's epochs, instead of the last.
     reference
-        Where a cell type belongs. ``"dominant"``: at the mean of the site with most cells of it; ``"mean"``: at the
-        cell-weighted mean over the sites. None: ``"dominant"`` where the aggregator finds it without showing counts,
-        else ``"mean"``.
+        Where a cell type belongs. ``"dominant"``: at the mean of the site with most cells of it, which masked sums find
+        only by showing the coordinator every site's counts; ``"mean"``: at the cell-weighted mean over the sites. None:
+        ``"dominant"`` where the aggregator finds it without showing counts, else ``"mean"``.
     early_stopping_patience
         Stop when the federation's validation loss has not improved for so many rounds, and go back to the best
         weights. None: all rounds are run, and the last weights are kept.
