@@ -23,7 +23,7 @@ _LOOK_SECONDS = 3.0
 class Network:
     """Started as a context manager, it leaves no process behind."""
 
-    def __init__(self, folder: Path, sites: list[str]) -> None:
+    def __init__(self, folder: Path, sites: list[str], settings: str = "paper") -> None:
         self.folder = folder
         self.keys = folder / "keys"
         self.app = folder / "app"
@@ -31,11 +31,14 @@ class Network:
         self._home = folder / "flwr"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._sites = sites
+        self._settings = settings
 
     def __enter__(self) -> Self:
         site_options = [option for site in self._sites for option in ("--site", site)]
         self.run("fedscgen", "flower", "keys", str(self.keys), "--host", "localhost", *site_options)
-        self.run("fedscgen", "flower", "init", str(self.app), "--sites", str(len(self._sites)))
+        self.run(
+            "fedscgen", "flower", "init", str(self.app), "--sites", str(len(self._sites)), "--settings", self._settings
+        )
         self._home.mkdir()
         (self._home / "config.toml").write_text(
             '[superlink]\ndefault = "trial"\n\n[superlink.trial]\n'

@@ -17,6 +17,7 @@ ROOMS = [
     "fedscgen.benchmark.report",
     "fedscgen.correction",
     "fedscgen.datasets",
+    "fedscgen.deployment",
     "fedscgen.federation",
     "fedscgen.metrics",
     "fedscgen.model",

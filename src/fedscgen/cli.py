@@ -14,7 +14,7 @@ import typer
 from fedscgen._files import read_cells, replacing
 from fedscgen.aggregation import Strategy
 from fedscgen.correction import ReferenceKind
-from fedscgen.flower import _commands
+from fedscgen.flower import commands
 from fedscgen.secure import AggregatorName
 
 if TYPE_CHECKING:
@@ -362,5 +362,5 @@ def _mendable() -> tuple[type[Exception], ...]:
     return KeyError, ValueError, OSError, ModuleNotFoundError, SiteError, AggregationError
 
 
-for command in (_commands.init, _commands.keys, _commands.checklist):
+for command in (commands.init, commands.keys, commands.checklist):
     flower.command()(_user_errors()(command))

@@ -2,7 +2,7 @@
 
 python -m pytest tests/flower/check_faults.py
 
-The same faults without a network are in test_site.py and test_coordinator.py.
+The same faults without a network are in test_carrier.py, and in test_site.py and test_coordinator.py of deployment.
 """
 
 import os
@@ -19,7 +19,7 @@ from fedscgen.model import read_model
 from flower_network import Network, processes_of
 
 SITES = ["north", "south", "west", "east"]
-QUICK = {"preset": "paper", "n_epochs": 1, "n_sites": 3, "min_sites": 2}
+QUICK = {"n_epochs": 1, "n_sites": 3, "min_sites": 2}
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def site_process(network, site):
     return found.pop() if found else None
 
 
-def whole(network, site, run_id):
+def check_results(network, site, run_id):
     folder = network.site_folder(site, run_id)
     corrected = anndata.read_h5ad(folder / "corrected.h5ad")
     assert np.isfinite(corrected.obsm["X_fedscgen"]).all()
@@ -103,7 +103,7 @@ def test_sites_that_refuse_die_come_back_and_are_late(network):
     os.kill(late, signal.SIGCONT)
     assert network.wait(run_id, 300) == "finished:completed"
     for site in ("north", "south", "west"):
-        whole(network, site, run_id)
+        check_results(network, site, run_id)
     log = network.run_log(run_id)
     assert "sums over 4 or more sites only" in log
     assert "south is left out" in log
@@ -130,7 +130,7 @@ def test_a_coordinator_that_is_killed_goes_on_after_the_last_finished_round(netw
     assert len(pd.read_csv(network.folder / "coordinator" / "history.csv")) == 3
     assert not (network.folder / "coordinator" / "checkpoint.fedscgen").exists()
     for site in ("north", "south", "west"):
-        whole(network, site, run_id)
+        check_results(network, site, run_id)
 
 
 def test_sites_without_a_common_gene_end_the_run_and_say_so(network):
@@ -159,9 +159,9 @@ def test_a_newcomer_is_served_with_the_trained_model(network):
     assert network.wait(network.submit(n_rounds=1, **QUICK), 240) == "finished:completed"
     start(network, "east")
     model = network.folder / "coordinator" / "model"
-    run_id = network.submit(workflow="correction", model=str(model), sites="east", n_sites=1, min_sites=1)
+    run_id = network.submit(workflow="correction", trained_model=str(model), sites="east", n_sites=1, min_sites=1)
     assert network.wait(run_id, 120) == "finished:completed"
-    whole(network, "east", run_id)
+    check_results(network, "east", run_id)
     saved = read_model(network.site_folder("east", run_id) / "model")
     np.testing.assert_array_equal(saved.references.means, read_model(model).references.means)
     ledger = pd.read_csv(network.site_folder("east", run_id) / "ledger.csv")

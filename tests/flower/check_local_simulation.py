@@ -16,11 +16,9 @@ from flower_network import Network, as_toml, processes_of
 def test_a_local_simulation_splits_one_file_into_sites(tmp_path):
     make_adata().write_h5ad(tmp_path / "cells.h5ad")
     network = Network(tmp_path, [])
-    settings = {
-        "simulated_data": str(tmp_path / "cells.h5ad"), "output": str(tmp_path / "result"),
-        "preset": "paper", "n_rounds": 1, "n_epochs": 1,
-    }  # fmt: skip
-    network.run("fedscgen", "flower", "init", str(network.app))
+    data, output = str(tmp_path / "cells.h5ad"), str(tmp_path / "result")
+    settings = {"simulated_data": data, "output": output, "n_rounds": 1, "n_epochs": 1}
+    network.run("fedscgen", "flower", "init", str(network.app), "--settings", "paper")
     try:
         nodes = ("--federation-config", "num-supernodes=3")
         network.run("flwr", "run", str(network.app), "local", "--stream", *nodes, "--run-config", as_toml(settings))

@@ -17,7 +17,7 @@ import scvi
 import torch
 
 from cells import REAL_CELLS, make_adata
-from fedscgen.federation import simulate
+from fedscgen.federation import FederationSettings, simulate
 from flower_network import Network, processes_of
 
 KINDS = ("flower-supernode", "flower-superexec", "flwr-clientapp", "flower._process")
@@ -54,7 +54,7 @@ def test_twenty_sites_on_one_computer(tmp_path, capsys, monkeypatch):
             adata[adata.obs["batch"] == f"site{i}"].write_h5ad(tmp_path / f"{site}.h5ad")
             network.start_site(site, data=str(tmp_path / f"{site}.h5ad"), accelerator="cpu")
         began = time.monotonic()
-        run_id = network.submit(preset="paper", n_rounds=1, n_epochs=1, n_sites=20, min_sites=11)
+        run_id = network.submit(n_rounds=1, n_epochs=1, n_sites=20, min_sites=11)
         most = Counter()
         while not network.status(run_id).startswith("finished"):
             assert time.monotonic() - began < 1200, network.run_log(run_id)
@@ -72,13 +72,13 @@ def test_twenty_sites_on_one_computer(tmp_path, capsys, monkeypatch):
 def test_what_a_round_costs_beside_the_simulator(tmp_path, capsys):
     if not REAL_CELLS.exists():
         pytest.skip(f"the real cells are not here: {REAL_CELLS}")
-    pbmc, settings = anndata.read_h5ad(REAL_CELLS), {"preset": "paper", "n_rounds": 4}
+    pbmc, settings = anndata.read_h5ad(REAL_CELLS), FederationSettings.from_preset("paper", n_rounds=4)
     sites = list(pbmc.obs["batch"].cat.categories)
     with Network(tmp_path, sites) as network:
         for site in sites:
             pbmc[pbmc.obs["batch"] == site].write_h5ad(tmp_path / f"{site}.h5ad")
             network.start_site(site, data=str(tmp_path / f"{site}.h5ad"), accelerator="cpu")
-        run_id = network.submit(**settings)
+        run_id = network.submit(n_rounds=settings.n_rounds)
         assert network.wait(run_id, 400) == "finished:completed", network.run_log(run_id)
         over_flower = pd.Series(finished_rounds(network)).diff().median()
         ledger = pd.concat(pd.read_csv(network.site_folder(site, run_id) / "ledger.csv") for site in sites)
@@ -86,7 +86,7 @@ def test_what_a_round_costs_beside_the_simulator(tmp_path, capsys):
     torch.set_num_threads(1)
     rounds = []
     result = simulate(
-        pbmc, "batch", secure="masked", show_progress=False, on_round=lambda *_: rounds.append(time.time()), **settings
+        pbmc, settings=settings, secure="masked", show_progress=False, on_round=lambda *_: rounds.append(time.time())
     )
     in_process = pd.Series(rounds).diff().median()
     sent = {

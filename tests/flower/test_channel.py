@@ -12,8 +12,8 @@ import pytest
 from fedscgen.flower._channel import (
     InsecureChannelError,
     _insecure_address,
-    _seen_by_ps,
-    _seen_in_proc,
+    _look_up_by_ps,
+    _look_up_in_proc,
     refuse_insecure_channel,
 )
 
@@ -127,8 +127,8 @@ def test_a_program_that_runs_elsewhere_is_refused_unless_allowed(said_beneath):
 @pytest.mark.skipif(not os.path.exists("/proc/self/stat") or not shutil.which("ps"), reason="needs /proc and ps")
 def test_ps_shows_what_proc_shows():
     this = os.getpid()
-    assert _seen_by_ps(this).parent == _seen_in_proc(this).parent == os.getppid()
-    assert _seen_by_ps(this).arguments == " ".join(_seen_in_proc(this).arguments).split()
+    assert _look_up_by_ps(this).parent == _look_up_in_proc(this).parent == os.getppid()
+    assert _look_up_by_ps(this).arguments == " ".join(_look_up_in_proc(this).arguments).split()
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="needs /proc")
@@ -138,11 +138,11 @@ def test_a_process_with_brackets_and_spaces_in_its_name_has_a_parent(tmp_path):
     with subprocess.Popen([odd, "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as process:  # noqa: S603
         process.stdin.write(b"echo\n")
         assert process.stdout.readline() == b"echo\n", "it runs by now"
-        assert _seen_in_proc(process.pid) == (os.getpid(), [str(odd), "-"])
+        assert _look_up_in_proc(process.pid) == (os.getpid(), [str(odd), "-"])
 
 
 def test_a_process_that_is_gone_is_not_seen():
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
-    assert _seen_in_proc(process.pid) is None
-    assert _seen_by_ps(process.pid) is None
+    assert _look_up_in_proc(process.pid) is None
+    assert _look_up_by_ps(process.pid) is None

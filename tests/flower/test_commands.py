@@ -34,6 +34,49 @@ def test_init_writes_an_app_for_so_many_sites(tmp_path):
     assert settings["tool"]["flwr"]["app"]["config"]["n-sites"] == 4
 
 
+def test_init_takes_settings_by_name_or_from_a_file(tmp_path):
+    (tmp_path / "tuned.toml").write_text("lr = 0.01\n[model]\nn-latent = 20\n")
+    for source, lr, n_latent, linear_path in (("paper", 1e-3, 10, False), (tmp_path / "tuned.toml", 0.01, 20, True)):
+        folder = tmp_path / f"app-{lr}"
+        result = run("init", folder, "--settings", source)
+        assert result.exit_code == 0, said(result)
+        config = tomllib.loads((folder / "pyproject.toml").read_text())["tool"]["flwr"]["app"]["config"]
+        assert (config["lr"], config["min-sites"], config["seed"]) == (lr, 2, 0)
+        assert (config["model"]["n-latent"], config["model"]["linear-path"]) == (n_latent, linear_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("learning-rate = 0.01", "unknown 'learning-rate' in"),
+        ("lr = 'fast'", "lr='fast': expected a number"),
+        ("[model]\nlatent = 2", "unknown setting 'latent' of 'fedscgen'"),
+        ("min-sites = 4", "min_sites=4: at most n_sites=3"),
+        ("lr =", "Invalid value"),
+    ],
+)
+def test_init_refuses_bad_settings_in_one_line_and_writes_nothing(tmp_path, content, message):
+    (tmp_path / "tuned.toml").write_text(content)
+    result = run("init", tmp_path / "app", "--settings", tmp_path / "tuned.toml")
+    assert result.exit_code == 2
+    assert message in said(result)
+    assert not (tmp_path / "app").exists()
+
+
+def test_init_says_which_settings_there_are(tmp_path):
+    result = run("init", tmp_path / "app", "--settings", "papper")
+    assert result.exit_code == 2
+    assert "Error: --settings papper: choose 'default', 'paper' or a file, and there is no such file" in said(result)
+
+
+def test_checklist_prints_the_list_of_a_ledger(tmp_path):
+    columns, row = "round,sender,receiver,kind,shape,bytes,protection", ",a,server,settings,names and settings,9,none"
+    (tmp_path / "ledger.csv").write_text(f"{columns}\n{row}\n")
+    result = run("checklist", tmp_path / "ledger.csv", "--site", "a")
+    assert result.exit_code == 0, said(result)
+    assert result.output.startswith("# What has left site a")
+
+
 def test_init_refuses_a_folder_that_exists_in_one_line(tmp_path):
     result = run("init", tmp_path)
     assert result.exit_code == 2
@@ -72,11 +115,12 @@ def test_the_next_steps_are_commands_that_flower_takes(tmp_path):
 def test_the_sites_of_the_next_steps_say_what_a_site_has_to_say(tmp_path):
     from flwr.common.config import parse_config_args
 
-    from fedscgen.flower._config import SiteConfig
+    from fedscgen._options import read_options
+    from fedscgen.deployment import SiteConfig
 
     result = run("keys", tmp_path / "keys", "--host", "localhost", "--site", "a")
     configured = re.search(r"--node-config '(.*)'", result.output).group(1)
-    assert SiteConfig.of(parse_config_args([configured])).site == "a"
+    assert read_options(SiteConfig, parse_config_args([configured]), "--node-config").site == "a"
 
 
 def test_keys_refuses_a_bad_host_in_one_line_and_writes_nothing(tmp_path):

@@ -3,8 +3,9 @@
 import anndata
 import pytest
 
-from fedscgen.flower._config import RunConfig
-from fedscgen.flower._local_simulation import is_simulated, simulated_site
+from fedscgen._options import read_options
+from fedscgen.deployment import SiteConfig
+from fedscgen.flower._local_simulation import is_simulated, make_simulated_site
 
 
 def node(partition, n_partitions=3):
@@ -14,7 +15,7 @@ def node(partition, n_partitions=3):
 @pytest.fixture
 def config(adata, tmp_path):
     adata.write_h5ad(tmp_path / "all.h5ad")
-    return RunConfig(simulated_data=str(tmp_path / "all.h5ad"), output=str(tmp_path / "out"))
+    return {"simulated-data": str(tmp_path / "all.h5ad"), "output": str(tmp_path / "out")}
 
 
 def test_only_a_node_without_a_configuration_of_its_own_is_simulated():
@@ -25,22 +26,25 @@ def test_only_a_node_without_a_configuration_of_its_own_is_simulated():
 
 def test_the_nodes_share_the_cells_by_site(config, adata, tmp_path):
     for i in range(3):
-        site = simulated_site(config, node(i), run_id=7)
+        given = make_simulated_site(config, node(i), run_id=7)
+        site = read_options(SiteConfig, given, "a simulation")
         assert site.site == f"site{i}"
-        assert site.output == str(tmp_path / "out" / "sites" / site.site)
+        assert site.output == tmp_path / "out" / "sites" / site.site
+        for aggregator in ("masked", "plain"):
+            site.policy.check(aggregator, reveals_counts=True, n_sites=2)
         cells = anndata.read_h5ad(site.data)
         assert list(cells.obs_names) == list(adata.obs_names[adata.obs["batch"] == site.site])
-        assert simulated_site(config, node(i), run_id=7) == site, "another message to the same node"
+        assert make_simulated_site(config, node(i), run_id=7) == given, "another message to the same node"
 
 
 def test_data_are_needed_and_must_fit_the_nodes(config, adata, tmp_path):
     with pytest.raises(ValueError, match="holds 3 sites and 2 nodes are simulated: set num-supernodes=3 and n-sites=3"):
-        simulated_site(config, node(0, 2), run_id=7)
+        make_simulated_site(config, node(0, 2), run_id=7)
     with pytest.raises(ValueError, match="needs simulated-data="):
-        simulated_site(RunConfig(), node(0), run_id=7)
+        make_simulated_site({**config, "simulated-data": ""}, node(0), run_id=7)
     with pytest.raises(FileNotFoundError, match=r"none\.h5ad does not exist"):
-        simulated_site(RunConfig(simulated_data=str(tmp_path / "none.h5ad")), node(0), run_id=7)
+        make_simulated_site({**config, "simulated-data": str(tmp_path / "none.h5ad")}, node(0), run_id=7)
     del adata.obs["batch"]
     adata.write_h5ad(tmp_path / "all.h5ad")
     with pytest.raises(KeyError, match="has no obs"):
-        simulated_site(config, node(0), run_id=7)
+        make_simulated_site(config, node(0), run_id=7)

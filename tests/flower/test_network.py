@@ -10,11 +10,11 @@ import scvi
 import torch
 
 from cells import REAL_CELLS
-from fedscgen.federation import simulate
+from fedscgen.federation import FederationSettings, simulate
 from fedscgen.model import read_model
 from flower_network import Network
 
-SETTINGS = {"preset": "paper", "n_rounds": 2, "n_epochs": 1}
+QUICK = {"n_rounds": 2, "n_epochs": 1}
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def network(assays, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run_id(network):
-    run_id = network.submit(**SETTINGS)
+    run_id = network.submit(**QUICK)
     status = network.wait(run_id, timeout=230)
     assert status == "finished:completed", network.run_log(run_id)
     return run_id
@@ -48,7 +48,8 @@ def simulated(assays):
     scvi.settings.seed = 0
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield simulate(assays, "batch", secure="masked", show_progress=False, **SETTINGS)
+    settings = FederationSettings.from_preset("paper", **QUICK)
+    yield simulate(assays, settings=settings, secure="masked", show_progress=False)
     torch.set_num_threads(n_threads)
     scvi.settings.seed = None
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedscgen._types import Message, WireFormatError
-from fedscgen.flower._wire import refusal, unwrap, wrap
+from fedscgen.flower._wire import unwrap, wrap
 
 
 @given(st.binary(min_size=1, max_size=2000))
@@ -34,7 +34,3 @@ def test_a_message_survives_the_wrapping():
 def test_foreign_records_are_refused(records):
     with pytest.raises(WireFormatError, match="not a fedscgen message"):
         unwrap(records)
-
-
-def test_a_refusal_says_why():
-    assert Message.from_bytes(refusal("not today").to_bytes()).meta == {"reason": "not today"}

@@ -104,14 +104,14 @@ def _arguments_of_ancestor(program: str) -> list[str] | None:
 
 def _ancestors() -> Iterator[list[str]]:
     """Command lines of this process' ancestors, nearest first, as far as they can be seen."""
-    seen = _seen_in_proc if Path("/proc/self/stat").exists() else _seen_by_ps
+    look_up = _look_up_in_proc if Path("/proc/self/stat").exists() else _look_up_by_ps
     process = os.getppid()
-    while process > 0 and (found := seen(process)) is not None:
+    while process > 0 and (found := look_up(process)) is not None:
         yield found.arguments
         process = found.parent
 
 
-def _seen_in_proc(process: int) -> _Process | None:
+def _look_up_in_proc(process: int) -> _Process | None:
     folder = Path("/proc") / str(process)
     try:
         stat = folder.joinpath("stat").read_text(errors="replace")
@@ -122,7 +122,7 @@ def _seen_in_proc(process: int) -> _Process | None:
     return _Process(int(after_name[1]), command.split("\0")[:-1])
 
 
-def _seen_by_ps(process: int) -> _Process | None:
+def _look_up_by_ps(process: int) -> _Process | None:
     command = ["ps", "-ww", "-o", "ppid=", "-o", "command=", "-p", str(process)]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  (our own command, no shell)

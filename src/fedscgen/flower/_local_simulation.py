@@ -7,14 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from fedscgen._files import read_cells, replacing
 from fedscgen.flower._channel import runs_below
-from fedscgen.flower._config import SiteConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import pandas as pd
-
-    from fedscgen.flower._config import RunConfig
 
 SITE_KEY = "batch"
 _PARTITION, _N_PARTITIONS = "partition-id", "num-partitions"
@@ -25,8 +22,11 @@ def is_simulated(node_config: Mapping[str, Any]) -> bool:
     return set(node_config) == {_PARTITION, _N_PARTITIONS} and not runs_below("flower-supernode")
 
 
-def simulated_site(config: RunConfig, node_config: Mapping[str, Any], run_id: int) -> SiteConfig:
-    """The site with the node's part of ``simulated-data``, split by ``obs["batch"]``; it agrees to everything.
+def make_simulated_site(run_config: Mapping[str, Any], node_config: Mapping[str, Any], run_id: int) -> dict[str, Any]:
+    """The configuration of a site with the node's part of ``simulated-data``, split by ``obs["batch"]``.
+
+    The site agrees to everything. Without a federation's settings, which take seconds to import, the run configuration
+    is taken as it is: the coordinator has checked it.
 
     Raises
     ------
@@ -37,9 +37,9 @@ def simulated_site(config: RunConfig, node_config: Mapping[str, Any], run_id: in
     KeyError
         The cells have no such column.
     """
-    if not config.simulated_data:
+    if not run_config["simulated-data"]:
         raise ValueError('a local simulation needs simulated-data="/absolute/path/of/cells.h5ad" in --run-config')
-    path = Path(config.simulated_data)
+    path = Path(run_config["simulated-data"])
     site_of_cell = _site_of_cell(path)
     sites, n_nodes = sorted(site_of_cell.unique()), node_config[_N_PARTITIONS]
     if len(sites) != n_nodes:
@@ -48,12 +48,13 @@ def simulated_site(config: RunConfig, node_config: Mapping[str, Any], run_id: in
             f"set num-supernodes={len(sites)} and n-sites={len(sites)}"
         )
     site = sites[node_config[_PARTITION]]
-    output = Path(config.output).absolute() / "sites" / site
+    output = Path(run_config["output"]).absolute() / "sites" / site
     part = output / f"run-{run_id}" / "cells.h5ad"
     if not part.exists():
         with replacing(part, overwrite=False, remedy="") as target:
             read_cells(path)[(site_of_cell == site).to_numpy()].copy().write_h5ad(target)
-    return SiteConfig(site, str(part), str(output), aggregators="masked,plain", reveal_counts=True)
+    agreeable = {"aggregators": "masked, plain", "reveal-counts": True}
+    return {"site": site, "data": str(part), "output": str(output), **agreeable}
 
 
 def _site_of_cell(path: Path) -> pd.Series[str]:

@@ -1,7 +1,8 @@
 """The site's own process, which outlives the process that Flower starts for every message.
 
 It holds the cells, the model and the keys of the sum in progress. Flower's processes hand it messages over a local
-socket that only the user can open, as bytes; nothing is ever unpickled.
+socket that only the user can open, as bytes; nothing is ever unpickled. They start within a second, because this module
+imports no federation before it serves one.
 """
 
 from __future__ import annotations
@@ -16,18 +17,18 @@ import threading
 import time
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import asdict
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client as connect
 from multiprocessing.connection import Listener
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fedscgen._files import write_whole
-from fedscgen.flower._config import SiteConfig
+from fedscgen._options import read_options
 from fedscgen.flower._watch import end_with
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from multiprocessing.connection import Connection
 
     from fedscgen._types import Buffer
@@ -40,13 +41,13 @@ class SiteProcessError(RuntimeError):
     """The site's process did not start, or ended without an answer."""
 
 
-def ask_site(config: SiteConfig, folder: Path, data: Buffer, *, watched: int, timeout: float) -> bytes:
+def ask_site(config: Mapping[str, Any], folder: Path, data: Buffer, *, watched: int, timeout: float) -> bytes:
     """Hand a message to the site's process, which is started if there is none.
 
     Parameters
     ----------
     config
-        What the site has decided.
+        What the site has decided, as :class:`fedscgen.deployment.SiteConfig` is read.
     folder
         Where the run's results go, and by which its process is found.
     data
@@ -66,7 +67,7 @@ def ask_site(config: SiteConfig, folder: Path, data: Buffer, *, watched: int, ti
 
     def exchange() -> None:
         try:
-            with _connected(config, folder, watched) as connection:
+            with _connect(config, folder, watched) as connection:
                 connection.send_bytes(data)
                 answer.set_result(connection.recv_bytes())
         except Exception as error:  # noqa: BLE001  (raised again by the thread that waits)
@@ -82,7 +83,7 @@ def ask_site(config: SiteConfig, folder: Path, data: Buffer, *, watched: int, ti
         raise SiteProcessError("the site's process ended without an answer; site.log may say why") from error
 
 
-def _connected(config: SiteConfig, folder: Path, watched: int) -> Connection:
+def _connect(config: Mapping[str, Any], folder: Path, watched: int) -> Connection:
     connection = _try_to_connect(folder)
     if connection is not None:
         return connection
@@ -95,7 +96,12 @@ def _connected(config: SiteConfig, folder: Path, watched: int) -> Connection:
             return connection
         time.sleep(0.1)
     process.kill()
-    raise SiteProcessError(f"the site's process did not start; {folder / 'site.log'} may say why")
+    log = folder / "site.log"
+    raise SiteProcessError(f"the site's process did not start: {_read_last_line(log)} (all of it is in {log})")
+
+
+def _read_last_line(log: Path) -> str:
+    return log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
 
 
 def _try_to_connect(folder: Path) -> Connection | None:
@@ -106,26 +112,28 @@ def _try_to_connect(folder: Path) -> Connection | None:
         return None
 
 
-def _start(config: SiteConfig, folder: Path, watched: int) -> subprocess.Popen[bytes]:
+def _start(config: Mapping[str, Any], folder: Path, watched: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "fedscgen.flower._process", str(folder), str(watched)]
     with (folder / "site.log").open("ab") as log:
         process = subprocess.Popen(  # noqa: S603  (our own command, no shell)
             command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
         )
     with process.stdin as settings:  # type: ignore[union-attr]
-        settings.write(json.dumps(asdict(config)).encode())
+        settings.write(json.dumps(dict(config)).encode())
     return process
 
 
 def main(folder: Path, watched: int) -> None:
     """Serve one run: what ``python -m fedscgen.flower._process`` does."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    config = SiteConfig(**json.loads(sys.stdin.read()))
+    given = json.loads(sys.stdin.read())
+    end_with(watched)
+    from fedscgen.deployment import Site, SiteConfig  # takes seconds, during which it is watched already
+
+    config = read_options(SiteConfig, given, "--node-config")
+    site = Site(config, folder)
     last_heard = [time.monotonic()]
     end_with(watched, also_if=lambda: time.monotonic() - last_heard[0] > config.idle_timeout)
-    from fedscgen.flower._site import Site  # takes seconds, during which it is watched already
-
-    site = Site(config, folder)
     key = secrets.token_bytes(32)
     with Listener(None, family="AF_UNIX" if os.name == "posix" else None, authkey=key) as listener:
         _announce(folder, {"address": listener.address, "key": key.hex()})

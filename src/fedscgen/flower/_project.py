@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import inspect
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from typing import cast, get_args
 
 from fedscgen._files import replacing
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from fedscgen._options import read_options, write_options
+from fedscgen._types import Preset
+from fedscgen.deployment import CoordinatorConfig
+from fedscgen.federation import FederationSettings, find_model
+from fedscgen.flower._app_config import AppConfig
 
 _MIN_SITES = 2
+_TABLE = "tool.flwr.app.config"
 
 # without fab-format-version Flower takes format 0, which asks for no file with the licence
 _PYPROJECT = """\
@@ -28,43 +35,8 @@ publisher = "fedscgen"
 serverapp = "fedscgen.flower.server_app:app"
 clientapp = "fedscgen.flower.client_app:app"
 
-# What the coordinator decides. A site's own decisions are in its flower-supernode --node-config.
+# What the coordinator decides; "" is none. A site's own decisions are in its flower-supernode --node-config.
 [tool.flwr.app.config]
-# "training", or "correction" of sites that come later, with the trained model named below.
-workflow = "training"
-# Sites that are waited for before it begins.
-n-sites = {n_sites}
-# Names of the sites that take part, with commas between them; "": all that are connected.
-sites = ""
-# Fewest sites with which it goes on when others fail.
-min-sites = {min_sites}
-# How sums over the sites are opened. "masked": only the sum is seen; "plain": every site's part, for study only.
-secure = "masked"
-# Settings by name. "default": those that integrate best; "paper": the published network and schedule.
-preset = "default"
-# Rounds of training; 0: the preset's.
-n-rounds = 0
-# Epochs that every site trains in a round; 0: the preset's.
-n-epochs = 0
-# Which genes the model has. "intersection": those that all sites have measured.
-genes = "intersection"
-# Where a cell type belongs. "dominant": at the mean of the site with most of its cells, which shows the coordinator
-# every site's counts; "mean": at the mean over all sites; "": what shows no counts.
-reference = ""
-# Where all random numbers come from.
-seed = 0
-# Seconds that sites are waited for before it begins.
-join-timeout = 600
-# Seconds that a site has for one answer; one that takes longer is left out of the round.
-answer-timeout = 3600
-# Folder for the coordinator's results, seen from where flower-superlink was started unless the path is absolute.
-output = "fedscgen_result"
-# Folder of the trained model, for workflow = "correction".
-model = ""
-# Run though the connection to the sites isn't encrypted by Flower: only where something else protects it.
-allow-insecure-channel = false
-# File (.h5ad) that a trial on one computer splits into sites by obs["batch"]. A real site ignores it.
-simulated-data = ""
 """
 
 _README = """\
@@ -142,7 +114,31 @@ fedscgen_result/
 """
 
 
-def write_project(folder: Path, *, n_sites: int = 3) -> None:
+def read_settings(source: str) -> FederationSettings:
+    """Settings by name or from a file; what a file leaves out is as deployments have it by default.
+
+    Parameters
+    ----------
+    source
+        ``"default"``, ``"paper"``, or the path of a TOML file with fields of
+        :class:`fedscgen.federation.FederationSettings`.
+
+    Raises
+    ------
+    FileNotFoundError
+        It is neither.
+    ValueError
+        The file is no TOML, or holds an unknown or a bad setting; the message names it.
+    """
+    defaults, path = CoordinatorConfig().settings, Path(source)
+    if source in get_args(Preset):
+        return FederationSettings.from_preset(cast("Preset", source), min_sites=defaults.min_sites, seed=defaults.seed)
+    if not path.is_file():
+        raise FileNotFoundError(f"--settings {source}: choose 'default', 'paper' or a file, and there is no such file")
+    return read_options(FederationSettings, tomllib.loads(path.read_text(encoding="utf-8")), source, defaults=defaults)
+
+
+def write_project(folder: Path, *, n_sites: int = 3, settings: FederationSettings | None = None) -> None:
     """Write a Flower app that ``flwr run`` accepts as it is.
 
     Parameters
@@ -151,21 +147,36 @@ def write_project(folder: Path, *, n_sites: int = 3) -> None:
         Folder to make. It gets ``pyproject.toml`` with all settings, ``README.md`` and ``.gitignore``.
     n_sites
         Sites that are waited for before a run begins.
+    settings
+        What all sites do alike; ``None`` takes the defaults of :class:`fedscgen.deployment.CoordinatorConfig`.
 
     Raises
     ------
     FileExistsError
         There is such a folder.
     ValueError
-        Fewer than two sites.
+        Fewer than two sites, or than the settings need.
     """
     if n_sites < _MIN_SITES:
         raise ValueError(f"{n_sites} sites: a federation has at least {_MIN_SITES}")
+    chosen = CoordinatorConfig().settings if settings is None else settings
+    config = AppConfig(CoordinatorConfig(n_sites=n_sites, settings=_spell_out(chosen)))
     with replacing(folder, overwrite=False, remedy="choose another place, or edit the pyproject.toml in it") as target:
         target.mkdir()
         for name, content in {
-            "pyproject.toml": _PYPROJECT.format(n_sites=n_sites, min_sites=_MIN_SITES),
+            "pyproject.toml": _PYPROJECT + write_options(config, table=_TABLE),
             "README.md": _README.format(n_sites=n_sites),
             ".gitignore": _GITIGNORE,
         }.items():
             target.joinpath(name).write_text(content, encoding="utf-8")
+
+
+def _spell_out(settings: FederationSettings) -> FederationSettings:
+    """The same settings with all of the model's: ``flwr run --run-config`` changes only what the file holds."""
+    parameters = inspect.signature(find_model(settings.architecture)).parameters.values()
+    defaults = {
+        parameter.name: parameter.default
+        for parameter in parameters
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and parameter.default is not inspect.Parameter.empty
+    }
+    return replace(settings, model={**defaults, **settings.model})

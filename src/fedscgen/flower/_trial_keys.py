@@ -88,7 +88,7 @@ def _new_authority(days: int) -> _Authority:
     key = generate_private_key(SECP384R1())
     subject = _name("fedscgen trial CA")
     unsigned = (
-        _unsigned(subject, subject, key, key, days)
+        _begin_certificate(subject, subject, key, key, days)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_key_usage("key_cert_sign", "crl_sign"), critical=True)
     )
@@ -100,7 +100,7 @@ def _server_certificate(
 ) -> x509.Certificate:
     issuer = authority.certificate.subject
     unsigned = (
-        _unsigned(_name("fedscgen trial SuperLink"), issuer, key, authority.key, days)
+        _begin_certificate(_name("fedscgen trial SuperLink"), issuer, key, authority.key, days)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage("digital_signature"), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
@@ -109,7 +109,7 @@ def _server_certificate(
     return unsigned.sign(authority.key, SHA384())
 
 
-def _unsigned(
+def _begin_certificate(
     subject: x509.Name, issuer: x509.Name, key: EllipticCurvePrivateKey, signer: EllipticCurvePrivateKey, days: int
 ) -> x509.CertificateBuilder:
     now = datetime.now(UTC)

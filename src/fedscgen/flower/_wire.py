@@ -6,16 +6,10 @@ from typing import TYPE_CHECKING
 
 from flwr.app import Array, ArrayRecord, RecordDict
 
-from fedscgen._types import Message, WireFormatError
+from fedscgen._types import WireFormatError
 
 if TYPE_CHECKING:
     from fedscgen._types import Buffer
-
-INTRODUCTION = "introduction"
-"""Kind of the first message: what the coordinator has in mind. A site that agrees answers with its name."""
-
-REFUSAL = "refusal"
-"""Kind of a site's answer to what it doesn't do; its ``meta`` holds a ``reason``."""
 
 _KEY, _SERIALIZATION = "fedscgen", "fedscgen message"
 
@@ -38,8 +32,3 @@ def unwrap(content: RecordDict) -> bytes:
     if not isinstance(record, ArrayRecord) or _KEY not in record or record[_KEY].stype != _SERIALIZATION:
         raise WireFormatError(f"not a fedscgen message: Flower's records hold {sorted(content)}")
     return record[_KEY].data
-
-
-def refusal(reason: str) -> Message:
-    """A site's answer when it does not do what it was asked."""
-    return Message(REFUSAL, {"reason": reason})

@@ -9,7 +9,6 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fedscgen.flower._channel import refuse_insecure_channel
-from fedscgen.flower._config import RunConfig
 from fedscgen.flower._watch import end_with
 
 app = ServerApp()
@@ -20,11 +19,15 @@ def main(grid: Grid, context: Context) -> None:
     """Run a federation, or have newcomers correct themselves, as the run configuration says."""
     end_with(os.getppid())
     _show_progress()
-    config = RunConfig.of(context.run_config)
-    refuse_insecure_channel("flower-superlink", config.allow_insecure_channel)
-    from fedscgen.flower._coordinator import coordinate  # takes seconds; a bad configuration is told at once
+    # take seconds, during which the process is watched already
+    from fedscgen._options import read_options
+    from fedscgen.deployment import coordinate
+    from fedscgen.flower._app_config import AppConfig
+    from fedscgen.flower._carrier import GridCarrier
 
-    coordinate(grid, config)
+    config = read_options(AppConfig, context.run_config, "the run configuration").coordinator
+    refuse_insecure_channel("flower-superlink", config.allow_insecure_channel)
+    coordinate(GridCarrier(grid), config)
 
 
 def _show_progress() -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from fedscgen.federation._ledger import COLUMNS, WITHOUT_ARRAYS
+from fedscgen.federation import PrivacyLedger
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +20,7 @@ _MEANING = {
     "shares": "shares of the masks that are left in the sum",
     "secret shares": "one share for each compute party, sealed for it",
 }
-_READABLE_NAMES = f"readable by the coordinator; {WITHOUT_ARRAYS}, no numbers of cells"
+_READABLE_NAMES = f"readable by the coordinator; {PrivacyLedger.without_arrays}, no numbers of cells"
 _READABLE = "**readable by the coordinator**: was that agreed?"
 
 
@@ -42,7 +42,7 @@ def checklist(ledger: Path, site: str) -> str:
         It is no ledger, or the site has sent nothing in it.
     """
     rows = pd.read_csv(ledger)
-    if list(rows.columns) != COLUMNS:
+    if list(rows.columns) != PrivacyLedger.columns:
         raise ValueError(f"{ledger} is no privacy ledger: its columns are {', '.join(map(str, rows.columns))}")
     sent = rows[rows["sender"] == site]
     if sent.empty:
@@ -67,6 +67,6 @@ def checklist(ledger: Path, site: str) -> str:
 
 
 def _line(kind: str, protection: str, shape: str, n: int, size: int) -> str:
-    unprotected = _READABLE_NAMES if shape == WITHOUT_ARRAYS else _READABLE
+    unprotected = _READABLE_NAMES if shape == PrivacyLedger.without_arrays else _READABLE
     meaning = _MEANING.get(protection, unprotected)
     return f"- [ ] {kind} ({shape}), {n} times, {size:,} bytes, protection `{protection}`: {meaning}"

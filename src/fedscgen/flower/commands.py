@@ -15,12 +15,19 @@ _PORT = 8000
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make.")],
     sites: Annotated[int, typer.Option(min=2, help="Sites that are waited for before a run begins.")] = 3,
+    settings: Annotated[
+        str, typer.Option(metavar="default|paper|FILE.toml", help="Where the app's settings come from.")
+    ] = "default",
 ) -> None:
-    """Write a Flower app with all settings of a federation, which flwr run accepts as it is."""
-    _need("flwr")
-    from fedscgen.flower._project import write_project
+    """Write a Flower app with all settings of a federation, which flwr run accepts as it is.
 
-    write_project(folder, n_sites=sites)
+    They can be edited in its pyproject.toml, or changed for a single run by flwr run --run-config. A FILE.toml needs to
+    hold only what differs from the default: lr = 0.001, early-stopping-patience = 3, or n-latent = 20 below [model].
+    """
+    _need("flwr")
+    from fedscgen.flower._project import read_settings, write_project
+
+    write_project(folder, n_sites=sites, settings=read_settings(settings))
     typer.echo(f"{folder / 'pyproject.toml'} holds the settings; {folder / 'README.md'} says how to run it.")
 
 
@@ -50,9 +57,9 @@ def checklist(
     site: Annotated[str, typer.Option(metavar="NAME", help="The site's name.")],
 ) -> None:
     """Print what has left a site, as a list for its data-protection officer to tick off."""
-    from fedscgen.flower._checklist import checklist as listed
+    from fedscgen import deployment
 
-    typer.echo(listed(ledger, site))
+    typer.echo(deployment.checklist(ledger, site))
 
 
 def _need(*packages: str) -> None:
@@ -64,7 +71,7 @@ def _need(*packages: str) -> None:
 def _next_steps(folder: Path, host: str, sites: list[str]) -> str:
     address = f"[{host}]:{_PORT}" if ":" in host else f"{host}:{_PORT}"
     authority, superlink, of_sites = folder / "ca.crt", folder / "superlink", folder / "sites"
-    registered = "\n".join(f"  flwr supernode register {_quoted(of_sites / site / 'auth.pub')} trial" for site in sites)
+    registered = "\n".join(f"  flwr supernode register {_quote(of_sites / site / 'auth.pub')} trial" for site in sites)
     started = "\n".join(f"  {_start_site(site, address)}" for site in sites)
     return f"""\
 Made {folder}, for a trial only: whoever has made it holds every site's key. In production, use your institution's
@@ -72,8 +79,8 @@ certificate authority, and have every site make its own key.
 
 1. Start the coordinator:
   flower-superlink --host 0.0.0.0 --port {_PORT} --database state.db --enable-supernode-auth \\
-    --ssl-ca-certfile {_quoted(authority)} --ssl-certfile {_quoted(superlink / "server.pem")} \\
-    --ssl-keyfile {_quoted(superlink / "server.key")} --disable-runtime-dependency-installation
+    --ssl-ca-certfile {_quote(authority)} --ssl-certfile {_quote(superlink / "server.pem")} \\
+    --ssl-keyfile {_quote(superlink / "server.key")} --disable-runtime-dependency-installation
 
 2. Add this to ~/.flwr/config.toml at the coordinator:
   [superlink.trial]
@@ -99,5 +106,5 @@ def _start_site(site: str, address: str) -> str:
     )
 
 
-def _quoted(path: Path) -> str:
+def _quote(path: Path) -> str:
     return shlex.quote(str(path))

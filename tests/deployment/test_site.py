@@ -1,6 +1,7 @@
 """A site of the network, without the network: its policy, its files, and what it does when something goes wrong."""
 
 import logging
+from dataclasses import asdict
 
 import anndata
 import numpy as np
@@ -9,19 +10,18 @@ import pytest
 
 from cells import SMALL
 from fedscgen._types import Message
-from fedscgen.federation import FederationSettings, InProcessTransport, Server
-from fedscgen.federation._protocol import SERVER
-from fedscgen.flower._site import Site
-from fedscgen.flower._wire import INTRODUCTION, REFUSAL
+from fedscgen.deployment import Site, make_refusal
+from fedscgen.deployment._introduction import INTRODUCTION, REFUSAL, Proposal
+from fedscgen.federation import SERVER, FederationSettings, InProcessTransport, Server
 from fedscgen.model import read_model
 from fedscgen.secure import AggregationError, MaskedAggregator
 
-TRAINING = {"workflow": "training", "aggregator": "masked", "reveals_counts": False, "n_sites": 3, "sites": []}
+TRAINING = asdict(Proposal("training", "masked", reveals_counts=False, n_sites=3))
 SETTINGS = FederationSettings(n_rounds=2, n_epochs=1, reference="mean", model={**SMALL, "linear_path": False})
 
 
 class ToSites(InProcessTransport):
-    """Bytes to sites and back; what refuses is left out, as over Flower."""
+    """Bytes to sites and back; what refuses is left out, as over a network."""
 
     def __init__(self, sites):
         super().__init__([])
@@ -116,7 +116,9 @@ def test_a_site_holds_the_coordinator_to_a_correction_that_it_announced(network,
     (answer,) = [transport._answer(transport.sites_by_name["north"], Message("genes and cell types"))]
     assert answer.kind == REFUSAL
     assert "announced a correction, in which nobody asks for 'genes and cell types'" in answer.meta["reason"]
-    (answer,) = [answer for name, answer in transport.introduce({"workflow": "espionage"}).items() if name == "north"]
+    (answer,) = [
+        answer for name, answer in transport.introduce({**TRAINING, "workflow": "espionage"}).items() if name == "north"
+    ]
     assert answer.kind == REFUSAL
     assert "unknown workflow 'espionage'" in caplog.text
 
@@ -181,6 +183,16 @@ def test_a_site_that_is_restarted_takes_up_from_its_disk(network, tmp_path, kind
     folder = tmp_path / "north" / "run-1"
     assert np.isfinite(anndata.read_h5ad(folder / "corrected.h5ad").obsm["X_fedscgen"]).all()
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_a_refusal_says_why():
+    assert Message.from_bytes(make_refusal("not today").to_bytes()).meta == {"reason": "not today"}
+
+
+def test_what_this_version_does_not_know_of_an_introduction_is_refused(network, caplog):
+    answer = network().introduce({**TRAINING, "reveals_means": True})["north"]
+    assert answer.kind == REFUSAL
+    assert "unknown 'reveals-means' in the coordinator's introduction" in caplog.text
 
 
 def test_garbage_is_refused(network):

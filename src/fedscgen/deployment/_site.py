@@ -1,28 +1,27 @@
-"""A site between Flower and the federation: it holds to its policy, and writes its results to its own disk."""
+"""A site's program: it holds to its policy, and writes its results to its own disk."""
 
 from __future__ import annotations
 
 import logging
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from fedscgen._files import read_cells, replacing, write_whole
-from fedscgen._types import Message, check_choice
-from fedscgen.federation import Client, PolicyError, PrivacyLedger, SiteOptions, SitePolicy
-from fedscgen.federation._protocol import CORRECT, SERVER, SET_UP
-from fedscgen.flower._config import SiteConfig, Workflow, names_in, salt_of
-from fedscgen.flower._wire import INTRODUCTION, refusal
-from fedscgen.secure import MaskedContributor, PlainContributor
+from fedscgen._types import Message
+from fedscgen.deployment._aggregators import make_contributor
+from fedscgen.deployment._introduction import INTRODUCTION, Proposal, make_refusal
+from fedscgen.federation import CORRECT, SERVER, SET_UP, Client, PolicyError, PrivacyLedger
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from fedscgen._types import Buffer
-    from fedscgen.secure import Contributor
+    from fedscgen.deployment._config import SiteConfig
 
 logger = logging.getLogger(__name__)
 
-_AGREED = (INTRODUCTION, SET_UP)
+_AGREEMENTS = (INTRODUCTION, SET_UP)
 _OF_CORRECTION = (SET_UP, CORRECT)
 
 
@@ -34,7 +33,8 @@ class Site:
     config
         What the site has decided.
     folder
-        Where this run's results go. What was agreed on is kept there too: after a restart the site takes up from it.
+        Where this run's results go; it is made if there is none. What was agreed on is kept there too: after a restart
+        the site goes on from it.
 
     Attributes
     ----------
@@ -43,16 +43,23 @@ class Site:
     """
 
     def __init__(self, config: SiteConfig, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         self.finished = False
         self._config = config
         self._folder = folder
         self._ledger = PrivacyLedger(folder / "ledger.csv")
         self._client: Client | None = None
         self._workflow: str | None = None
-        self._take_up()
+        self._go_on()
 
     def answer(self, data: Buffer) -> Buffer:
-        """The answer, or a refusal that says no more than the coordinator may know; the log has the reason."""
+        """The answer, or a refusal that says no more than the coordinator may know; the log has the reason.
+
+        Parameters
+        ----------
+        data
+            A message in the wire format.
+        """
         kind = "a message"
         try:
             message = Message.from_bytes(data)
@@ -60,22 +67,22 @@ class Site:
             return self._introduce(message, data) if message.kind == INTRODUCTION else self._take_part(message, data)
         except PolicyError as error:
             logger.warning("refused %s: %s", kind, error)
-            return self._recorded(refusal(str(error)))
+            return self._send(make_refusal(str(error)))
         except Exception:
             logger.exception("could not answer %s", kind)
             reason = f"could not answer {kind}: the log of site {self._config.site!r} says why"
-            return self._recorded(refusal(reason))
+            return self._send(make_refusal(reason))
 
     def _introduce(self, message: Message, data: Buffer) -> Buffer:
         """Check what the coordinator has in mind against the policy, and the site's cells for what is wrong."""
         self._ledger.record(SERVER, self._config.site, message, len(data))
         self.finished = True  # unless it takes part
-        self._client = self._new_client(message.meta)
+        self._client = self._make_client(Proposal.from_message(message))
         self.finished = False
         self._keep(message.kind, data)
-        return self._recorded(Message(INTRODUCTION, {"site": self._config.site}))
+        return self._send(Message(INTRODUCTION, {"site": self._config.site}))
 
-    def _recorded(self, answer: Message) -> Buffer:
+    def _send(self, answer: Message) -> Buffer:
         data = answer.to_buffer()
         self._ledger.record(self._config.site, SERVER, answer, len(data))
         return data
@@ -85,64 +92,45 @@ class Site:
             raise ValueError("the coordinator has not said yet what it has in mind")
         if self._workflow == "correction" and message.kind not in _OF_CORRECTION:
             raise PolicyError(f"the coordinator announced a correction, in which nobody asks for {message.kind!r}")
-        answered = self._client.handle(data)
+        answer = self._client.handle(data)
         if message.kind == SET_UP:
             self._keep(message.kind, data)
         if message.kind == CORRECT:
             self._write_results(self._client)
             self.finished = True
-        return answered
+        return answer
 
-    def _new_client(self, proposal: Any) -> Client:
+    def _make_client(self, proposal: Proposal) -> Client:
         config = self._config
-        check_choice(proposal["workflow"], Workflow, "workflow")
-        if proposal["sites"] and config.site not in proposal["sites"]:
+        if proposal.sites and config.site not in proposal.sites:
             raise PolicyError(f"site {config.site!r} is not among the sites of this run")
-        self._workflow = proposal["workflow"]
-        if self._workflow == "training":
-            reveals_counts, n_sites = bool(proposal["reveals_counts"]), int(proposal["n_sites"])
-            self._policy().check(proposal["aggregator"], reveals_counts=reveals_counts, n_sites=n_sites)
+        self._workflow = proposal.workflow
+        if proposal.workflow == "training":
+            config.policy.check(proposal.aggregator, reveals_counts=proposal.reveals_counts, n_sites=proposal.n_sites)
         if self._client is not None:
             self._client.close()
         return Client(
             config.site,
-            read_cells(Path(config.data)),
-            self._contributor(proposal["aggregator"]),
-            SiteOptions(
-                config.batch_key or None,
-                config.labels_key,
-                config.layer or None,
-                config.unlabeled_category or None,
-                config.min_cells,
-            ),
+            read_cells(config.data),
+            make_contributor(proposal.aggregator, config.site, config.policy),
+            config.options,
+            config.correction,
             accelerator=config.accelerator,
-            label_salt=salt_of(config),
+            label_salt=config.read_label_salt(),
             ledger=self._ledger,
         )
 
-    def _policy(self) -> SitePolicy:
-        config = self._config
-        return SitePolicy(
-            tuple(names_in(config.aggregators)), reveal_counts=config.reveal_counts, min_sites=config.min_sites
-        )
-
-    def _contributor(self, aggregator: str) -> Contributor:
-        if aggregator == "plain":
-            return PlainContributor()
-        config = self._config
-        return MaskedContributor(config.site, reveal_counts=config.reveal_counts, min_sites=max(2, config.min_sites))
-
     def _keep(self, kind: str, data: Buffer) -> None:
-        write_whole(self._kept(kind), bytes(data))
+        write_whole(self._path_of(kind), bytes(data))
 
-    def _kept(self, kind: str) -> Path:
+    def _path_of(self, kind: str) -> Path:
         return self._folder / f".{kind}.message"
 
-    def _take_up(self) -> None:
+    def _go_on(self) -> None:
         """Come to where the site was before its process ended, as far as that outlives a round."""
-        introduction, settings = (self._kept(kind) for kind in _AGREED)
+        introduction, settings = (self._path_of(kind) for kind in _AGREEMENTS)
         if introduction.exists():
-            self._client = self._new_client(Message.from_bytes(introduction.read_bytes()).meta)
+            self._client = self._make_client(Proposal.from_message(Message.from_bytes(introduction.read_bytes())))
         if self._client is not None and settings.exists():
             self._client.resume(Message.from_bytes(settings.read_bytes()))
             logger.warning("site %r takes part again after its process was restarted", self._config.site)
@@ -155,6 +143,6 @@ class Site:
             client.corrected.write_h5ad(target)
         client.model.save(self._folder / "model", overwrite=True)
         write_whole(self._folder / "history.csv", pd.DataFrame(client.history).to_csv(index=False).encode())
-        for kind in _AGREED:
-            self._kept(kind).unlink(missing_ok=True)
+        for kind in _AGREEMENTS:
+            self._path_of(kind).unlink(missing_ok=True)
         logger.info("site %r has its results in %s", self._config.site, self._folder)

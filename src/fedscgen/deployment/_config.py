@@ -1,0 +1,157 @@
+"""What a site and a coordinator configure, as values that files hold; both are read strictly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from fedscgen._options import check_fields
+from fedscgen.deployment._aggregators import check_aggregator
+from fedscgen.federation import CorrectionOptions, FederationSettings, SiteOptions, SitePolicy
+
+Workflow = Literal["training", "correction"]
+"""What a run does: train, or correct the cells of sites that come later."""
+
+
+@dataclass(frozen=True)
+class SiteConfig:
+    """What a site decides for itself; no coordinator can change any of it.
+
+    :func:`fedscgen.deployment.read_options` reads it from one flat table, the fields of ``options``, ``correction`` and
+    ``policy`` among the others.
+
+    Parameters
+    ----------
+    site
+        The site's name, unique in the federation.
+    data
+        Path of its cells, log-normalised, an ``.h5ad`` file.
+    output
+        Folder for its results, with a folder in it for each run. Nobody but the site reads or writes there.
+    options
+        Where the file holds what, and how small a cell type the site still tells of.
+    correction
+        How the site corrects its cells.
+    policy
+        What the site agrees to send. By default it takes part in masked sums alone.
+    accelerator
+        Where to train, as Lightning names it: ``"cpu"``, ``"gpu"``, ``"auto"``.
+    label_salt_file
+        File with a secret that all sites share and the coordinator doesn't know: cell types then travel as keyed
+        hashes, which the coordinator can't read; its model names them so, each site's model has the site's own names.
+        None: they travel by name.
+    allow_insecure_channel
+        Take part though the connection to the coordinator isn't encrypted.
+    idle_timeout
+        Seconds after which the site's process ends if nothing reaches it.
+
+    Raises
+    ------
+    ValueError
+        A value is of the wrong type, empty or out of range; the message names it.
+    """
+
+    site: str
+    data: Path
+    output: Path
+    options: SiteOptions = field(default_factory=SiteOptions)
+    correction: CorrectionOptions = field(default_factory=CorrectionOptions)
+    policy: SitePolicy = field(default_factory=lambda: SitePolicy(aggregators=("masked",)))
+    accelerator: str = "auto"
+    label_salt_file: Path | None = None
+    allow_insecure_channel: bool = False
+    idle_timeout: float = 7200.0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if not self.site:
+            raise ValueError("site='': give the site a name of its own")
+        _check_positive(self, "idle_timeout")
+
+    def read_label_salt(self) -> str | None:
+        """The secret that cell types are hashed with.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no such file.
+        ValueError
+            The file holds nothing.
+        """
+        if self.label_salt_file is None:
+            return None
+        salt = self.label_salt_file.read_text(encoding="utf-8").strip()
+        if not salt:
+            raise ValueError(f"label-salt-file={self.label_salt_file} is empty: put a secret of all sites there")
+        return salt
+
+
+@dataclass(frozen=True)
+class CoordinatorConfig:
+    """What the coordinator decides.
+
+    :func:`fedscgen.deployment.read_options` reads it from one flat table, the fields of ``settings`` among the others;
+    :func:`fedscgen.deployment.write_options` writes such a table, with an explanation of each.
+
+    Parameters
+    ----------
+    workflow
+        ``"training"``, or ``"correction"`` of sites that come later, by a trained model.
+    n_sites
+        Sites that are waited for before it begins.
+    sites
+        Names of the sites that take part, in a file with commas between them; if there are none, all that are
+        connected.
+    secure
+        How sums over the sites are opened. ``"masked"``: only the sum is seen; ``"plain"``: every site's part, for
+        study only.
+    join_timeout
+        Seconds that sites are waited for before it begins.
+    answer_timeout
+        Seconds that a site has for one answer; one that takes longer is left out of the round.
+    output
+        Folder for the coordinator's results, seen from where its program was started unless the path is absolute.
+    trained_model
+        Folder of the model that a training has written, for a correction; None for a training.
+    allow_insecure_channel
+        Run though the connection to the sites isn't encrypted: only where something else protects it.
+    settings
+        What all sites do alike. By default it goes on with two sites or more, and begins with the seed 0.
+
+    Raises
+    ------
+    ValueError
+        A value is of the wrong type, out of range or no choice, or two don't fit together; the message names them.
+    """
+
+    workflow: Workflow = "training"
+    n_sites: int = 3
+    sites: tuple[str, ...] = ()
+    secure: str = "masked"
+    join_timeout: float = 600.0
+    answer_timeout: float = 3600.0
+    output: Path = Path("fedscgen_result")
+    trained_model: Path | None = None
+    allow_insecure_channel: bool = False
+    settings: FederationSettings = field(default_factory=lambda: FederationSettings(min_sites=2, seed=0))
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check_aggregator(self.secure)
+        _check_positive(self, "join_timeout", "answer_timeout")
+        if not self.settings.min_sites <= self.n_sites:
+            raise ValueError(f"min_sites={self.settings.min_sites}: at most n_sites={self.n_sites}")
+        if self.workflow == "correction" and self.trained_model is None:
+            raise ValueError("workflow='correction' needs trained_model: the folder that a training has written")
+
+    @property
+    def reveals_counts(self) -> bool:
+        """Whether the coordinator comes to see how many cells of each type a site has."""
+        return self.workflow == "training" and (self.secure == "plain" or self.settings.reference == "dominant")
+
+
+def _check_positive(config: Any, *names: str) -> None:
+    for name in names:
+        if not getattr(config, name) > 0:
+            raise ValueError(f"{name}={getattr(config, name)}: must be above 0")

@@ -1,0 +1,106 @@
+"""The coordinator's program: who takes part, what is run, and what is kept of it."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, cast
+
+import pandas as pd
+
+from fedscgen._files import lock_folder, write_whole
+from fedscgen.deployment._aggregators import make_aggregator
+from fedscgen.deployment._introduction import Proposal
+from fedscgen.deployment._transport import CarrierTransport
+from fedscgen.federation import FederationSettings, PrivacyLedger, Server, SiteError
+from fedscgen.model import SavedModel, read_model, write_model
+from fedscgen.secure import AggregationError, PlainAggregator
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fedscgen.deployment._carrier import Carrier
+    from fedscgen.deployment._config import CoordinatorConfig
+
+logger = logging.getLogger(__name__)
+
+
+def coordinate(carrier: Carrier, config: CoordinatorConfig) -> None:
+    """Gather the sites, run the workflow and write what the coordinator gets.
+
+    That is, in ``config.output``: ``model/`` with weights and references, ``history.csv`` with the validation loss of
+    each round, ``ledger-training.csv`` or ``ledger-correction.csv`` with every message, and while it trains
+    ``checkpoint.fedscgen``, with which the same command goes on after the last finished round.
+
+    Parameters
+    ----------
+    carrier
+        The way to the sites.
+    config
+        What the coordinator has decided.
+
+    Raises
+    ------
+    FileExistsError
+        The output holds a trained model.
+    BlockingIOError
+        Another run is writing to the output.
+    SiteError, AggregationError
+        Too few sites are left; the message says why others aren't.
+    CheckpointError
+        The output's checkpoint, or the model, is damaged or of another federation.
+    """
+    output = config.output.absolute()
+    output.mkdir(parents=True, exist_ok=True)
+    workflow = _train if config.workflow == "training" else _correct
+    ledger = PrivacyLedger(output / f"ledger-{config.workflow}.csv")
+    transport = CarrierTransport(carrier, config.answer_timeout, ledger)
+    try:
+        with lock_folder(output):
+            workflow(transport, config, output)
+    except (AggregationError, SiteError) as error:
+        raise type(error)(f"{error}{transport.list_reasons()}") from error
+    logger.info("the result is in %s", output)
+
+
+def _train(transport: CarrierTransport, config: CoordinatorConfig, output: Path) -> None:
+    model, settings = output / "model", config.settings
+    if model.exists():
+        raise FileExistsError(f"{model} exists: choose another output, or move the model away")
+    _gather(transport, config)
+    checkpoint = output / "checkpoint.fedscgen"
+    with make_aggregator(config.secure, reveals_counts=config.reveals_counts) as aggregator:
+        server = Server(transport, aggregator, settings)
+        server.run(on_round=_log_round, checkpoint=checkpoint)
+    history = pd.DataFrame({"round": range(1, len(server.losses) + 1), "federation_loss": server.losses})
+    write_whole(output / "history.csv", history.to_csv(index=False).encode())
+    write_model(model, SavedModel(server.weights, server.genes, server.references, settings.model))
+    checkpoint.unlink(missing_ok=True)
+
+
+def _correct(transport: CarrierTransport, config: CoordinatorConfig, output: Path) -> None:
+    trained = read_model(cast("Path", config.trained_model))  # a configuration without one is refused
+    if trained.references is None:
+        raise ValueError(f"trained-model={config.trained_model} holds no references: name what a training has written")
+    given = config.settings
+    settings = FederationSettings(  # those of training, such as whose BatchNorm statistics count, have no say here
+        genes=given.genes,
+        min_sites=given.min_sites,
+        seed=given.seed,
+        architecture=given.architecture,
+        model=trained.model,
+    )
+    _gather(transport, config)
+    Server(transport, PlainAggregator(), settings).serve(trained.genes, trained.weights, trained.references)
+
+
+def _gather(transport: CarrierTransport, config: CoordinatorConfig) -> None:
+    transport.gather(
+        Proposal.of(config).to_message(),
+        n_sites=config.n_sites,
+        min_sites=config.settings.min_sites,
+        timeout=config.join_timeout,
+    )
+
+
+def _log_round(round_: int, weights: Any) -> None:
+    logger.info("round %d is finished", round_)

@@ -1,0 +1,238 @@
+"""The coordinator's program over a carrier to sites of this process, which may be disturbed."""
+
+import fcntl
+import logging
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+
+from fedscgen._types import Message
+from fedscgen.deployment import Failure, InProcessCarrier, _transport, coordinate
+from fedscgen.federation import SiteError
+from fedscgen.model import SavedModel, read_model, write_model
+from fedscgen.secure import AggregationError
+from site_programs import round_asked_for
+
+
+class DisturbedCarrier(InProcessCarrier):
+    """Sites by address, which is "at NAME".
+
+    ``disturb`` is called before every message reaches its site, with address and message, and may answer instead;
+    ``alter`` changes what a site answers.
+    """
+
+    def __init__(self, sites):
+        self.sites = {f"at {name}": site for name, site in sites.items()}
+        self.disturb = lambda address, message: None
+        self.alter = lambda address, answer: answer
+        super().__init__(self.sites)
+
+    def exchange(self, letters, timeout):
+        for address, data in letters.items():
+            answer = self.disturb(address, Message.from_bytes(data))
+            if answer is None:
+                ((_, answer),) = super().exchange({address: data}, timeout)
+                if not isinstance(answer, Failure):
+                    answer = self.alter(address, Message.from_bytes(answer)).to_buffer()
+            if answer != "silence":
+                yield address, answer
+
+
+@pytest.fixture(autouse=True)
+def without_waiting(monkeypatch):
+    monkeypatch.setattr(_transport, "_LOOK_SECONDS", 0.01)
+
+
+@pytest.fixture
+def carrier(make_site):
+    return DisturbedCarrier({name: make_site(name) for name in ("north", "south", "west")})
+
+
+@pytest.fixture
+def run(carrier, configure):
+    """Runs the coordinator's program with these entries of its configuration."""
+    return lambda **options: coordinate(carrier, configure(**options))
+
+
+@pytest.fixture
+def output(tmp_path):
+    return tmp_path / "coordinator"
+
+
+def rounds_of(output, site):
+    """Rounds in which a site's weights were in the sum."""
+    ledger = pd.read_csv(output / "ledger-training.csv")
+    return set(ledger.query("kind == 'masked model weights' and sender == @site")["round"])
+
+
+def test_a_training_and_then_a_newcomer(carrier, run, output, make_site, tmp_path):
+    newcomer = carrier.sites.pop("at west")
+    run(n_sites=2)
+    assert {path.name for path in output.iterdir()} == {"model", "history.csv", "ledger-training.csv", ".lock"}
+    saved = read_model(output / "model")
+    assert np.isfinite(saved.references.means).all()
+    history = pd.read_csv(output / "history.csv")
+    assert list(history["round"]) == [1, 2]
+    assert np.isfinite(history["federation_loss"]).all()
+    assert carrier.sites["at north"].finished
+    assert not newcomer.finished
+    with pytest.raises(FileExistsError, match="choose another output, or move the model away"):
+        run(n_sites=2)
+
+    carrier.sites.clear()
+    carrier.sites["at west"] = make_site("west", run=2)
+    run(workflow="correction", trained_model=str(output / "model"), n_sites=1, min_sites=1)
+    corrected = anndata.read_h5ad(tmp_path / "west" / "run-2" / "corrected.h5ad")
+    assert np.isfinite(corrected.obsm["X_fedscgen"]).all()
+    ledger = pd.read_csv(output / "ledger-correction.csv")
+    assert set(ledger["receiver"]) == {"server", "west", "at west"}
+
+
+def test_the_ledgers_of_both_ends_agree(run, output, tmp_path):
+    run()
+    coordinator = pd.read_csv(output / "ledger-training.csv")
+    for site in ("north", "south", "west"):
+        own = pd.read_csv(tmp_path / site / "run-1" / "ledger.csv")
+        sent, arrived = own[own["sender"] == site], coordinator[coordinator["sender"] == site]
+        pd.testing.assert_frame_equal(sent.reset_index(drop=True), arrived.reset_index(drop=True))
+        assert set(sent["protection"]) <= {"none", "public", "encrypted", "masked", "shares"}
+        assert set(sent.loc[sent["protection"] == "none", "shape"]) <= {"names and settings"}
+
+
+def test_a_tuned_federation_trains_as_its_settings_say(run, output):
+    run(n_rounds=3, early_stopping_patience=1, lr=0.5, batchnorm="local", server_optimizer="adam")
+    saved = read_model(output / "model")
+    assert saved.model["n_latent"] == saved.references.means.shape[1] == 4
+    assert "validation loss" in set(pd.read_csv(output / "ledger-training.csv")["kind"])
+
+
+def test_plain_sums_need_the_sites_consent(carrier, run, output, make_site, caplog):
+    with pytest.raises(SiteError, match="wants to sum with 'plain', but the site allows only 'masked'"):
+        run(secure="plain", join_timeout=0.5)
+    for name in ("north", "south", "west"):
+        carrier.sites[f"at {name}"] = make_site(name, run=2, aggregators="plain", reveal_counts=True)
+    run(secure="plain")
+    assert "the coordinator sees what every site contributes" in caplog.text
+    assert read_model(output / "model").references.kind == "dominant"
+
+
+def test_only_one_run_writes_to_an_output(carrier, run, output):
+    output.mkdir()
+    with (output / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(BlockingIOError, match="another run is writing"):
+            run()
+    assert not any(site.finished for site in carrier.sites.values())
+    run()
+
+
+def test_a_coordinator_that_dies_goes_on_after_the_last_finished_round(carrier, run, output, caplog):
+    def die_in_round_2(address, message):
+        if message.meta.get("round") == 2:
+            raise KeyboardInterrupt
+
+    carrier.disturb = die_in_round_2
+    caplog.set_level(logging.INFO)
+    with pytest.raises(KeyboardInterrupt):
+        run(n_rounds=3)
+    assert {path.name for path in output.iterdir()} == {"checkpoint.fedscgen", "ledger-training.csv", ".lock"}
+    carrier.disturb = lambda address, message: None
+    run(n_rounds=3)
+    assert "goes on after round 1" in caplog.text
+    assert len(pd.read_csv(output / "history.csv")) == 3
+    assert rounds_of(output, "north") == {1, 2, 3}
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [(Failure("no memory"), "no memory"), (b"garbage", "answered with"), ("silence", "no answer in time")],
+)
+def test_a_site_that_fails_in_a_round_is_left_out_of_it(carrier, run, output, caplog, answer, reason):
+    carrier.disturb = lambda address, message: (
+        answer if round_asked_for(message) == 1 and address == "at south" else None
+    )
+    run()
+    assert f"south is left out: {reason}" in caplog.text
+    assert rounds_of(output, "south") == {2}
+    assert rounds_of(output, "north") == {1, 2}
+
+
+def test_a_site_that_is_gone_takes_part_when_it_is_back(carrier, run, output, caplog):
+    south = carrier.sites["at south"]
+
+    def disturb(address, message):
+        if round_asked_for(message) == 1 and address == "at south":
+            del carrier.sites[address]
+        if message.meta.get("round") == 3:
+            carrier.sites["at south"] = south
+
+    carrier.disturb = disturb
+    run(n_rounds=4)
+    assert "south is left out: not connected" in caplog.text
+    assert rounds_of(output, "south") == {3, 4}
+    assert south.finished
+
+
+def test_a_sum_of_another_shape_ends_the_run_by_name_and_keeps_what_was_finished(carrier, run, output):
+    def shorten(address, answer):
+        if address != "at south" or answer.kind != "masked model weights" or answer.meta["round"] != 2:
+            return answer
+        return Message(answer.kind, answer.meta, {"masked": answer.arrays["masked"][:-1]})
+
+    carrier.alter = shorten
+    with pytest.raises(AggregationError, match=r"site 'south' contributed no vector of .*nothing was opened"):
+        run()
+    assert {path.name for path in output.iterdir()} == {"checkpoint.fedscgen", "ledger-training.csv", ".lock"}
+
+
+def test_a_run_with_too_few_sites_left_says_why_each_has_gone(carrier, run, output):
+    carrier.disturb = lambda address, message: (
+        Failure("no memory") if "round" in message.meta and address != "at west" else None
+    )
+    with pytest.raises((AggregationError, SiteError), match="north: no memory; south: no memory"):
+        run()
+    assert not (output / "model").exists()
+
+
+def test_two_sites_of_one_name_are_told_apart(carrier, run, make_site, caplog):
+    carrier.sites["beside north"] = make_site("north", run=2)
+    run()
+    expected = "beside north is left out: calls itself 'north', as another does: give each site a name of its own"
+    assert expected in caplog.text
+    assert not carrier.sites["beside north"].finished
+
+
+@pytest.mark.parametrize("answer", [Message("introduction"), Message("introduction", {"site": 5}), Message("hello")])
+def test_who_does_not_say_its_name_is_left_out(carrier, run, caplog, answer):
+    carrier.disturb = lambda address, message: answer.to_bytes() if address == "at south" else None
+    run(join_timeout=0.5)
+    assert f"at south is left out: answered with {answer.kind!r} that names no site" in caplog.text
+
+
+def test_sites_that_refuse_or_are_missing_are_named_when_the_time_is_over(carrier, run, make_site):
+    carrier.sites.clear()
+    carrier.sites.update(north=make_site("north", run=2), south=make_site("south", run=2, min_sites=4))
+    with pytest.raises(SiteError, match=r"1 of 3 sites have joined within 0.5 s \(north\).*4 or more sites only"):
+        run(join_timeout=0.5)
+
+
+def test_it_begins_with_fewer_sites_than_hoped_for_if_they_are_enough(carrier, run, output, caplog):
+    del carrier.sites["at west"]
+    run(join_timeout=0.5)
+    assert "begins with 2 of 3 sites: north, south" in caplog.text
+    assert (output / "model").exists()
+
+
+def test_a_correction_needs_a_model_with_references(carrier, run, tmp_path):
+    write_model(tmp_path / "model", SavedModel({}, [], None, {}))
+    with pytest.raises(ValueError, match="model holds no references: name what a training has written"):
+        run(workflow="correction", trained_model=str(tmp_path / "model"))
+    assert not any(site.finished for site in carrier.sites.values())
+
+
+def test_only_sites_that_are_named_take_part(carrier, run, output):
+    run(sites="north, west", n_sites=2)
+    assert rounds_of(output, "north") == {1, 2}
+    assert not rounds_of(output, "south")
