@@ -64,27 +64,6 @@ def lock_folder(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
-    """Keep other runs out of a folder. The lock ends with the block or with the process, however that ends.
-
-    Raises
-    ------
-    BlockingIOError
-        Another run is writing to it.
-    """
-    from fcntl import LOCK_EX, LOCK_NB, flock  # not on Windows, where all else here works
-
-    with (folder / ".lock").open("w") as lock:
-        try:
-            flock(lock, LOCK_EX | LOCK_NB)
-        except BlockingIOError:
-            raise BlockingIOError(
-                f"another run is writing to {folder}: wait for it, or choose another folder"
-            ) from None
-        yield
-
-
-@contextmanager
 def replacing(path: Path, *, overwrite: bool, remedy: str) -> Iterator[Path]:
     """A temporary place for a file or folder, which goes to ``path`` when all has gone well.
 

@@ -10,9 +10,8 @@ from typing import cast, get_args
 
 from fedscgen._files import replacing
 from fedscgen._options import read_options, write_options
-from fedscgen._types import Preset
 from fedscgen.deployment import CoordinatorConfig
-from fedscgen.federation import FederationSettings, find_model
+from fedscgen.federation import FederationSettings, Preset, find_model
 from fedscgen.flower._app_config import AppConfig
 
 _MIN_SITES = 2
