@@ -82,8 +82,10 @@ def test_means_of_few_cells_stay_at_their_site(kind):
     Server(transport, aggregator, FederationSettings(n_rounds=1, n_epochs=1, model=SMALL, reference=kind)).run()
     answers = [Message.from_bytes(data) for sender, _, data in transport.crossed if sender == "site0"]
     (answer,) = (answer for answer in answers if answer.kind == "cell type means")
-    values = answer.arrays["means" if kind == "dominant" else "sums"]
-    assert list(answer.arrays["counts"] > 0) == [True, True, False, True], "types 0 to 3, of which type 2 is rare"
+    counts, values = (
+        answer.arrays[name] for name in (("keys", "values") if kind == "dominant" else ("counts", "sums"))
+    )
+    assert list(counts > 0) == [True, True, False, True], "types 0 to 3, of which type 2 is rare"
     assert list(values.any(axis=1)) == [True, True, False, True]
 
 

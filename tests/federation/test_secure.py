@@ -23,7 +23,7 @@ def secure(request):
 
 @pytest.mark.parametrize("kind", ["mean", "dominant"])
 def test_secure_federations_equal_plain_ones(adata, secure, kind):
-    aggregator = MaskedAggregator(reveal_counts=True) if (secure, kind) == ("masked", "dominant") else secure
+    aggregator = MaskedAggregator(reveal_keys=True) if (secure, kind) == ("masked", "dominant") else secure
     plain, hidden = (simulate(adata, secure=s, reference=kind, **QUICK) for s in ("plain", aggregator))
     for name, array in plain.model.get_weights().items():
         np.testing.assert_allclose(hidden.model.get_weights()[name], array, atol=1e-4, err_msg=name)
@@ -45,7 +45,7 @@ def test_masked_federations_use_mean_references_unless_counts_may_be_shown(adata
     assert simulate(adata, secure="masked", **QUICK).references.kind == "mean"
     with pytest.raises(ValueError, match="reference='dominant' would show every site's counts to the coordinator"):
         simulate(adata, secure="masked", reference="dominant", **QUICK)
-    allowed = simulate(adata, secure=MaskedAggregator(reveal_counts=True), **QUICK)
+    allowed = simulate(adata, secure=MaskedAggregator(reveal_keys=True), **QUICK)
     assert allowed.references.kind == "dominant"
     assert "opened by site" in set(allowed.ledger["protection"]), "the ledger says that counts were shown"
 

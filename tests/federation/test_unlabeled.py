@@ -119,7 +119,7 @@ def test_neither_the_category_nor_a_variance_crosses_the_wire(partial):
     described = [answer.meta["labels"] for answer in answers if answer.kind == "genes and cell types"]
     assert described == [["type0", "type1", "type2", "type3"]] * 3
     means = [answer for answer in answers if answer.kind == "cell type means"]
-    assert [set(answer.arrays) for answer in means] == [{"counts", "means", "weight"}] * 3
+    assert [set(answer.arrays) for answer in means] == [{"keys", "values", "weight"}] * 3
     for client in clients:
         stats = client.model.get_label_stats()
         assert stats.variances.any()
@@ -141,7 +141,7 @@ def test_few_labelled_cells_are_not_reported_however_many_have_no_label(partial)
 
 def test_a_dominant_site_stays_in_place_after_rounding_in_a_secure_sum(adata):
     pytest.importorskip("cryptography")
-    masked = MaskedAggregator(reveal_counts=True)
+    masked = MaskedAggregator(reveal_keys=True)
     result = simulate(adata, secure=masked, reference="dominant", shrink=True, **QUICK)
     moved = np.abs(result.corrected.obsm["X_fedscgen"] - result.model.get_latent_representation()).max(axis=1)
     stats = result.model.get_label_stats()

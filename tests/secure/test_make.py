@@ -59,10 +59,10 @@ def test_aggregators_by_name():
     assert {name: aggregator.name for name, aggregator in made.items()} == {name: name for name in made}
     assert all(isinstance(aggregator, Aggregator) for aggregator in made.values())
     assert made["crypten"].n_parties == 3
-    assert {name: aggregator.finds_dominant for name, aggregator in made.items()} == {
+    assert {name: aggregator.selects for name, aggregator in made.items()} == {
         "plain": True,
         "crypten": True,
-        "masked": False,  # on a star it shows the counts, which needs consent
+        "masked": False,  # on a star it shows the keys, which needs consent
     }
 
 

@@ -32,20 +32,20 @@ def test_the_sum_is_weighted_and_a_silent_site_left_out():
 
 
 def test_nothing_is_opened_without_a_site_that_is_required():
-    aggregator, contributions = PlainAggregator(), {"a": Contribution({"counts": np.ones(1), "means": np.ones((1, 2))})}
+    aggregator, contributions = PlainAggregator(), {"a": Contribution({"keys": np.ones(1), "values": np.ones((1, 2))})}
     ask = ask_of(contributions, aggregator)
-    for opening in (partial(aggregator.sum, require_all=True), aggregator.dominant):
+    for opening in (partial(aggregator.sum, require_all=True), aggregator.select):
         with pytest.raises(AggregationError, match="from b: nothing was opened"):
             opening(ask, ["a", "b"], FIT)
 
 
-def test_the_dominant_mean_is_of_the_site_with_most_cells_and_the_first_of_equals():
-    counts, means = np.array([[2.0, 5, 0], [7, 5, 0]]), np.arange(12.0).reshape(2, 3, 2)
-    contributions = {site: Contribution({"counts": counts[i], "means": means[i]}) for i, site in enumerate("ab")}
+def test_the_values_selected_are_of_the_site_with_the_largest_key_and_the_first_of_equals():
+    keys, values = np.array([[2.0, 5, 0], [7, 5, 0]]), np.arange(12.0).reshape(2, 3, 2)
+    contributions = {site: Contribution({"keys": keys[i], "values": values[i]}) for i, site in enumerate("ab")}
     aggregator = PlainAggregator()
-    opened = aggregator.dominant(ask_of(contributions, aggregator), ["a", "b"], FIT)
-    np.testing.assert_array_equal(opened.arrays["means"], [means[1, 0], means[0, 1], means[0, 2]])
-    np.testing.assert_array_equal(opened.arrays["n_cells"], [7, 5, 0])
+    opened = aggregator.select(ask_of(contributions, aggregator), ["a", "b"], FIT)
+    np.testing.assert_array_equal(opened.arrays["values"], [values[1, 0], values[0, 1], values[0, 2]])
+    np.testing.assert_array_equal(opened.arrays["keys"], [7, 5, 0])
 
 
 def test_what_can_not_be_summed_is_refused_by_site_and_name():

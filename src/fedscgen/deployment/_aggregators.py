@@ -28,7 +28,7 @@ def make_aggregator(name: str, *, reveals_counts: bool) -> Aggregator:
     if name == "plain":
         logger.warning("secure='plain': the coordinator sees what every site contributes; for study only")
         return PlainAggregator()
-    return MaskedAggregator(reveal_counts=reveals_counts)
+    return MaskedAggregator(reveal_keys=reveals_counts)
 
 
 def make_contributor(name: str, site: str, policy: SitePolicy) -> Contributor:
@@ -36,4 +36,4 @@ def make_contributor(name: str, site: str, policy: SitePolicy) -> Contributor:
     check_aggregator(name)
     if name == "plain":
         return PlainContributor()
-    return MaskedContributor(site, reveal_counts=policy.reveal_counts, min_sites=max(2, policy.min_sites))
+    return MaskedContributor(site, reveal_keys=policy.reveal_counts, min_sites=max(2, policy.min_sites))

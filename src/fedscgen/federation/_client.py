@@ -230,7 +230,7 @@ class Client:
             return Contribution({"counts": counts.sum(axis=0), "sums": sums})
         dominant, columns = counts.argmax(axis=0), np.arange(counts.shape[1])
         means = np.where(counts[..., None] > 0, stats.means, 0.0)  # (B, L, n_latent); those of few cells stay here
-        return Contribution({"counts": counts[dominant, columns], "means": means[dominant, columns]})
+        return Contribution({"keys": counts[dominant, columns], "values": means[dominant, columns]})
 
     def _correct(self, message: Message) -> Message:
         """Correct this site's cells; types that no other site holds are aligned among the site's own batches."""

@@ -224,9 +224,9 @@ class Server:
             return References((), np.empty((0, 0)), None, kind)
         task = Message(REFERENCES, {"task": REFERENCES, "reference": kind, "labels": self.labels}, self.weights)
         if kind == "dominant":
-            sums = self._aggregator.dominant(self._ask, self.sites, task)
-            n_cells = sums.arrays.get("n_cells")
-            means = sums.arrays["means"]
+            sums = self._aggregator.select(self._ask, self.sites, task)
+            n_cells = sums.arrays.get("keys")
+            means = sums.arrays["values"]
         else:
             # with a site missing, a type might be left to a single one, whose own mean would be opened
             sums = self._aggregator.sum(self._ask, self.sites, task, require_all=True)
@@ -315,9 +315,9 @@ class Server:
         return find_shared_labels({site: self._reported[site] for site in self.sites}, hashed=self._hashed)
 
     def _reference_kind(self) -> ReferenceKind:
-        if self.settings.reference == "dominant" and not self._aggregator.finds_dominant:
+        if self.settings.reference == "dominant" and not self._aggregator.selects:
             raise ValueError(
                 f"reference='dominant' would show every site's counts to the coordinator of a {self._aggregator.name} "
-                "sum: use reference='mean', secure='crypten', or MaskedAggregator(reveal_counts=True)"
+                "sum: use reference='mean', secure='crypten', or MaskedAggregator(reveal_keys=True)"
             )
-        return self.settings.reference or ("dominant" if self._aggregator.finds_dominant else "mean")
+        return self.settings.reference or ("dominant" if self._aggregator.selects else "mean")

@@ -75,8 +75,8 @@ class Aggregator(Protocol):
     name: str
 
     @property
-    def finds_dominant(self) -> bool:
-        """Whether :meth:`dominant` may be used."""
+    def selects(self) -> bool:
+        """Whether :meth:`select` may be used."""
         ...
 
     def __enter__(self) -> Aggregator: ...
@@ -108,11 +108,25 @@ class Aggregator(Protocol):
         """
         ...
 
-    def dominant(self, ask: Ask, sites: Sequence[str], task: Message) -> Sums:
-        """Open, for each cell type, the mean of the site with most cells of it; the first of equals.
+    def select(self, ask: Ask, sites: Sequence[str], task: Message) -> Sums:
+        """Open, for each key, the values of the site whose key is largest; the first of equals.
 
-        Every site contributes ``counts`` of shape ``(n_labels,)`` and ``means`` of shape ``(n_labels, n_latent)``. The
-        answer holds ``means``, and ``n_cells`` where this aggregator shows counts to the coordinator. Nothing is opened
-        unless every site contributes, as a type might be left to a single one.
+        Every site contributes ``keys`` of shape ``(n_keys,)``, whole numbers from 0, and ``values`` of shape
+        ``(n_keys, n_dimensions)``. Opened are ``values``, and the largest ``keys`` where this aggregator shows the keys
+        to the coordinator. Nothing is opened unless every site contributes: a key might be left to a single one.
+
+        Parameters
+        ----------
+        ask
+            The way to the sites.
+        sites
+            Names of those that take part, in the order in which the first of equals is chosen.
+        task
+            What they shall do.
+
+        Raises
+        ------
+        AggregationError
+            A site is missing, contributed something else, or doesn't agree to show its keys where that is needed.
         """
         ...

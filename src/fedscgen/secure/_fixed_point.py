@@ -149,8 +149,8 @@ def _refusal(array: np.ndarray, scaled: np.ndarray, limit: float, name: str, *, 
     value, place = array.reshape(-1)[position], list(map(int, np.unravel_index(position, array.shape)))
     where = f"{name}{place}" if place else name
     if not np.isfinite(value) or not np.isfinite(weight):
-        return f"{where} is {value} (weight {weight:g}): only finite values can be summed; check the site's training"
+        return f"{where} is {value} (weight {weight:g}): only finite values can be summed; check how it was computed"
     return (
         f"{where} is {value:g}, which times the weight {weight:g} exceeds max_abs={max_abs:g}: "
-        "declare a larger max_abs for the aggregator, or check the site's training"
+        "declare a larger max_abs for the aggregator, or check how it was computed"
     )

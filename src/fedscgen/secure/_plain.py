@@ -9,6 +9,7 @@ import numpy as np
 from fedscgen._types import Message
 from fedscgen.aggregation import check_update, weighted_sum
 from fedscgen.secure._aggregator import AggregationError, Contribution, Sums
+from fedscgen.secure._selection import KEYS, VALUES, read_selection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,7 +37,7 @@ class PlainAggregator:
     """Sums in the clear at the coordinator, over any number of sites."""
 
     name = "plain"
-    finds_dominant = True
+    selects = True
 
     def __enter__(self) -> PlainAggregator:
         return self
@@ -59,12 +60,13 @@ class PlainAggregator:
 
         return Sums(weighted_sum(terms()), sum(weights), len(weights))
 
-    def dominant(self, ask: Ask, sites: Sequence[str], task: Message) -> Sums:
+    def select(self, ask: Ask, sites: Sequence[str], task: Message) -> Sums:
         """Choose in the clear; see :class:`~fedscgen.secure.Aggregator`."""
         answers = dict(_collect(ask, sites, task, require_all=True))
-        counts, means = (np.stack([answers[site][name] for site in sites]) for name in ("counts", "means"))
-        site, label = counts.argmax(axis=0), np.arange(counts.shape[1])  # of (S, L); the first of equals
-        return Sums({"means": means[site, label], "n_cells": counts[site, label]}, len(sites), len(sites))
+        contributed = [_read_selection(site, answers[site]) for site in sites]
+        keys, values = (np.stack(arrays) for arrays in zip(*contributed, strict=True))  # (S, K) and (S, K, D)
+        site, key = keys.argmax(axis=0), np.arange(keys.shape[1])  # the first of equals
+        return Sums({KEYS: keys[site, key], VALUES: values[site, key]}, len(sites), len(sites))
 
 
 def _collect(ask: Ask, sites: Sequence[str], task: Message, *, require_all: bool) -> Iterator[tuple[str, NamedArrays]]:
@@ -85,3 +87,10 @@ def _collect(ask: Ask, sites: Sequence[str], task: Message, *, require_all: bool
         raise AggregationError(
             f"no answer to the task {task.meta['task']!r} from {', '.join(missing)}: nothing was opened"
         )
+
+
+def _read_selection(site: str, arrays: NamedArrays) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        return read_selection(arrays)
+    except ValueError as error:
+        raise AggregationError(f"site {site!r}: {error}; nothing was opened") from error

@@ -71,7 +71,7 @@ def common_manifest(answers: Mapping[str, Message]) -> Manifest:
         if manifest != most_common:
             raise AggregationError(
                 f"site {site!r} contributed {_difference(manifest, most_common)}: nothing was opened; "
-                "run every site from the same settings and genes"
+                "run every site with the same settings and names"
             )
     if most_common == "null":
         raise AggregationError("no site contributed to this aggregator: give every site its contributor")

@@ -20,7 +20,7 @@ from fedscgen.secure.crypten._party import Party
 from fedscgen.secure.crypten._shares import add_share, seal_for_parties, split
 
 FIT = Message("task", {"task": "fit"}, {"global": np.ones(3, np.float32)})
-REFERENCES = Message("task", {"task": "references"})
+STATISTICS = Message("task", {"task": "statistics"})
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +69,9 @@ def sum_of(aggregator, contributions, task=FIT):
     return aggregator.sum(partial(answer_all, aggregator, contributions), list(contributions), task)
 
 
-def dominant_of(aggregator, counts, means):
-    contributions = {f"site {i}": Contribution({"counts": counts[i], "means": means[i]}) for i in range(len(counts))}
-    return aggregator.dominant(partial(answer_all, aggregator, contributions), list(contributions), REFERENCES)
+def selection_of(aggregator, keys, values):
+    contributions = {f"site {i}": Contribution({"keys": keys[i], "values": values[i]}) for i in range(len(keys))}
+    return aggregator.select(partial(answer_all, aggregator, contributions), list(contributions), STATISTICS)
 
 
 def assert_same_sums(opened, expected, bound):
@@ -102,43 +102,43 @@ def test_shared_sum_equals_plain_sum_for_any_values(two_parties, data, n_sites, 
 
 def test_five_parties_sum_and_select():
     rng = np.random.default_rng(3)
-    counts, means = rng.integers(0, 3, size=(4, 6)).astype(float), rng.normal(size=(4, 6, 2))
+    keys, values = rng.integers(0, 3, size=(4, 6)).astype(float), rng.normal(size=(4, 6, 2))
     with CryptenAggregator(4, n_parties=5, timeout=30) as crypten:
         assert_same_sums(sum_of(crypten, terms(4)), sum_of(PlainAggregator(), terms(4)), 1e-6)
-        opened = dominant_of(crypten, counts, means).arrays["means"]
-    np.testing.assert_allclose(opened, means[counts.argmax(axis=0), np.arange(6)], atol=1e-7)
+        opened = selection_of(crypten, keys, values).arrays["values"]
+    np.testing.assert_allclose(opened, values[keys.argmax(axis=0), np.arange(6)], atol=1e-7)
 
 
 @pytest.mark.parametrize("n_sites", [2, 3, 5])
-def test_dominant_is_the_first_site_with_most_cells(crypten, n_sites):
+def test_a_selection_is_of_the_first_site_with_the_largest_key(crypten, n_sites):
     rng = np.random.default_rng(n_sites)
-    counts = rng.integers(0, 4, size=(n_sites, 12)).astype(np.float64)  # many ties
-    counts[:, 0] = 0  # a type that no site holds
-    counts[:, 1] = 7  # held alike by all
-    means = rng.normal(scale=5, size=(n_sites, 12, 10))
-    opened = dominant_of(crypten, counts, means)
-    expected = means[counts.argmax(axis=0), np.arange(12)]
+    keys = rng.integers(0, 4, size=(n_sites, 12)).astype(np.float64)  # many ties
+    keys[:, 0] = 0  # zero at every site
+    keys[:, 1] = 7  # the same at every site
+    values = rng.normal(scale=5, size=(n_sites, 12, 10))
+    opened = selection_of(crypten, keys, values)
+    expected = values[keys.argmax(axis=0), np.arange(12)]
     np.testing.assert_allclose(
-        opened.arrays["means"], expected, rtol=0, atol=error_bound(crypten.precision_for(n_sites), 1)
+        opened.arrays["values"], expected, rtol=0, atol=error_bound(crypten.precision_for(n_sites), 1)
     )
-    assert opened.arrays.keys() == {"means"}  # no count, and not which site
+    assert opened.arrays.keys() == {"values"}  # no key, and not which site
     assert opened.weight == opened.n_sites == n_sites
 
 
 @given(st.data(), st.integers(2, 5), st.integers(1, 4))
 @settings(max_examples=15, deadline=None)
-def test_dominant_equals_plain_for_any_counts(two_parties, data, n_sites, n_labels):
-    count = st.integers(0, 3) | st.integers(0, 10**9)
-    row = st.lists(count, min_size=n_labels, max_size=n_labels)
-    counts = np.array(data.draw(st.lists(row, min_size=n_sites, max_size=n_sites)), np.float64)
-    means = np.arange(counts.size * 2, dtype=np.float64).reshape(n_sites, n_labels, 2)
-    plain = dominant_of(PlainAggregator(), counts, means)
-    np.testing.assert_allclose(dominant_of(two_parties, counts, means).arrays["means"], plain.arrays["means"])
+def test_a_selection_equals_the_plain_one_for_any_keys(two_parties, data, n_sites, n_keys):
+    key = st.integers(0, 3) | st.integers(0, 10**9)
+    row = st.lists(key, min_size=n_keys, max_size=n_keys)
+    keys = np.array(data.draw(st.lists(row, min_size=n_sites, max_size=n_sites)), np.float64)
+    values = np.arange(keys.size * 2, dtype=np.float64).reshape(n_sites, n_keys, 2)
+    plain = selection_of(PlainAggregator(), keys, values)
+    np.testing.assert_allclose(selection_of(two_parties, keys, values).arrays["values"], plain.arrays["values"])
 
 
-def test_dominant_without_any_label(two_parties):
-    opened = dominant_of(two_parties, np.zeros((2, 0)), np.zeros((2, 0, 4)))
-    assert opened.arrays["means"].shape == (0, 4)
+def test_a_selection_without_any_key(two_parties):
+    opened = selection_of(two_parties, np.zeros((2, 0)), np.zeros((2, 0, 4)))
+    assert opened.arrays["values"].shape == (0, 4)
 
 
 def test_a_site_that_drops_out_is_left_out_of_the_sum(two_parties, caplog):
@@ -167,13 +167,13 @@ def test_a_sum_over_one_site_is_never_opened(two_parties):
 
 
 def test_nothing_is_opened_without_a_site_that_is_required(two_parties):
-    means = {"counts": np.ones(1), "means": np.ones((1, 2))}
-    contributions = {f"site {i}": Contribution(means) for i in range(3)}
+    arrays = {"keys": np.ones(1), "values": np.ones((1, 2))}
+    contributions = {f"site {i}": Contribution(arrays) for i in range(3)}
 
     def ask(messages):
         return answer_all(two_parties, contributions, {s: m for s, m in messages.items() if s != "site 1"})
 
-    for opening in (partial(two_parties.sum, require_all=True), two_parties.dominant):
+    for opening in (partial(two_parties.sum, require_all=True), two_parties.select):
         with pytest.raises(AggregationError, match=r"2 of 3 .*missing: site 1\), fewer than 3: nothing was opened"):
             opening(ask, list(contributions), FIT)
 
@@ -219,8 +219,8 @@ def test_overflow_is_refused_by_name(two_parties, monkeypatch):
         sum_of(two_parties, {"big": big, "other": big})
     with pytest.raises(AggregationError, match="weight"):
         sum_of(two_parties, dict.fromkeys("ab", Contribution({"w": np.zeros(1)}, weight=5000)))
-    with pytest.raises(AggregationError, match="means"):
-        dominant_of(two_parties, np.ones((2, 1)), np.full((2, 1, 3), 1e4))
+    with pytest.raises(AggregationError, match=r"values\[0, 0\] is 10000.*max_abs"):
+        selection_of(two_parties, np.ones((2, 1)), np.full((2, 1, 3), 1e4))
 
 
 def test_settings_that_cannot_work_are_refused():

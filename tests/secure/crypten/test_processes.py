@@ -34,8 +34,8 @@ def site_terms(seed):
     return {
         site: {
             "fit": Contribution({"w": rng.normal(size=500).astype(np.float32)}, weight=float(rng.integers(1e4, 1e5))),
-            "references": Contribution(
-                {"counts": rng.integers(100_000, 999_999, 6).astype(float), "means": rng.normal(size=(6, 5))}
+            "statistics": Contribution(
+                {"keys": rng.integers(100_000, 999_999, 6).astype(float), "values": rng.normal(size=(6, 5))}
             ),
         }
         for site in SITES
@@ -54,15 +54,15 @@ def answer_all(aggregator, terms, log, messages):
 def open_everything(aggregator, terms, log):
     ask = partial(answer_all, aggregator, terms, log)
     aggregator.sum(ask, SITES, FIT)
-    aggregator.dominant(ask, SITES, Message("task", {"task": "references"}))
+    aggregator.select(ask, SITES, Message("task", {"task": "statistics"}))
 
 
 def numbers_of(terms):
     """What would give a site away: its values as they are, and weighted."""
     for contributions in terms.values():
-        fit, references = contributions["fit"], contributions["references"].arrays
+        fit, statistics = contributions["fit"], contributions["statistics"].arrays
         yield from (fit.arrays["w"], fit.arrays["w"].astype(np.float64) * fit.weight, fit.weight)
-        yield from (references["counts"], references["means"], references["counts"][:, None] * references["means"])
+        yield from (statistics["keys"], statistics["values"], statistics["keys"][:, None] * statistics["values"])
 
 
 @pytest.fixture
@@ -154,13 +154,13 @@ def test_without_shares_and_seals_the_numbers_would_show(in_the_clear, monkeypat
 
 def test_all_that_the_arg_max_opens_before_its_result_is_noise(spy, uniform):
     """Neither what a party sends nor what all parties' messages add up to depends on what they compute."""
-    counts, means = np.full(200, 5.0), np.zeros((200, 2))
-    terms = {site: {"references": Contribution({"counts": counts, "means": means})} for site in SITES}
+    keys, values = np.full(200, 5.0), np.zeros((200, 2))
+    terms = {site: {"statistics": Contribution({"keys": keys, "values": values})} for site in SITES}
     with CryptenAggregator(3, n_parties=3, timeout=30) as crypten:
-        crypten.dominant(partial(answer_all, crypten, terms, []), SITES, Message("task", {"task": "references"}))
+        crypten.select(partial(answer_all, crypten, terms, []), SITES, Message("task", {"task": "statistics"}))
     by_party = [[m for m in messages if len(m) >= 8 * 200] for messages in traffic(spy)]
     *steps, result = (np.array([np.frombuffer(m, "<u8") for m in parts]) for parts in zip(*by_party, strict=True))
-    assert not result.sum(axis=0).any()  # the means, which are zero: what is opened in the clear would be seen so
+    assert not result.sum(axis=0).any()  # the values, which are zero: what is opened in the clear would be seen so
     bits = [step for step in steps if step.max() <= 1]
     (flipped,) = (np.bitwise_xor.reduce(step) for step in bits)  # who wins, exclusive or a random bit
     assert abs(flipped.mean() - 0.5) < 6 * 0.5 / np.sqrt(flipped.size)

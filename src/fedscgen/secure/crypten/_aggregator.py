@@ -17,6 +17,7 @@ import numpy as np
 from fedscgen._types import Message
 from fedscgen.secure._aggregator import AggregationError, Contribution, Sums
 from fedscgen.secure._fixed_point import check_precision, decode, encode, precision_for
+from fedscgen.secure._selection import KEYS, VALUES, read_selection
 from fedscgen.secure._vector import Manifest, common_manifest, flatten, n_words, unflatten
 
 try:
@@ -38,8 +39,8 @@ logger = logging.getLogger(__name__)
 PARTIES = "parties"
 """Where a task's ``meta`` holds what a site needs to share its term."""
 
-_SUM, _DOMINANT = "sum", "dominant"
-_MAX_COUNT = 2.0**53
+_SUM, _SELECT = "sum", "select"
+_MAX_KEY = 2.0**53
 
 
 class CryptenContributor:
@@ -72,7 +73,10 @@ class CryptenContributor:
             raise AggregationError(
                 f"site {self.site!r} refuses to share its term among {len(set(keys))} compute parties: at least 2"
             )
-        words, manifest = _encode(contribution, terms)
+        try:
+            words, manifest = _encode(contribution, terms)
+        except ValueError as error:
+            raise AggregationError(f"site {self.site!r} can't share its term: {error}") from error
         sealed = seal_for_parties(split(words, len(keys)), keys, terms["session"], self.site)
         meta = {"protection": "secret shares", "manifest": manifest}
         arrays = {f"party {rank}": np.frombuffer(share, np.uint8) for rank, share in enumerate(sealed)}
@@ -84,7 +88,7 @@ class CryptenContributor:
 
 
 class CryptenAggregator:
-    """Opens sums, and dominant sites' means, through compute parties that it starts and ends as a context manager.
+    """Opens sums and selections through compute parties that it starts and ends as a context manager.
 
     Parameters
     ----------
@@ -94,8 +98,8 @@ class CryptenAggregator:
         Compute parties, at least 2; by default one a site, up to 3. All of them would have to collude to read a
         site's term.
     max_abs
-        Bound on every site's weight times value, such as cells times a model weight. A larger value is an error at
-        its site. The smaller the bound, the finer the fixed-point numbers.
+        Bound on every site's weight times value. A larger value is an error at its site. The smaller the bound, the
+        finer the fixed-point numbers.
     precision
         Fractional bits, 16 to 32; by default as many as fit ``max_abs`` and the number of sites.
     timeout
@@ -108,7 +112,7 @@ class CryptenAggregator:
     """
 
     name = "crypten"
-    finds_dominant = True
+    selects = True
 
     def __init__(
         self,
@@ -172,26 +176,26 @@ class CryptenAggregator:
         values = decode(round_.open(), round_.precision)
         return Sums(unflatten(values, manifest), float(values[-1]), len(answers))
 
-    def dominant(self, ask: Ask, sites: Sequence[str], task: Message) -> Sums:
-        """Select each label's mean by a secure arg-max; see :class:`~fedscgen.secure.Aggregator`.
+    def select(self, ask: Ask, sites: Sequence[str], task: Message) -> Sums:
+        """Select each key's values by a secure arg-max; see :class:`~fedscgen.secure.Aggregator`.
 
-        The counts stay shared, and so does which site was dominant: the answer has no ``n_cells``.
+        The keys stay shared, and so does which site had the largest: no ``keys`` are opened.
 
         Raises
         ------
         AggregationError
             As for :meth:`sum`.
         """
-        round_ = _Round(self._running(), self.precision_for(len(sites)), self.max_abs, _DOMINANT)
+        round_ = _Round(self._running(), self.precision_for(len(sites)), self.max_abs, _SELECT)
         answers, manifest = round_.collect(ask, sites, task, require_all=True)
-        n_labels, n_latent = dict(manifest)["means"]
-        if n_labels == 0:
-            return Sums({"means": np.empty((0, n_latent))}, float(len(answers)), len(answers))
+        n_keys, n_dimensions = dict(manifest)[VALUES]
+        if n_keys == 0:
+            return Sums({VALUES: np.empty((0, n_dimensions))}, float(len(answers)), len(answers))
         round_.share(answers, n_words(manifest))
-        needs = Needs.of_dominant(self.n_parties, len(answers), n_labels, n_latent)
-        words = round_.open(needs, n_labels=n_labels, n_latent=n_latent)
-        means = decode(words, round_.precision).reshape(n_labels, n_latent)
-        return Sums({"means": means}, float(len(answers)), len(answers))
+        needs = Needs.of_selection(self.n_parties, len(answers), n_keys, n_dimensions)
+        words = round_.open(needs, n_keys=n_keys, n_dimensions=n_dimensions)
+        values = decode(words, round_.precision).reshape(n_keys, n_dimensions)
+        return Sums({VALUES: values}, float(len(answers)), len(answers))
 
     def _running(self) -> Processes:
         if self._processes is None or not self._processes.running:
@@ -239,7 +243,7 @@ class _Round:
 
     def share(self, answers: Mapping[str, Message], length: int) -> None:
         """Hand every party its sealed shares, site by site."""
-        entries = {"n_words": length, "keep_apart": self._purpose == _DOMINANT}
+        entries = {"n_words": length, "keep_apart": self._purpose == _SELECT}
         begin = self._message("begin", **entries)
         self._processes.ask(dict.fromkeys(self._processes.parties, begin), "begun")
         for site, answer in answers.items():
@@ -267,15 +271,12 @@ class _Round:
 
 
 def _encode(contribution: Contribution, terms: Mapping[str, Any]) -> tuple[np.ndarray, Manifest]:
-    """The site's term as words: weight times arrays, then the weight; for the arg-max counts, then means."""
+    """The site's term as words: weight times arrays, then the weight; for a selection keys, then values."""
     precision, max_abs = int(terms["precision"]), float(terms["max_abs"])
     check_precision(precision, max_abs, int(terms["n_sites"]))
     if terms["purpose"] == _SUM:
         return flatten(contribution.arrays, contribution.weight, precision=precision, max_abs=max_abs)
-    counts, means = contribution.arrays["counts"], contribution.arrays["means"]
-    parts = [
-        encode(counts, 0, "counts", max_abs=_MAX_COUNT),
-        encode(means, precision, "means", max_abs=max_abs),
-    ]
-    manifest = [("counts", list(counts.shape)), ("means", list(means.shape))]
+    keys, values = read_selection(contribution.arrays)
+    parts = [encode(keys, 0, KEYS, max_abs=_MAX_KEY), encode(values, precision, VALUES, max_abs=max_abs)]
+    manifest = [(KEYS, list(keys.shape)), (VALUES, list(values.shape))]
     return np.concatenate([part.reshape(-1) for part in parts]), manifest

@@ -47,17 +47,17 @@ class Needs:
     bits: int
 
     @classmethod
-    def of_dominant(cls, n_parties: int, n_sites: int, n_labels: int, n_latent: int) -> Needs:
-        """What it takes to find the dominant site of each label and select its mean.
+    def of_selection(cls, n_parties: int, n_sites: int, n_keys: int, n_dimensions: int) -> Needs:
+        """What it takes to find the site with the largest key, for each key, and to select its values.
 
         Every two sites are compared once: crypten adds up the parties' shares bitwise, each addition a carry tree of
         13 words, and turns the sign bit into a sum. The comparisons are multiplied into one-hot vectors, and these
-        with the means.
+        with the values.
         """
-        comparisons = n_sites * (n_sites - 1) // 2 * n_labels
-        selectors = n_sites * n_labels
+        comparisons = n_sites * (n_sites - 1) // 2 * n_keys
+        selectors = n_sites * n_keys
         return cls(
-            products=selectors * (n_sites - 2 + n_latent), ands=13 * (n_parties - 1) * comparisons, bits=comparisons
+            products=selectors * (n_sites - 2 + n_dimensions), ands=13 * (n_parties - 1) * comparisons, bits=comparisons
         )
 
 

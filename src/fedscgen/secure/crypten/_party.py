@@ -16,10 +16,10 @@ import torch
 from fedscgen._types import Message
 from fedscgen.secure._aggregator import AggregationError
 from fedscgen.secure._keys import KeyPair
+from fedscgen.secure.crypten._argmax import DealtNumbers, select, shared
 from fedscgen.secure.crypten._channel import Channel, serve
 from fedscgen.secure.crypten._compat import load_crypten, use_randomness
 from fedscgen.secure.crypten._dealer import DEALER, Needs
-from fedscgen.secure.crypten._dominant import DealtNumbers, select_dominant, shared
 from fedscgen.secure.crypten._shares import add_share, unseal_share
 
 if TYPE_CHECKING:
@@ -108,10 +108,10 @@ class Party:
         return Message("opened", {}, {} if opened is None else {"words": opened.numpy().view(np.uint64).reshape(-1)})
 
     def _select(self, session: _Session, message: Message) -> Any:
-        n_labels, n_latent = int(message.meta["n_labels"]), int(message.meta["n_latent"])
-        needs = Needs.of_dominant(self._n_parties, len(session.sites), n_labels, n_latent)
+        n_keys, n_dimensions = int(message.meta["n_keys"]), int(message.meta["n_dimensions"])
+        needs = Needs.of_selection(self._n_parties, len(session.sites), n_keys, n_dimensions)
         use_randomness(DealtNumbers(self._unseal(session, message, DEALER), needs))
-        return select_dominant(session.vectors, n_labels, n_latent)
+        return select(session.vectors, n_keys, n_dimensions)
 
     def _unseal(self, session: _Session, message: Message, sender: str) -> bytes:
         return unseal_share(self._keys, message.arrays["sealed"].data, session.name, sender, self._rank)

@@ -15,6 +15,7 @@ import numpy as np
 
 from fedscgen.secure._aggregator import AggregationError, Sums
 from fedscgen.secure._fixed_point import precision_for
+from fedscgen.secure._selection import KEYS, VALUES
 from fedscgen.secure.masked._contributor import MaskedContributor
 from fedscgen.secure.masked._protocol import RoundId, Terms, majority
 from fedscgen.secure.masked._round import MaskedRound
@@ -35,12 +36,13 @@ class MaskedAggregator:
         Sites that must stay to the end for a sum to be opened. Fewer sites that collude with the coordinator learn
         only the sum of the others' terms. By default, and at least, the majority: ``n_sites // 2 + 1``, never below 2.
     max_abs
-        Bound on every site's weight times value, such as cells times a model weight. A larger value is an error at
-        its site. The smaller the bound, the finer the fixed-point numbers.
+        Bound on every site's weight times value. A larger value is an error at its site. The smaller the bound, the
+        finer the fixed-point numbers.
     precision
         Fractional bits, 16 to 32; by default as many as fit ``max_abs`` and the number of sites.
-    reveal_counts
-        Allow :meth:`dominant`, which shows every site's counts to the coordinator.
+    reveal_keys
+        Allow :meth:`select`, which shows the coordinator every site's keys: those that are compared, no cryptographic
+        ones.
 
     Raises
     ------
@@ -56,14 +58,14 @@ class MaskedAggregator:
         threshold: int | None = None,
         max_abs: float = 2.0**32,
         precision: int | None = None,
-        reveal_counts: bool = False,
+        reveal_keys: bool = False,
     ) -> None:
         if threshold is not None and threshold < 2:
             raise ValueError(f"threshold={threshold}: at least 2, as a sum over one site is that site's term")
         self.threshold = threshold
         self.max_abs = max_abs
         self.precision = precision
-        self.reveal_counts = reveal_counts
+        self.reveal_keys = reveal_keys
         self.precision_for(n_sites=2)
         self._session = secrets.token_hex(16)
         self._n_rounds = 0
@@ -75,9 +77,9 @@ class MaskedAggregator:
         return None
 
     @property
-    def finds_dominant(self) -> bool:
-        """Whether :meth:`dominant` may be used: ``reveal_counts``."""
-        return self.reveal_counts
+    def selects(self) -> bool:
+        """Whether :meth:`select` may be used: ``reveal_keys``."""
+        return self.reveal_keys
 
     def precision_for(self, n_sites: int) -> int:
         """Fractional bits used among ``n_sites``; :func:`~fedscgen.secure._fixed_point.error_bound` follows from it."""
@@ -85,7 +87,7 @@ class MaskedAggregator:
 
     def contributor(self, site: str) -> MaskedContributor:
         """A new site's half, which holds its keys of the current round."""
-        return MaskedContributor(site, reveal_counts=self.reveal_counts)
+        return MaskedContributor(site, reveal_keys=self.reveal_keys)
 
     def sum(self, ask: Ask, sites: Sequence[str], task: Message, *, require_all: bool = False) -> Sums:
         """Sum through masks; see :class:`~fedscgen.secure.Aggregator`.
@@ -101,28 +103,28 @@ class MaskedAggregator:
         """
         return self._begin(ask, sites, require_all=require_all).run(task)
 
-    def dominant(self, ask: Ask, sites: Sequence[str], task: Message) -> Sums:
-        """Open the count matrix, then the chosen sites' means; see :class:`~fedscgen.secure.Aggregator`.
+    def select(self, ask: Ask, sites: Sequence[str], task: Message) -> Sums:
+        """Open the matrix of keys, then the chosen sites' values; see :class:`~fedscgen.secure.Aggregator`.
 
-        Two masked sums over the same task: in the first each site fills its own row of a ``(n_sites, n_labels)``
-        matrix, in the second it contributes its means of those cell types that it was chosen for.
+        Two masked sums over the same task: in the first each site fills its own row of a ``(n_sites, n_keys)`` matrix,
+        in the second it contributes its values of those keys for which it was chosen.
 
         Raises
         ------
         AggregationError
-            As for :meth:`sum`; ``reveal_counts`` was not set; or a site dropped out.
+            As for :meth:`sum`; ``reveal_keys`` was not set; or a site dropped out.
         """
-        if not self.reveal_counts:
+        if not self.reveal_keys:
             raise AggregationError(
-                "finding the dominant site shows every site's counts to the coordinator: "
-                "use reference='mean', or allow it with MaskedAggregator(reveal_counts=True)"
+                "a masked selection shows every site's keys to the coordinator: "
+                "do without it, or allow it with MaskedAggregator(reveal_keys=True)"
             )
         rows = {site: {"row": row, "n_rows": len(sites)} for row, site in enumerate(sites)}
-        counts = np.rint(self._begin(ask, sites, require_all=True).run(task, rows).arrays["counts"])  # (S, L)
-        chosen = counts.argmax(axis=0)  # the first of equals
+        keys = np.rint(self._begin(ask, sites, require_all=True).run(task, rows).arrays[KEYS])  # (S, K)
+        chosen = keys.argmax(axis=0)  # the first of equals
         selected = {site: {"selected": (chosen == row).tolist()} for row, site in enumerate(sites)}
-        means = self._begin(ask, sites, require_all=True).run(task, selected).arrays["means"]
-        return Sums({"means": means, "n_cells": counts.max(axis=0)}, float(len(sites)), len(sites))
+        values = self._begin(ask, sites, require_all=True).run(task, selected).arrays[VALUES]
+        return Sums({KEYS: keys.max(axis=0), VALUES: values}, float(len(sites)), len(sites))
 
     def _begin(self, ask: Ask, sites: Sequence[str], *, require_all: bool) -> MaskedRound:
         """Check what a round needs before any site is asked, and name it."""

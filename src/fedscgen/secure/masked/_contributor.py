@@ -18,10 +18,11 @@ from fedscgen._types import Message
 from fedscgen.secure._aggregator import AggregationError, Contribution
 from fedscgen.secure._fixed_point import check_precision
 from fedscgen.secure._keys import KEY_LENGTH, KeyPair, add_masks, derive, seal, unseal
+from fedscgen.secure._selection import KEYS, VALUES, read_selection
 from fedscgen.secure._vector import flatten
 from fedscgen.secure.masked._protocol import (
-    KEYS,
     MASKING,
+    PUBLIC_KEYS,
     SEALED_LENGTH,
     SHARES,
     UNMASK,
@@ -79,9 +80,9 @@ class MaskedContributor:
     ----------
     site
         The site's name, as the coordinator calls it.
-    reveal_counts
-        Take part in finding the dominant sites, which shows the coordinator this site's counts, and its means of the
-        cell types it dominates.
+    reveal_keys
+        Take part in selections. They show the coordinator this site's keys (those that are compared, no cryptographic
+        ones), and its values where its key is largest.
     min_sites
         Fewest sites in any sum that this site contributes to, whatever the coordinator's threshold.
 
@@ -91,11 +92,11 @@ class MaskedContributor:
         ``min_sites`` is below 2: a sum over one site is that site's term.
     """
 
-    def __init__(self, site: str, *, reveal_counts: bool = False, min_sites: int = 2) -> None:
+    def __init__(self, site: str, *, reveal_keys: bool = False, min_sites: int = 2) -> None:
         if min_sites < 2:
             raise ValueError(f"min_sites={min_sites}: at least 2, as a sum over one site is that site's term")
         self.site = site
-        self.reveal_counts = reveal_counts
+        self.reveal_keys = reveal_keys
         self.min_sites = min_sites
         self._stage: _Advertised | _Shared | _Contributed | None = None
         self._begun: set[RoundId] = set()
@@ -109,7 +110,7 @@ class MaskedContributor:
             The message is malformed, out of order or replayed, or asks for a sum over fewer than ``min_sites`` sites.
         """
         stages: dict[str, Callable[[Message], Message]] = {
-            KEYS: self._advertise_keys,
+            PUBLIC_KEYS: self._advertise_keys,
             SHARES: self._share_secrets,
             UNMASK: self._unmask,
         }
@@ -159,7 +160,7 @@ class MaskedContributor:
         self._stage = stage = _Advertised(terms, KeyPair(), KeyPair())
         pairs = {"channel": stage.channel, "mask": stage.mask}
         arrays = {name: to_rows([pair.public], KEY_LENGTH) for name, pair in pairs.items()}
-        return Message(KEYS, {"protection": "public"}, arrays)
+        return Message(PUBLIC_KEYS, {"protection": "public"}, arrays)
 
     def _share_secrets(self, message: Message) -> Message:
         """Share the self-mask's seed and the mask key among the sites, sealed for each (figure 4, round 1)."""
@@ -264,21 +265,21 @@ class MaskedContributor:
     def _asked_for(
         self, contribution: Contribution, masking: Mapping[str, Any]
     ) -> tuple[Mapping[str, np.ndarray], float]:
-        """The term itself or, in the two sums that find the dominant sites, what those need of it."""
+        """The term itself or, in the two sums of a selection, what those need of it."""
         if "row" not in masking and "selected" not in masking:
             return contribution.arrays, contribution.weight
-        if not self.reveal_counts:
+        if not self.reveal_keys:
             raise AggregationError(
-                f"site {self.site!r} does not show its counts: use reference='mean', "
-                "or agree with MaskedContributor(..., reveal_counts=True)"
+                f"site {self.site!r} does not show its keys: do without a selection, "
+                "or agree to it with MaskedContributor(..., reveal_keys=True)"
             )
-        counts, means = contribution.arrays["counts"], contribution.arrays["means"]
+        keys, values = read_selection(contribution.arrays)
         if "selected" in masking:
             selected = np.asarray(masking["selected"], dtype=bool)
-            return {"means": np.where(selected[:, np.newaxis], means, 0.0)}, 1.0
-        placed = np.zeros((int(masking["n_rows"]), *counts.shape))  # (S, L), only this site's row filled
-        placed[int(masking["row"])] = counts
-        return {"counts": placed}, 1.0
+            return {VALUES: np.where(selected[:, np.newaxis], values, 0.0)}, 1.0
+        placed = np.zeros((int(masking["n_rows"]), len(keys)))  # (S, K), only this site's row filled
+        placed[int(masking["row"])] = keys
+        return {KEYS: placed}, 1.0
 
 
 def _deal(seed: bytes, key: bytes, threshold: int, n_sites: int) -> list[bytes]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from fedscgen._types import Message
 
-KEYS, SHARES, UNMASK = "mask public keys", "encrypted key shares", "unmasking shares"
+PUBLIC_KEYS, SHARES, UNMASK = "mask public keys", "encrypted key shares", "unmasking shares"
 """Kinds of the messages around the task itself, in order: before it the first two, after it the last."""
 
 MASKING = "masking"

@@ -12,7 +12,7 @@ from fedscgen.secure._aggregator import AggregationError, Sums
 from fedscgen.secure._fixed_point import decode
 from fedscgen.secure._keys import KEY_LENGTH, KeyPair, add_masks, derive
 from fedscgen.secure._vector import Manifest, common_manifest, n_words, unflatten
-from fedscgen.secure.masked._protocol import KEYS, SEALED_LENGTH, SHARES, UNMASK, from_rows, subtracts, to_rows
+from fedscgen.secure.masked._protocol import PUBLIC_KEYS, SEALED_LENGTH, SHARES, UNMASK, from_rows, subtracts, to_rows
 from fedscgen.secure.masked._shamir import SHARE_LENGTH, combine
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class MaskedRound:
 
     def _collect_keys(self) -> None:
         """Have every site advertise two public keys (round 0)."""
-        message = Message(KEYS, {"protection": "none", **self.terms.meta()})
+        message = Message(PUBLIC_KEYS, {"protection": "none", **self.terms.meta()})
         for site, answer in self._ask_enough(dict.fromkeys(self.sites, message)).items():
             (self._channel_keys[site],) = _read(site, answer, "channel", 1, KEY_LENGTH)
             (self._mask_keys[site],) = _read(site, answer, "mask", 1, KEY_LENGTH)

@@ -72,41 +72,41 @@ def shared(words: np.ndarray | torch.Tensor) -> Any:
     return ArithmeticSharedTensor.from_shares(share, precision=0)
 
 
-def select_dominant(shares: Sequence[np.ndarray], n_labels: int, n_latent: int) -> Any:
-    """Find, for each label, the site with most cells, and share its mean anew; nothing is opened.
+def select(shares: Sequence[np.ndarray], n_keys: int, n_dimensions: int) -> Any:
+    """Find, for each key, the site whose key is largest, and share its values anew; nothing is opened.
 
     Everything is an integer, so that no product needs crypten's probabilistic truncation.
 
     Parameters
     ----------
     shares
-        This party's share of each site's ``n_labels`` counts, followed by its means in fixed point.
-    n_labels, n_latent
-        How many labels there are, and how long a mean is.
+        This party's share of each site's ``n_keys`` keys, followed by its values in fixed point.
+    n_keys, n_dimensions
+        How many keys there are, and how many values go with each.
 
     Returns
     -------
-    A shared tensor of shape ``(n_labels, n_latent)``.
+    A shared tensor of shape ``(n_keys, n_dimensions)``.
     """
     stacked = torch.from_numpy(np.stack(shares).view(np.int64))
-    counts = stacked[:, :n_labels]  # (S, L)
-    means = stacked[:, n_labels:].reshape(len(shares), n_labels, n_latent)
-    selected = _multiply_all(_wins(counts))  # (S, L)
-    chosen = shared(selected.unsqueeze(-1).expand(means.shape).clone()) * shared(means)
+    keys = stacked[:, :n_keys]  # (S, K)
+    values = stacked[:, n_keys:].reshape(len(shares), n_keys, n_dimensions)
+    selected = _multiply_all(_wins(keys))  # (S, K)
+    chosen = shared(selected.unsqueeze(-1).expand(values.shape).clone()) * shared(values)
     return shared(chosen.share.sum(dim=0))
 
 
-def _wins(counts: torch.Tensor) -> torch.Tensor:
-    """For each site and label, S - 1 shared bits: whether it wins against each other site; the first of equals does.
+def _wins(keys: torch.Tensor) -> torch.Tensor:
+    """For each site and key, S - 1 shared bits: whether it wins against each other site; the first of equals does.
 
-    Shape ``(S - 1, S, L)``.
+    Shape ``(S - 1, S, K)``.
     """
     from crypten.mpc import MPCTensor
 
-    n_sites = len(counts)
+    n_sites = len(keys)
     first, second = torch.triu_indices(n_sites, n_sites, offset=1)
-    later_wins = (MPCTensor.from_shares(counts[first] - counts[second], precision=0) < 0).share  # (pairs, L)
-    won = torch.empty(n_sites, n_sites, counts.shape[1], dtype=torch.int64)
+    later_wins = (MPCTensor.from_shares(keys[first] - keys[second], precision=0) < 0).share  # (pairs, K)
+    won = torch.empty(n_sites, n_sites, keys.shape[1], dtype=torch.int64)
     won[second, first] = later_wins
     won[first, second] = (1 - shared(later_wins)).share
     opponents = [[other for other in range(n_sites) if other != site] for site in range(n_sites)]

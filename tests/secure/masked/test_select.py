@@ -1,4 +1,4 @@
-"""The dominant site of each cell type through masked sums, which shows the counts to the coordinator."""
+"""The values of the site with the largest key through masked sums, which shows the keys to the coordinator."""
 
 import numpy as np
 import pytest
@@ -12,19 +12,19 @@ from fedscgen.secure._plain import PlainAggregator
 from fedscgen.secure.masked._aggregator import MaskedAggregator
 from fedscgen.secure.masked._contributor import MaskedContributor
 
-TASK = Message("label statistics", {"task": "label statistics"})
-COUNTS = {"a": [5.0, 9, 0, 7], "b": [8.0, 9, 0, 6], "c": [8.0, 1, 0, 30]}  # (S, L)
+TASK = Message("statistics", {"task": "statistics"})
+KEYS = {"a": [5.0, 9, 0, 7], "b": [8.0, 9, 0, 6], "c": [8.0, 1, 0, 30]}  # (S, K)
 
 
-def label_terms():
+def terms_to_select_from():
     rng = np.random.default_rng(3)
-    means = {site: rng.standard_normal((4, 3)) * (np.array(n) > 0)[:, None] for site, n in COUNTS.items()}
-    return {site: Contribution({"counts": np.array(n), "means": means[site]}) for site, n in COUNTS.items()}
+    values = {site: rng.standard_normal((4, 3)) * (np.array(own) > 0)[:, None] for site, own in KEYS.items()}
+    return {site: Contribution({"keys": np.array(own), "values": values[site]}) for site, own in KEYS.items()}
 
 
-def dominant(aggregator, *, answers=lambda site, message: True, contributors=None):
-    """Find the dominant sites among those that answer."""
-    terms = label_terms()
+def select(aggregator, *, answers=lambda site, message: True, contributors=None):
+    """Select among the sites that answer."""
+    terms = terms_to_select_from()
     contributors = contributors or {site: aggregator.contributor(site) for site in terms}
 
     def ask(messages):
@@ -37,37 +37,37 @@ def dominant(aggregator, *, answers=lambda site, message: True, contributors=Non
             if answers(site, message)
         }.items()
 
-    return aggregator.dominant(ask, list(terms), TASK)
+    return aggregator.select(ask, list(terms), TASK)
 
 
-def test_dominant_equals_plain_and_the_first_of_equals_wins():
-    opened, plain = dominant(MaskedAggregator(reveal_counts=True)), dominant(PlainAggregator())
-    np.testing.assert_array_equal(opened.arrays["n_cells"], [8, 9, 0, 30])
-    np.testing.assert_array_equal(plain.arrays["n_cells"], [8, 9, 0, 30])
-    np.testing.assert_allclose(opened.arrays["means"], plain.arrays["means"], rtol=0, atol=error_bound(29, 3))
+def test_a_selection_equals_the_plain_one_and_the_first_of_equals_wins():
+    opened, plain = select(MaskedAggregator(reveal_keys=True)), select(PlainAggregator())
+    np.testing.assert_array_equal(opened.arrays["keys"], [8, 9, 0, 30])
+    np.testing.assert_array_equal(plain.arrays["keys"], [8, 9, 0, 30])
+    np.testing.assert_allclose(opened.arrays["values"], plain.arrays["values"], rtol=0, atol=error_bound(29, 3))
     assert (opened.weight, opened.n_sites) == (plain.weight, plain.n_sites)
 
 
-def test_dominant_needs_the_consent_of_coordinator_and_sites():
-    with pytest.raises(AggregationError, match="use reference='mean', or allow it"):
-        dominant(MaskedAggregator())
-    unwilling = {site: MaskedContributor(site) for site in COUNTS}
-    with pytest.raises(AggregationError, match="site 'a' does not show its counts"):
-        dominant(MaskedAggregator(reveal_counts=True), contributors=unwilling)
+def test_a_selection_needs_the_consent_of_coordinator_and_sites():
+    with pytest.raises(AggregationError, match="do without it, or allow it"):
+        select(MaskedAggregator())
+    unwilling = {site: MaskedContributor(site) for site in KEYS}
+    with pytest.raises(AggregationError, match="site 'a' does not show its keys"):
+        select(MaskedAggregator(reveal_keys=True), contributors=unwilling)
 
 
 @pytest.mark.parametrize("round_", [1, 2])
 def test_a_site_that_drops_out_of_either_sum_stops_it(round_):
     with pytest.raises(AggregationError, match=r"missing: c.*threshold of 3: nothing was opened"):
-        dominant(
-            MaskedAggregator(reveal_counts=True),
+        select(
+            MaskedAggregator(reveal_keys=True),
             answers=lambda site, message: site != "c" or message.meta["masking"]["round"] < round_,
         )
 
 
 @pytest.mark.parametrize("row", [3, "x"])
 def test_a_row_that_is_not_there_is_refused(row):
-    aggregator, terms = MaskedAggregator(reveal_counts=True), label_terms()
+    aggregator, terms = MaskedAggregator(reveal_keys=True), terms_to_select_from()
     contributors = {site: aggregator.contributor(site) for site in terms}
 
     def ask(messages):
@@ -81,5 +81,5 @@ def test_a_row_that_is_not_there_is_refused(row):
             answers[site] = contributors[site].contribute(terms[site], task)
         return answers.items()
 
-    with pytest.raises(AggregationError, match="site 'a' refuses the message 'label statistics'"):
-        aggregator.dominant(ask, list(terms), TASK)
+    with pytest.raises(AggregationError, match="site 'a' refuses the message 'statistics'"):
+        aggregator.select(ask, list(terms), TASK)
