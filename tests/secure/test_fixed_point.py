@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedscgen.secure._aggregator import AggregationError
-from fedscgen.secure._fixed_point import check_precision, decode, encode, error_bound, precision_for
+from fedscgen.secure import AggregationError, error_bound
+from fedscgen.secure._fixed_point import check_precision, decode, encode, precision_for
 
 precisions = st.integers(16, 32)
 

@@ -4,11 +4,9 @@ import numpy as np
 import pytest
 
 from fedscgen._types import Message
-from fedscgen.secure import Contribution, PlainAggregator, make_aggregator
+from fedscgen.secure import Contribution, PlainAggregator, error_bound, make_aggregator
 
 pytest.importorskip("cryptography", reason="needs the extra fedscgen[masked]")
-
-from fedscgen.secure._fixed_point import error_bound
 
 SHAPES = {"encoder": (800, 1767), "first": (800, 800), "second": (800, 800), "decoder": (1767, 800)}
 TASK = Message("fit", {"task": "fit"})

@@ -1,14 +1,27 @@
-"""Sums over sites of which only the sum is opened."""
+"""Sums over sites of which only the sum is opened.
+
+Words that have one meaning each in this room:
+
+- A *site* contributes a term, the *coordinator* opens the sum, a *party* computes with secret shares of the terms.
+- A *sum* is one opening, and has a name that no other has (``SumId``). A *selection* is built on it: it opens, for each
+  key, the values of the site whose key is largest.
+- A *stage* is one step of the protocol that leads to a sum, such as an exchange of public keys.
+- A *session* is the life of one coordinator's aggregator. It counts its sums.
+- A *task* is what the sites do to have a term, such as training. A *round* of training is the federation's word: this
+  room has none.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from fedscgen.secure._aggregator import AggregationError, Aggregator, Ask, Contribution, Contributor, Sums
+from fedscgen.secure._fixed_point import error_bound
 from fedscgen.secure._make import AggregatorName, make_aggregator
 from fedscgen.secure._plain import PlainAggregator, PlainContributor
 
 if TYPE_CHECKING:
-    from fedscgen.secure.crypten._aggregator import CryptenAggregator, CryptenContributor
+    from fedscgen.secure.crypten._aggregator import CryptenAggregator
+    from fedscgen.secure.crypten._contributor import CryptenContributor
     from fedscgen.secure.masked._aggregator import MaskedAggregator
     from fedscgen.secure.masked._contributor import MaskedContributor
 
@@ -26,13 +39,14 @@ __all__ = [
     "PlainAggregator",
     "PlainContributor",
     "Sums",
+    "error_bound",
     "make_aggregator",
 ]
 
 # they need the extras crypten and masked, without which the others work
 _OF_EXTRAS = {
     "CryptenAggregator": "crypten._aggregator",
-    "CryptenContributor": "crypten._aggregator",
+    "CryptenContributor": "crypten._contributor",
     "MaskedAggregator": "masked._aggregator",
     "MaskedContributor": "masked._contributor",
 }

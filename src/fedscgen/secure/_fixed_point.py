@@ -59,8 +59,15 @@ def check_precision(precision: int, max_abs: float, n_sites: int) -> None:
 def error_bound(precision: int, n_sites: int) -> float:
     """How far an opened sum may lie from the sum of the sites' float64 terms: ``n_sites * 2**-(precision + 1)``.
 
-    Every site rounds once, by half a unit at most, and the ring adds exactly. A sum beyond ``2**(53 - precision)``
+    Each term is rounded once, by half a unit at most, and the ring adds exactly. A sum beyond ``2**(53 - precision)``
     has more bits than the float64 which holds it, and is rounded by a further ``2**-53`` of itself, as in the clear.
+
+    Parameters
+    ----------
+    precision
+        Fractional bits, such as ``MaskedAggregator.precision_for`` gives.
+    n_sites
+        Sites in the sum.
     """
     return n_sites * 2.0 ** -(precision + 1)
 

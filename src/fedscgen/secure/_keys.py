@@ -32,7 +32,7 @@ _WORDS_PER_BLOCK = 8
 _ZEROS = bytes(8 * _CHUNK)
 
 
-def sealed_length(length: int) -> int:
+def seal_length(length: int) -> int:
     """Bytes that :func:`seal` makes of ``length`` bytes."""
     return _NONCE_LENGTH + length + _TAG_LENGTH
 
@@ -89,7 +89,7 @@ def unseal(key: bytes, sealed: bytes | memoryview, context: bytes) -> bytes:
         view = memoryview(sealed)
         return ChaCha20Poly1305(key).decrypt(view[:_NONCE_LENGTH], view[_NONCE_LENGTH:], context)
     except InvalidTag as error:
-        raise ValueError("altered on its way, or meant for another site, round or purpose") from error
+        raise ValueError("altered on its way, or meant for another site, sum or purpose") from error
 
 
 def add_mask(words: np.ndarray, key: bytes, *, subtract: bool = False) -> None:

@@ -19,8 +19,7 @@ pytest.importorskip("omegaconf", reason="needs the extra fedscgen[crypten]")
 pytest.importorskip("platformdirs", reason="needs the extra fedscgen[crypten]")
 
 from fedscgen._types import Message
-from fedscgen.secure import AggregationError, Contribution
-from fedscgen.secure.crypten._aggregator import CryptenAggregator
+from fedscgen.secure import AggregationError, Contribution, CryptenAggregator
 from fedscgen.secure.crypten._channel import Channel
 from fedscgen.secure.crypten._dealer import Needs, correct, corrections, expand
 from fedscgen.secure.crypten._shares import add_share, split
@@ -145,7 +144,7 @@ def test_nothing_of_a_site_crosses_any_wire_and_lengths_do_not_depend_on_data(sp
 
 def test_without_shares_and_seals_the_numbers_would_show(in_the_clear, monkeypatch):
     monkeypatch.setattr("fedscgen.secure.crypten._shares.add_masks", lambda *args, **kwargs: None)
-    monkeypatch.setattr("fedscgen.secure.crypten._aggregator.seal_for_parties", lambda shares, *args: shares)
+    monkeypatch.setattr("fedscgen.secure.crypten._contributor.seal_for_parties", lambda shares, *args: shares)
     terms, through_ask = site_terms(1), []
     with CryptenAggregator(3, n_parties=2, timeout=30) as crypten, pytest.raises(AggregationError, match="refused"):
         open_everything(crypten, terms, through_ask)
@@ -294,7 +293,7 @@ def test_an_error_inside_the_with_statement_stops_the_parties():
 def test_parties_end_with_the_coordinator_even_if_a_fork_of_it_lives_on(signal_number):
     script = """
         import os, time
-        from fedscgen.secure.crypten._aggregator import CryptenAggregator
+        from fedscgen.secure import CryptenAggregator
         with CryptenAggregator(2, timeout=30) as crypten:
             pids = [worker.process.pid for worker in crypten._processes._workers.values()]
             fork = os.fork()

@@ -10,13 +10,11 @@ from hypothesis import strategies as st
 pytest.importorskip("cryptography", reason="needs the extra fedscgen[masked]")
 
 from fedscgen._types import Message
-from fedscgen.secure._aggregator import AggregationError, Contribution
-from fedscgen.secure._fixed_point import error_bound
+from fedscgen.secure import AggregationError, Contribution, MaskedAggregator, PlainAggregator, error_bound
 from fedscgen.secure._keys import add_mask, derive
-from fedscgen.secure._plain import PlainAggregator
 from fedscgen.secure._vector import flatten
-from fedscgen.secure.masked._aggregator import MaskedAggregator
-from fedscgen.secure.masked._contributor import _Shared
+from fedscgen.secure.masked._contributor import _AfterShares
+from fedscgen.secure.masked._protocol import self_context
 
 KEYS, SHARES, TASK, UNMASK = STAGES = "mask public keys", "encrypted key shares", "train", "unmasking shares"
 TRAIN = Message(TASK, {"task": "weights"}, {"global": np.zeros(3, dtype=np.float32)})
@@ -161,7 +159,7 @@ def test_nothing_is_opened_without_a_site_that_is_required(stage):
     assert_sum_over(star.sum(require_all=True), star.terms, list(star.terms))
 
 
-def test_a_new_round_succeeds_after_one_that_failed():
+def test_a_new_sum_succeeds_after_one_that_failed():
     terms = random_terms(3)
     star = Star(MaskedAggregator(), terms, silent={"site 0": TASK, "site 1": TASK})
     with pytest.raises(AggregationError):
@@ -176,12 +174,12 @@ def test_what_unmasks_the_sum_does_not_unmask_a_site(given_up):
     terms = random_terms(3)
     star = Star(MaskedAggregator(), terms, silent={"site 2": TASK} if given_up else {}, lose_answer=True)
     before = []
-    star.tamper = lambda site, message: before.append(star.contributors["site 2"]._stage) or message
+    star.tamper = lambda site, message: before.append(star.contributors["site 2"]._state) or message
     star.sum()
-    stage = next(stage for stage in before if isinstance(stage, _Shared))
-    own = {derive(stage.seed, stage.terms.round.self_context("site 2")): True}
-    pairwise = {key: peer > "site 2" for peer, key in stage.pair_keys.items()}
-    term, precision, max_abs = terms["site 2"], stage.terms.precision, stage.terms.max_abs
+    state = next(state for state in before if isinstance(state, _AfterShares))
+    own = {derive(state.seed, self_context(state.terms.sum_id, "site 2")): True}
+    pairwise = {key: peer > "site 2" for peer, key in state.pair_keys.items()}
+    term, precision, max_abs = terms["site 2"], state.terms.precision, state.terms.max_abs
     plain, _ = flatten(term.arrays, term.weight, precision=precision, max_abs=max_abs)
     words = star.words()["site 2"].copy()
     for known in (pairwise, own) if given_up else (own, pairwise):
@@ -255,7 +253,7 @@ REFUSED = {
     ),
     "a threshold that is no majority": (changed(KEYS, meta=lambda m: {"threshold": 2}), "at least 3"),
     "a range that wraps": (changed(KEYS, meta=lambda m: {"max_abs": 2.0**40}), "doesn't fit 64-bit words"),
-    "another round": (changed(TASK, meta=lambda m: {"round": 2}), "no keys for 'train' in round 2"),
+    "another sum": (changed(TASK, meta=lambda m: {"sum": 2}), "no keys for 'train' in sum 2"),
     "a message without terms": (changed(KEYS, meta=lambda m: {"threshold": None}), "refuses the message"),
 }
 
@@ -277,7 +275,7 @@ def test_replayed_stages_are_refused(kind):
 
 
 @pytest.mark.parametrize("kind", STAGES)
-def test_a_stage_repeated_within_its_round_is_refused(kind):
+def test_a_stage_repeated_within_its_sum_is_refused(kind):
     star = Star(MaskedAggregator(), random_terms(3))
 
     def deliver_twice(site, message):
@@ -331,7 +329,7 @@ def test_contribution_beyond_the_range_names_the_array():
         Star(MaskedAggregator(), terms).sum()
 
 
-def test_round_needs_two_sites_and_a_possible_threshold():
+def test_a_sum_needs_two_sites_and_a_possible_threshold():
     aggregator = MaskedAggregator(threshold=2)
     for sites, match in [(["a"], "at least 2"), (["a", "a"], "differ by name"), (list("abcdef"), r"choose 4 .* to 6")]:
         with pytest.raises(AggregationError, match=match):

@@ -6,9 +6,7 @@ import pytest
 pytest.importorskip("cryptography", reason="needs the extra fedscgen[masked]")
 
 from fedscgen._types import Message
-from fedscgen.secure._aggregator import AggregationError, Contribution
-from fedscgen.secure.masked._aggregator import MaskedAggregator
-from fedscgen.secure.masked._contributor import MaskedContributor
+from fedscgen.secure import AggregationError, Contribution, MaskedAggregator, MaskedContributor
 
 SITES = "abcde"
 STAGES = ["mask public keys", "encrypted key shares", "train", "unmasking shares"]

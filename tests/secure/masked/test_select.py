@@ -6,11 +6,14 @@ import pytest
 pytest.importorskip("cryptography", reason="needs the extra fedscgen[masked]")
 
 from fedscgen._types import Message
-from fedscgen.secure._aggregator import AggregationError, Contribution
-from fedscgen.secure._fixed_point import error_bound
-from fedscgen.secure._plain import PlainAggregator
-from fedscgen.secure.masked._aggregator import MaskedAggregator
-from fedscgen.secure.masked._contributor import MaskedContributor
+from fedscgen.secure import (
+    AggregationError,
+    Contribution,
+    MaskedAggregator,
+    MaskedContributor,
+    PlainAggregator,
+    error_bound,
+)
 
 TASK = Message("statistics", {"task": "statistics"})
 KEYS = {"a": [5.0, 9, 0, 7], "b": [8.0, 9, 0, 6], "c": [8.0, 1, 0, 30]}  # (S, K)
@@ -56,12 +59,12 @@ def test_a_selection_needs_the_consent_of_coordinator_and_sites():
         select(MaskedAggregator(reveal_keys=True), contributors=unwilling)
 
 
-@pytest.mark.parametrize("round_", [1, 2])
-def test_a_site_that_drops_out_of_either_sum_stops_it(round_):
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_site_that_drops_out_of_either_sum_stops_it(number):
     with pytest.raises(AggregationError, match=r"missing: c.*threshold of 3: nothing was opened"):
         select(
             MaskedAggregator(reveal_keys=True),
-            answers=lambda site, message: site != "c" or message.meta["masking"]["round"] < round_,
+            answers=lambda site, message: site != "c" or message.meta["masking"]["sum"] < number,
         )
 
 

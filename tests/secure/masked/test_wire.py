@@ -6,14 +6,12 @@ import pytest
 pytest.importorskip("cryptography", reason="needs the extra fedscgen[masked]")
 
 from fedscgen._types import Message
-from fedscgen.secure._aggregator import Contribution
-from fedscgen.secure._plain import PlainAggregator
-from fedscgen.secure.masked._aggregator import MaskedAggregator
+from fedscgen.secure import Contribution, MaskedAggregator, PlainAggregator
 
 TRAIN = Message("train", {"task": "weights"}, {"global": np.zeros(3, dtype=np.float32)})
 
 
-def eavesdrop(aggregator, terms, n_rounds=1):
+def eavesdrop(aggregator, terms, n_sums=1):
     """Run sums and record ``(sender, receiver, bytes)`` of every message."""
     contributors = {site: aggregator.contributor(site) for site in terms}
     seen = []
@@ -31,7 +29,7 @@ def eavesdrop(aggregator, terms, n_rounds=1):
             answers[site] = Message.from_bytes(seen[-1][2])
         return answers.items()
 
-    for _ in range(n_rounds):
+    for _ in range(n_sums):
         aggregator.sum(ask, list(terms), TRAIN)
     return seen
 
@@ -89,8 +87,8 @@ def test_masked_words_are_uniform_whatever_they_hide(uniform):
         assert uniform(words.tobytes())
 
 
-def test_the_same_contribution_is_masked_anew_in_every_round():
-    seen = eavesdrop(MaskedAggregator(), random_terms(3, size=500), n_rounds=2)
+def test_the_same_contribution_is_masked_anew_in_every_sum():
+    seen = eavesdrop(MaskedAggregator(), random_terms(3, size=500), n_sums=2)
     for first, second in arrays_sent(seen, "masked").values():
         assert not (first == second).any()
     keys = [key.tobytes() for name in ("channel", "mask") for sent in arrays_sent(seen, name).values() for key in sent]

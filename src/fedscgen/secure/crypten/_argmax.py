@@ -64,7 +64,7 @@ class DealtNumbers:
         return taken.reshape(size)
 
 
-def shared(words: np.ndarray | torch.Tensor) -> Any:
+def to_tensor(words: np.ndarray | torch.Tensor) -> Any:
     """Make a crypten tensor of this party's share of integers."""
     from crypten.mpc.primitives import ArithmeticSharedTensor
 
@@ -91,13 +91,13 @@ def select(shares: Sequence[np.ndarray], n_keys: int, n_dimensions: int) -> Any:
     stacked = torch.from_numpy(np.stack(shares).view(np.int64))
     keys = stacked[:, :n_keys]  # (S, K)
     values = stacked[:, n_keys:].reshape(len(shares), n_keys, n_dimensions)
-    selected = _multiply_all(_wins(keys))  # (S, K)
-    chosen = shared(selected.unsqueeze(-1).expand(values.shape).clone()) * shared(values)
-    return shared(chosen.share.sum(dim=0))
+    selected = _multiply_all(_compare(keys))  # (S, K)
+    chosen = to_tensor(selected.unsqueeze(-1).expand(values.shape).clone()) * to_tensor(values)
+    return to_tensor(chosen.share.sum(dim=0))
 
 
-def _wins(keys: torch.Tensor) -> torch.Tensor:
-    """For each site and key, S - 1 shared bits: whether it wins against each other site; the first of equals does.
+def _compare(keys: torch.Tensor) -> torch.Tensor:
+    """Compare all sites: S - 1 shared bits each, whether it wins against each other site; the first of equals does.
 
     Shape ``(S - 1, S, K)``.
     """
@@ -108,15 +108,15 @@ def _wins(keys: torch.Tensor) -> torch.Tensor:
     later_wins = (MPCTensor.from_shares(keys[first] - keys[second], precision=0) < 0).share  # (pairs, K)
     won = torch.empty(n_sites, n_sites, keys.shape[1], dtype=torch.int64)
     won[second, first] = later_wins
-    won[first, second] = (1 - shared(later_wins)).share
+    won[first, second] = (1 - to_tensor(later_wins)).share
     opponents = [[other for other in range(n_sites) if other != site] for site in range(n_sites)]
     return torch.stack([won[site, others] for site, others in enumerate(opponents)], dim=1)
 
 
 def _multiply_all(factors: torch.Tensor) -> torch.Tensor:
-    """Multiply shares along the first axis, in a logarithmic number of rounds."""
+    """Multiply shares along the first axis, in a logarithmic number of steps."""
     while len(factors) > 1:
         half = len(factors) // 2
-        left, right, rest = factors.split([half, half, len(factors) % 2])
-        factors = torch.cat([(shared(left) * shared(right)).share, rest])
+        left, right, rest = torch.split(factors, [half, half, len(factors) % 2])
+        factors = torch.cat([(to_tensor(left) * to_tensor(right)).share, rest])
     return factors[0]

@@ -103,12 +103,12 @@ def serve(channel: Channel, prepare: Callable[[], tuple[Message, Callable[[Messa
         process.
     """
     inbox = _follow(channel)
-    ready, answer = prepare()
+    ready, handle = prepare()
     channel.send(ready)
     while True:
         message = inbox.get()
         try:
-            reply = answer(message)
+            reply = handle(message)
         except AggregationError as refusal:
             reply = Message(REFUSED, {"error": str(refusal)})
         except Exception as error:

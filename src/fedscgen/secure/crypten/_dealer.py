@@ -19,6 +19,7 @@ import numpy as np
 from fedscgen._types import Message
 from fedscgen.secure._aggregator import AggregationError
 from fedscgen.secure._keys import KEY_LENGTH, add_mask, derive
+from fedscgen.secure._sum_id import SumId
 from fedscgen.secure.crypten._channel import Channel, serve
 from fedscgen.secure.crypten._shares import seal_for_parties
 
@@ -71,7 +72,7 @@ def expand(seed: bytes, needs: Needs) -> dict[str, np.ndarray]:
     drawn = {}
     for name, size in sizes.items():
         drawn[name] = np.zeros(size, dtype=np.uint64)
-        add_mask(drawn[name], derive(seed, f"fedscgen crypten 1 {name}".encode()))
+        add_mask(drawn[name], derive(seed, f"fedscgen crypten 2 {name}".encode()))
     drawn["bit"] &= np.uint64(1)
     return drawn
 
@@ -95,23 +96,24 @@ def correct(drawn: Mapping[str, np.ndarray], correction: bytes) -> None:
     drawn["sum"][...] += bits
 
 
-def deal(keys: list[bytes], needs: Needs, session: str) -> list[bytes]:
+def deal(keys: list[bytes], needs: Needs, sum_id: SumId) -> list[bytes]:
     """Draw what a computation needs and seal each party's part of it: a seed, for the first with corrections."""
     seeds = [secrets.token_bytes(KEY_LENGTH) for _ in keys]
     correction = corrections([expand(seed, needs) for seed in seeds])
-    return seal_for_parties([seeds[0] + correction, *seeds[1:]], keys, session, DEALER)
+    return seal_for_parties([seeds[0] + correction, *seeds[1:]], keys, sum_id, DEALER)
 
 
-def deal_message(session: str, needs: Needs, keys: list[bytes]) -> Message:
-    """Ask the dealer for what a computation needs."""
-    return Message("deal", {"session": session, "keys": [key.hex() for key in keys], "needs": asdict(needs)})
+def ask_for_numbers(sum_id: SumId, needs: Needs, keys: list[bytes]) -> Message:
+    """Write the message that asks the dealer for what a computation needs, sealed with the parties' public keys."""
+    meta = {**sum_id.to_meta(), "public_keys": [key.hex() for key in keys], "needs": asdict(needs)}
+    return Message("deal", meta)
 
 
-def _answer(message: Message) -> Message:
+def _handle(message: Message) -> Message:
     if message.kind != "deal":
         raise AggregationError(f"the dealer has no answer to a message of kind {message.kind!r}")
-    keys = [bytes.fromhex(key) for key in message.meta["keys"]]
-    sealed = deal(keys, Needs(**message.meta["needs"]), message.meta["session"])
+    keys = [bytes.fromhex(key) for key in message.meta["public_keys"]]
+    sealed = deal(keys, Needs(**message.meta["needs"]), SumId.of(message.meta))
     return Message("dealt", {}, {str(party): np.frombuffer(part, np.uint8) for party, part in enumerate(sealed)})
 
 
@@ -120,7 +122,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--socket", type=int, required=True)
     channel = Channel(socket.socket(fileno=parser.parse_args().socket))
-    serve(channel, lambda: (Message("ready"), _answer))
+    serve(channel, lambda: (Message("ready"), _handle))
 
 
 if __name__ == "__main__":

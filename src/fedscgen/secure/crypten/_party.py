@@ -16,7 +16,8 @@ import torch
 from fedscgen._types import Message
 from fedscgen.secure._aggregator import AggregationError
 from fedscgen.secure._keys import KeyPair
-from fedscgen.secure.crypten._argmax import DealtNumbers, select, shared
+from fedscgen.secure._sum_id import SumId
+from fedscgen.secure.crypten._argmax import DealtNumbers, select, to_tensor
 from fedscgen.secure.crypten._channel import Channel, serve
 from fedscgen.secure.crypten._compat import load_crypten, use_randomness
 from fedscgen.secure.crypten._dealer import DEALER, Needs
@@ -29,10 +30,10 @@ _LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 
 
 @dataclass
-class _Session:
-    """One sum, from its first share to its opening."""
+class _PartySum:
+    """What a party holds of one sum, from its first share to its opening."""
 
-    name: str
+    sum_id: SumId
     n_words: int
     keep_apart: bool
     sites: list[str] = field(default_factory=list)
@@ -46,75 +47,76 @@ class _Session:
 
 
 class Party:
-    """Answers the coordinator: begins a session, takes each site's share, opens the result with the other parties.
+    """Does what the coordinator asks: begins a sum, takes each site's share, opens the result with the other parties.
 
-    It trusts the coordinator with nothing that would single out a site: a session is opened once, and over no fewer
-    than two sites.
+    It trusts the coordinator with nothing that would single out a site: a sum is opened once, and over no fewer than
+    two sites.
     """
 
     def __init__(self, rank: int, n_parties: int) -> None:
         self._rank = rank
         self._n_parties = n_parties
         self._keys = KeyPair()
-        self._session: _Session | None = None
-        self._begun: set[str] = set()
+        self._sum: _PartySum | None = None
+        self._begun: set[SumId] = set()
 
-    def ready(self) -> Message:
-        """What the party tells when it can begin: the key with which sites seal its shares."""
-        return Message("ready", {"key": self._keys.public.hex()})
+    def introduce(self) -> Message:
+        """Tell that the party can begin, and the public key with which sites seal its shares."""
+        return Message("ready", {"public_key": self._keys.public.hex()})
 
-    def answer(self, message: Message) -> Message:
+    def handle(self, message: Message) -> Message:
         """Perform one stage.
 
         Raises
         ------
         AggregationError
-            The message is out of order or can't be decrypted, or would single out a site; the session is gone.
+            The message is out of order or can't be decrypted, or would single out a site; the sum is gone.
         """
-        session, self._session = self._session, None
+        held, self._sum = self._sum, None
         if message.kind == "begin":
             return self._begin(message)
-        stages: dict[str, Callable[[_Session, Message], Message]] = {"share": self._take_share, "open": self._open}
-        if message.kind not in stages or session is None or session.name != message.meta["session"]:
-            raise AggregationError(f"{message.kind!r} belongs to no session that was begun here")
-        return stages[message.kind](session, message)
+        stages: dict[str, Callable[[_PartySum, Message], Message]] = {"share": self._take_share, "open": self._open}
+        if message.kind not in stages or held is None or held.sum_id != SumId.of(message.meta):
+            raise AggregationError(f"{message.kind!r} belongs to no sum that was begun here")
+        return stages[message.kind](held, message)
 
     def _begin(self, message: Message) -> Message:
-        name = str(message.meta["session"])
-        if name in self._begun:
-            raise AggregationError("this session has been begun before: its shares are taken once")
-        self._begun.add(name)
-        self._session = _Session(name, int(message.meta["n_words"]), bool(message.meta["keep_apart"]))
+        sum_id = SumId.of(message.meta)
+        if sum_id in self._begun:
+            raise AggregationError("this sum has been begun before: its shares are taken once")
+        self._begun.add(sum_id)
+        self._sum = _PartySum(sum_id, int(message.meta["n_words"]), bool(message.meta["keep_apart"]))
         return Message("begun")
 
-    def _take_share(self, session: _Session, message: Message) -> Message:
+    def _take_share(self, held: _PartySum, message: Message) -> Message:
         site = str(message.meta["site"])
-        if site in session.sites:
+        if site in held.sites:
             raise AggregationError(f"site {site!r} has contributed already")
         try:
-            share = self._unseal(session, message, site)
-            add_share(session.vector_for_next_site(), share, is_seed=self._rank < self._n_parties - 1)
+            share = self._unseal(held, message, site)
+            add_share(held.vector_for_next_site(), share, is_seed=self._rank < self._n_parties - 1)
         except ValueError as error:
             raise AggregationError(f"the share of site {site!r} is refused: {error}") from error
-        session.sites.append(site)
-        self._session = session
+        held.sites.append(site)
+        self._sum = held
         return Message("held")
 
-    def _open(self, session: _Session, message: Message) -> Message:
+    def _open(self, held: _PartySum, message: Message) -> Message:
         """Put the result together with the other parties; the first passes it on."""
-        if len(session.sites) < 2:
-            raise AggregationError(f"a sum over {len(session.sites)} sites would open one site's term: at least 2")
-        opened = (self._select(session, message) if session.keep_apart else shared(session.vectors[0])).reveal(dst=0)
+        if len(held.sites) < 2:
+            raise AggregationError(f"a sum over {len(held.sites)} sites would open one site's term: at least 2")
+        result = self._select(held, message) if held.keep_apart else to_tensor(held.vectors[0])
+        opened = result.reveal(dst=0)
         return Message("opened", {}, {} if opened is None else {"words": opened.numpy().view(np.uint64).reshape(-1)})
 
-    def _select(self, session: _Session, message: Message) -> Any:
+    def _select(self, held: _PartySum, message: Message) -> Any:
         n_keys, n_dimensions = int(message.meta["n_keys"]), int(message.meta["n_dimensions"])
-        needs = Needs.of_selection(self._n_parties, len(session.sites), n_keys, n_dimensions)
-        use_randomness(DealtNumbers(self._unseal(session, message, DEALER), needs))
-        return select(session.vectors, n_keys, n_dimensions)
+        needs = Needs.of_selection(self._n_parties, len(held.sites), n_keys, n_dimensions)
+        use_randomness(DealtNumbers(self._unseal(held, message, DEALER), needs))
+        return select(held.vectors, n_keys, n_dimensions)
 
-    def _unseal(self, session: _Session, message: Message, sender: str) -> bytes:
-        return unseal_share(self._keys, message.arrays["sealed"].data, session.name, sender, self._rank)
+    def _unseal(self, held: _PartySum, message: Message, sender: str) -> bytes:
+        return unseal_share(self._keys, message.arrays["sealed"].data, held.sum_id, sender, self._rank)
 
 
 def _join(options: argparse.Namespace) -> tuple[Message, Callable[[Message], Message]]:
@@ -130,7 +132,7 @@ def _join(options: argparse.Namespace) -> tuple[Message, Callable[[Message], Mes
     torch.set_num_threads(1)
     load_crypten(options.crypten).init()
     party = Party(options.rank, options.n_parties)
-    return party.ready(), party.answer
+    return party.introduce(), party.handle
 
 
 def main() -> None:

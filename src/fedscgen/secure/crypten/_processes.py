@@ -66,10 +66,10 @@ class Processes:
         except BaseException:
             self.stop()
             raise
-        self.keys = [bytes.fromhex(ready[party].meta["key"]) for party in self.parties]
+        self.public_keys = [bytes.fromhex(ready[party].meta["public_key"]) for party in self.parties]
 
     @property
-    def running(self) -> bool:
+    def are_alive(self) -> bool:
         """Whether they haven't been stopped."""
         return self._end.alive
 
@@ -129,7 +129,10 @@ class Processes:
         return message
 
     def _failure(self, suspects: Sequence[str], stage: str) -> AggregationError:
-        """Stop everything, and say what happened; of several that ended, name the one that was killed."""
+        """Stop everything, and return an error that says what happened.
+
+        Of several processes that ended, it names the one that was killed.
+        """
         ended = self._exit_codes(suspects)
         if ended:
             culprit = min(ended, key=lambda name: (ended[name] >= 0, name not in suspects))

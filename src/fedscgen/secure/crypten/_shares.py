@@ -13,6 +13,8 @@ from fedscgen.secure._keys import KEY_LENGTH, KeyPair, add_mask, add_masks, seal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fedscgen.secure._sum_id import SumId
+
 
 def split(words: np.ndarray, n_parties: int) -> list[bytes | memoryview]:
     """Split words into shares that add up to them modulo 2**64, any ``n_parties - 1`` of which are uniform noise.
@@ -43,7 +45,7 @@ def add_share(total: np.ndarray, share: bytes, *, is_seed: bool) -> None:
 
 
 def seal_for_parties(
-    shares: Sequence[bytes | memoryview], keys: Sequence[bytes], session: str, sender: str
+    shares: Sequence[bytes | memoryview], keys: Sequence[bytes], sum_id: SumId, sender: str
 ) -> list[bytes]:
     """Encrypt each share to its party's public key, so that whoever relays it sees ciphertext.
 
@@ -52,24 +54,24 @@ def seal_for_parties(
     pair = KeyPair()
     sealed = []
     for party, (share, key) in enumerate(zip(shares, keys, strict=True)):
-        context = _context(session, sender, party)
+        context = _context(sum_id, sender, party)
         sealed.append(seal(pair.agree(key, context), share, context, after=pair.public))
     return sealed
 
 
-def unseal_share(pair: KeyPair, sealed: memoryview, session: str, sender: str, party: int) -> bytes:
-    """Decrypt what :func:`seal_for_parties` made for this party, sender and session.
+def unseal_share(pair: KeyPair, sealed: memoryview, sum_id: SumId, sender: str, party: int) -> bytes:
+    """Decrypt what :func:`seal_for_parties` made for this party, sender and sum.
 
     Raises
     ------
     ValueError
-        It was altered, or is meant for another party, sender or session.
+        It was altered, or is meant for another party, sender or sum.
     """
-    context = _context(session, sender, party)
+    context = _context(sum_id, sender, party)
     key = pair.agree(bytes(sealed[:KEY_LENGTH]), context)
     return unseal(key, sealed[KEY_LENGTH:], context)
 
 
-def _context(session: str, sender: str, party: int) -> bytes:
-    # JSON, as mere concatenation would let two different triples read the same
-    return json.dumps(["fedscgen crypten 1", session, sender, party]).encode()
+def _context(sum_id: SumId, sender: str, party: int) -> bytes:
+    # JSON, as mere concatenation would let two different lists read the same
+    return json.dumps(["fedscgen crypten 2", sum_id.session, sum_id.number, sender, party]).encode()

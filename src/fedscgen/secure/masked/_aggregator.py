@@ -8,7 +8,6 @@ drop out: of a site that contributed its own mask, of one that didn't the masks 
 
 from __future__ import annotations
 
-import secrets
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,9 +15,10 @@ import numpy as np
 from fedscgen.secure._aggregator import AggregationError, Sums
 from fedscgen.secure._fixed_point import precision_for
 from fedscgen.secure._selection import KEYS, VALUES
+from fedscgen.secure._sum_id import Session
 from fedscgen.secure.masked._contributor import MaskedContributor
-from fedscgen.secure.masked._protocol import RoundId, Terms, majority
-from fedscgen.secure.masked._round import MaskedRound
+from fedscgen.secure.masked._protocol import Terms, majority
+from fedscgen.secure.masked._sum import MaskedSum
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,8 +67,7 @@ class MaskedAggregator:
         self.precision = precision
         self.reveal_keys = reveal_keys
         self.precision_for(n_sites=2)
-        self._session = secrets.token_hex(16)
-        self._n_rounds = 0
+        self._session = Session()
 
     def __enter__(self) -> MaskedAggregator:
         return self
@@ -82,11 +81,11 @@ class MaskedAggregator:
         return self.reveal_keys
 
     def precision_for(self, n_sites: int) -> int:
-        """Fractional bits used among ``n_sites``; :func:`~fedscgen.secure._fixed_point.error_bound` follows from it."""
+        """Fractional bits used among ``n_sites``; :func:`~fedscgen.secure.error_bound` follows from it."""
         return precision_for(self.max_abs, n_sites, self.precision)
 
     def contributor(self, site: str) -> MaskedContributor:
-        """A new site's half, which holds its keys of the current round."""
+        """A new site's half, which holds its keys of the current sum."""
         return MaskedContributor(site, reveal_keys=self.reveal_keys)
 
     def sum(self, ask: Ask, sites: Sequence[str], task: Message, *, require_all: bool = False) -> Sums:
@@ -126,8 +125,8 @@ class MaskedAggregator:
         values = self._begin(ask, sites, require_all=True).run(task, selected).arrays[VALUES]
         return Sums({KEYS: keys.max(axis=0), VALUES: values}, float(len(sites)), len(sites))
 
-    def _begin(self, ask: Ask, sites: Sequence[str], *, require_all: bool) -> MaskedRound:
-        """Check what a round needs before any site is asked, and name it."""
+    def _begin(self, ask: Ask, sites: Sequence[str], *, require_all: bool) -> MaskedSum:
+        """Check what a sum needs before any site is asked, and name it."""
         if len(set(sites)) != len(sites):
             raise AggregationError(f"sites {list(sites)} must differ by name")
         if len(sites) < 2:
@@ -138,6 +137,5 @@ class MaskedAggregator:
             raise AggregationError(
                 f"threshold={threshold} for {len(sites)} sites: choose {least} (the majority) to {len(sites)}"
             )
-        self._n_rounds += 1
-        identity = RoundId(self._session, self._n_rounds)
-        return MaskedRound(ask, sites, Terms(identity, threshold, self.precision_for(len(sites)), self.max_abs))
+        terms = Terms(self._session.name_sum(), threshold, self.precision_for(len(sites)), self.max_abs)
+        return MaskedSum(ask, sites, terms)

@@ -2,7 +2,8 @@
 
 The protocol is that of Bonawitz et al. 2017, "Practical Secure Aggregation for Privacy-Preserving Machine Learning",
 figure 4, without the signatures and the consistency check of its active-adversary variant. A site goes through four
-stages once a round; each consumes what the one before left, so that a key can serve one sum only.
+stages once in each sum: AdvertiseKeys, ShareKeys, MaskedInputCollection and Unmasking, as the figure calls them. Each
+stage uses up what the one before left, so that a key can serve one sum only.
 """
 
 from __future__ import annotations
@@ -26,10 +27,14 @@ from fedscgen.secure.masked._protocol import (
     SEALED_LENGTH,
     SHARES,
     UNMASK,
-    RoundId,
     Terms,
+    channel_context,
+    find_sum_id,
     from_rows,
     majority,
+    pair_context,
+    self_context,
+    shares_context,
     subtracts,
     to_rows,
 )
@@ -38,10 +43,12 @@ from fedscgen.secure.masked._shamir import SECRET_LENGTH, SHARE_LENGTH, split
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from fedscgen.secure._sum_id import SumId
+
 
 @dataclass(frozen=True, repr=False)
-class _Advertised:
-    """The site has sent its public keys."""
+class _AfterKeys:
+    """What a site keeps when it has sent its public keys."""
 
     terms: Terms
     channel: KeyPair
@@ -49,8 +56,8 @@ class _Advertised:
 
 
 @dataclass(frozen=True, repr=False)
-class _Shared:
-    """The site has sent shares of its secrets and can mask; keys are by peer."""
+class _AfterShares:
+    """What a site keeps when it has sent shares of its secrets: it can mask now. Keys are by peer."""
 
     terms: Terms
     sites: tuple[str, ...]
@@ -61,8 +68,8 @@ class _Shared:
 
 
 @dataclass(frozen=True, repr=False)
-class _Contributed:
-    """The site has sent its masked term; it keeps only the keys that open its peers' shares."""
+class _AfterTask:
+    """What a site keeps when it has sent its masked term: no more than opens its peers' shares."""
 
     terms: Terms
     sites: tuple[str, ...]
@@ -70,7 +77,7 @@ class _Contributed:
     own_share: bytes
 
 
-_Stage = TypeVar("_Stage", _Advertised, _Shared, _Contributed)
+_State = TypeVar("_State", _AfterKeys, _AfterShares, _AfterTask)
 
 
 class MaskedContributor:
@@ -98,8 +105,8 @@ class MaskedContributor:
         self.site = site
         self.reveal_keys = reveal_keys
         self.min_sites = min_sites
-        self._stage: _Advertised | _Shared | _Contributed | None = None
-        self._begun: set[RoundId] = set()
+        self._state: _AfterKeys | _AfterShares | _AfterTask | None = None
+        self._begun: set[SumId] = set()
 
     def answer(self, message: Message) -> Message:
         """Advertise keys, share secrets, or help to unmask the sum.
@@ -116,7 +123,7 @@ class MaskedContributor:
         }
         if message.kind not in stages:
             raise AggregationError(f"a masked site has no answer to a message of kind {message.kind!r}")
-        with self._refusing(message):
+        with self._explain_errors(message):
             return stages[message.kind](message)
 
     def contribute(self, contribution: Contribution, task: Message) -> Message:
@@ -128,98 +135,99 @@ class MaskedContributor:
         Raises
         ------
         AggregationError
-            The round's keys have been used, a value can't be encoded, the task belongs to no masked round, or fewer
-            than ``min_sites`` sites are left in it.
+            The sum's keys have been used, a value can't be encoded, the task belongs to no masked sum, or fewer than
+            ``min_sites`` sites are left in it.
         """
         if MASKING not in task.meta:
             raise AggregationError(f"site {self.site!r} contributes masked only: run the task with a MaskedAggregator")
-        with self._refusing(task):
+        with self._explain_errors(task):
             return self._mask(contribution, task)
 
     def _mask(self, contribution: Contribution, task: Message) -> Message:
-        """Add this site's masks, of all sites that dealt shares (figure 4, round 2)."""
-        stage = self._take(task, _Shared)
-        masking = task.meta[MASKING]
-        sites = self._members(masking["sites"], among=stage.sites, threshold=stage.terms.threshold)
-        arrays, weight = self._asked_for(contribution, masking)
-        words, manifest = flatten(arrays, weight, precision=stage.terms.precision, max_abs=stage.terms.max_abs)
-        masks = [(stage.pair_keys[peer], subtracts(self.site, peer)) for peer in sites if peer != self.site]
-        own = derive(stage.seed, stage.terms.round.self_context(self.site))
+        """Add this site's masks, of all sites that dealt shares (MaskedInputCollection)."""
+        state = self._take_state(task, _AfterShares)
+        masking, terms = task.meta[MASKING], state.terms
+        sites = self._check_sites(masking["sites"], among=state.sites, threshold=terms.threshold)
+        arrays, weight = self._choose_arrays(contribution, masking)
+        words, manifest = flatten(arrays, weight, precision=terms.precision, max_abs=terms.max_abs)
+        masks = [(state.pair_keys[peer], subtracts(self.site, peer)) for peer in sites if peer != self.site]
+        own = derive(state.seed, self_context(terms.sum_id, self.site))
         add_masks(words, [*masks, (own, False)])
-        self._stage = _Contributed(stage.terms, sites, stage.channel_keys, stage.own_share)
+        self._state = _AfterTask(terms, sites, state.channel_keys, state.own_share)
         shown = "row" in masking or "selected" in masking
         meta = {"protection": "opened by site" if shown else "masked", "manifest": manifest}
         return Message(f"masked {task.meta['task']}", meta, {"masked": words})
 
     def _advertise_keys(self, message: Message) -> Message:
-        """Begin a round with two fresh key pairs, one for channels and one for masks (figure 4, round 0)."""
+        """Begin a sum with two fresh key pairs, one for channels and one for masks (AdvertiseKeys)."""
         terms = Terms.of(message)
-        if terms.round in self._begun:
-            raise AggregationError(f"site {self.site!r} has taken part in round {terms.round.number}: begin a new one")
-        self._begun.add(terms.round)
-        self._stage = stage = _Advertised(terms, KeyPair(), KeyPair())
-        pairs = {"channel": stage.channel, "mask": stage.mask}
+        if terms.sum_id in self._begun:
+            raise AggregationError(f"site {self.site!r} has taken part in sum {terms.sum_id.number}: begin a new one")
+        self._begun.add(terms.sum_id)
+        self._state = state = _AfterKeys(terms, KeyPair(), KeyPair())
+        pairs = {"channel": state.channel, "mask": state.mask}
         arrays = {name: to_rows([pair.public], KEY_LENGTH) for name, pair in pairs.items()}
         return Message(PUBLIC_KEYS, {"protection": "public"}, arrays)
 
     def _share_secrets(self, message: Message) -> Message:
-        """Share the self-mask's seed and the mask key among the sites, sealed for each (figure 4, round 1)."""
-        stage = self._take(message, _Advertised)
-        terms, listed = stage.terms, message.meta[MASKING]["sites"]
+        """Share the self-mask's seed and the mask key among the sites, sealed for each (ShareKeys)."""
+        state = self._take_state(message, _AfterKeys)
+        terms, listed = state.terms, message.meta[MASKING]["sites"]
         if terms.threshold < majority(len(listed)):
             raise ValueError(f"threshold={terms.threshold} of {len(listed)} sites: at least {majority(len(listed))}")
-        sites = self._members(listed, among=listed, threshold=terms.threshold)
+        sites = self._check_sites(listed, among=listed, threshold=terms.threshold)
         check_precision(terms.precision, terms.max_abs, len(sites))
-        channel, mask = self._public_keys(message, sites, stage)
+        channel, mask = self._read_public_keys(message, sites, state)
         peers = [site for site in sites if site != self.site]
-        channel_keys = {p: stage.channel.agree(channel[p], terms.round.channel_context(self.site, p)) for p in peers}
-        pair_keys = {p: stage.mask.agree(mask[p], terms.round.pair_context(self.site, p)) for p in peers}
+        sum_id = terms.sum_id
+        channel_keys = {p: state.channel.agree(channel[p], channel_context(sum_id, self.site, p)) for p in peers}
+        pair_keys = {p: state.mask.agree(mask[p], pair_context(sum_id, self.site, p)) for p in peers}
         seed = secrets.token_bytes(SECRET_LENGTH)
-        shares = dict(zip(sites, _deal(seed, stage.mask.secret, terms.threshold, len(sites)), strict=True))
-        sealed = [seal(channel_keys[p], shares[p], terms.round.shares_context(self.site, p)) for p in peers]
-        self._stage = _Shared(terms, sites, channel_keys, pair_keys, seed, shares[self.site][:SHARE_LENGTH])
+        shares = dict(zip(sites, _deal(seed, state.mask.secret, terms.threshold, len(sites)), strict=True))
+        sealed = [seal(channel_keys[p], shares[p], shares_context(sum_id, self.site, p)) for p in peers]
+        self._state = _AfterShares(terms, sites, channel_keys, pair_keys, seed, shares[self.site][:SHARE_LENGTH])
         return Message(SHARES, {"protection": "encrypted"}, {"shares": to_rows(sealed, SEALED_LENGTH)})
 
     def _unmask(self, message: Message) -> Message:
-        """Reveal self-mask shares of survivors and mask key shares of the rest, never both of one (figure 4, round 4).
+        """Reveal self-mask shares of survivors and mask key shares of the rest, never both of one (Unmasking).
 
         The shares that the peers dealt arrive only now, as that keeps them out of the task; nothing needs them sooner.
         """
-        stage = self._take(message, _Contributed)
-        masking, threshold = message.meta[MASKING], stage.terms.threshold
-        survivors = self._members(masking["survivors"], among=stage.sites, threshold=threshold)
+        state = self._take_state(message, _AfterTask)
+        masking, threshold = message.meta[MASKING], state.terms.threshold
+        survivors = self._check_sites(masking["survivors"], among=state.sites, threshold=threshold)
         dropped = tuple(masking["dropped"])
-        if sorted((*survivors, *dropped)) != sorted(stage.sites):
+        if sorted((*survivors, *dropped)) != sorted(state.sites):
             raise ValueError(
-                f"survivors {list(survivors)} and dropped {list(dropped)} must name each of {list(stage.sites)} once: "
+                f"survivors {list(survivors)} and dropped {list(dropped)} must name each of {list(state.sites)} once: "
                 "a site's self-mask and its mask key are never both revealed"
             )
-        dealt = self._open_shares(message, stage)
-        seeds = [stage.own_share if site == self.site else dealt[site][:SHARE_LENGTH] for site in survivors]
+        dealt = self._open_shares(message, state)
+        seeds = [state.own_share if site == self.site else dealt[site][:SHARE_LENGTH] for site in survivors]
         keys = [dealt[site][SHARE_LENGTH:] for site in dropped]
         arrays = {"survivors": to_rows(seeds, SHARE_LENGTH), "dropped": to_rows(keys, SHARE_LENGTH)}
         return Message(UNMASK, {"protection": "shares"}, arrays)
 
     @contextmanager
-    def _refusing(self, message: Message) -> Iterator[None]:
+    def _explain_errors(self, message: Message) -> Iterator[None]:
         """Turn what is wrong with a message into an error that says whose and which."""
         try:
             yield
         except (LookupError, TypeError, ValueError) as error:
             raise AggregationError(f"site {self.site!r} refuses the message {message.kind!r}: {error}") from error
 
-    def _take(self, message: Message, kind: type[_Stage]) -> _Stage:
-        """Take the stage's keys, which are gone then: whatever comes of the message, they serve no second one."""
-        stage, round_id = self._stage, RoundId.of(message)
-        if not isinstance(stage, kind) or stage.terms.round != round_id:
+    def _take_state(self, message: Message, kind: type[_State]) -> _State:
+        """Take what the stage before left. It is gone then: whatever the message is, no key serves a second one."""
+        state, sum_id = self._state, find_sum_id(message)
+        if not isinstance(state, kind) or state.terms.sum_id != sum_id:
             raise AggregationError(
-                f"site {self.site!r} has no keys for {message.kind!r} in round {round_id.number}: "
-                "a round's stages come in order and once; begin a new round"
+                f"site {self.site!r} has no keys for {message.kind!r} in sum {sum_id.number}: "
+                "a sum's stages come in order and once; begin a new sum"
             )
-        self._stage = None
-        return stage
+        self._state = None
+        return state
 
-    def _members(self, sites: Sequence[str], *, among: Sequence[str], threshold: int) -> tuple[str, ...]:
+    def _check_sites(self, sites: Sequence[str], *, among: Sequence[str], threshold: int) -> tuple[str, ...]:
         """Check a list of sites: this one in it, each once and known, no fewer than it or the threshold demands."""
         if len(set(sites)) != len(sites) or not set(sites) <= set(among) or self.site not in sites:
             raise AggregationError(
@@ -236,8 +244,8 @@ class MaskedContributor:
             )
         return tuple(sites)
 
-    def _public_keys(
-        self, message: Message, sites: tuple[str, ...], stage: _Advertised
+    def _read_public_keys(
+        self, message: Message, sites: tuple[str, ...], state: _AfterKeys
     ) -> tuple[dict[str, bytes], dict[str, bytes]]:
         """Read every site's channel and mask key; all differ, and this site's are its own."""
         channel, mask = (
@@ -246,23 +254,23 @@ class MaskedContributor:
         )
         if len({*channel.values(), *mask.values()}) != 2 * len(sites):
             raise ValueError("two of the public keys are equal: every site must advertise fresh ones")
-        if channel[self.site] != stage.channel.public or mask[self.site] != stage.mask.public:
+        if channel[self.site] != state.channel.public or mask[self.site] != state.mask.public:
             raise ValueError("it lists other public keys of this site than those it advertised")
         return channel, mask
 
-    def _open_shares(self, message: Message, stage: _Contributed) -> dict[str, bytes]:
+    def _open_shares(self, message: Message, state: _AfterTask) -> dict[str, bytes]:
         """Decrypt what each peer dealt to this site."""
-        peers = [site for site in stage.sites if site != self.site]
+        peers = [site for site in state.sites if site != self.site]
         dealt = {}
         for peer, sealed in zip(peers, from_rows(message.arrays, "shares", len(peers), SEALED_LENGTH), strict=True):
             try:
-                context = stage.terms.round.shares_context(peer, self.site)
-                dealt[peer] = unseal(stage.channel_keys[peer], sealed, context)
+                context = shares_context(state.terms.sum_id, peer, self.site)
+                dealt[peer] = unseal(state.channel_keys[peer], sealed, context)
             except ValueError as error:
                 raise ValueError(f"the share from site {peer!r} was {error}") from error
         return dealt
 
-    def _asked_for(
+    def _choose_arrays(
         self, contribution: Contribution, masking: Mapping[str, Any]
     ) -> tuple[Mapping[str, np.ndarray], float]:
         """The term itself or, in the two sums of a selection, what those need of it."""
@@ -283,6 +291,6 @@ class MaskedContributor:
 
 
 def _deal(seed: bytes, key: bytes, threshold: int, n_sites: int) -> list[bytes]:
-    """Shares of both secrets, one after the other, by site."""
+    """Split both secrets, and give each site its shares, one after the other."""
     pairs = zip(split(seed, threshold, n_sites), split(key, threshold, n_sites), strict=True)
     return [seed_share + key_share for seed_share, key_share in pairs]

@@ -1,4 +1,4 @@
-"""What both halves of masked aggregation agree on: names of stages, rounds and keys, and bytes as arrays."""
+"""What both halves of masked aggregation agree on: kinds of messages, what keys are good for, and bytes as arrays."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedscgen.secure._keys import sealed_length
+from fedscgen.secure._keys import seal_length
+from fedscgen.secure._sum_id import SumId
 from fedscgen.secure.masked._shamir import SHARE_LENGTH
 
 if TYPE_CHECKING:
@@ -23,62 +24,15 @@ PUBLIC_KEYS, SHARES, UNMASK = "mask public keys", "encrypted key shares", "unmas
 MASKING = "masking"
 """Where a message's ``meta`` holds what the protocol needs."""
 
-
-SEALED_LENGTH = sealed_length(2 * SHARE_LENGTH)
+SEALED_LENGTH = seal_length(2 * SHARE_LENGTH)
 """Bytes of what one site deals to another: shares of the self-mask's seed and of the mask key, encrypted."""
 
 
 @dataclass(frozen=True)
-class RoundId:
-    """Names one sum: no key outlives it, and whatever is derived from a key is bound to it.
-
-    Parameters
-    ----------
-    session
-        Random name of the coordinator's session.
-    number
-        Which of the session's sums.
-    """
-
-    session: str
-    number: int
-
-    @classmethod
-    def of(cls, message: Message) -> Self:
-        """The round that a message belongs to."""
-        masking = message.meta[MASKING]
-        return cls(str(masking["session"]), int(masking["round"]))
-
-    def meta(self, **entries: Any) -> dict[str, Any]:
-        """Entries for the ``meta`` of a message of this round."""
-        return {MASKING: {"session": self.session, "round": self.number, **entries}}
-
-    def channel_context(self, site: str, peer: str) -> bytes:
-        """What the key of the channel between two sites is good for; the same seen from either."""
-        return self._context("channel", *sorted((site, peer)))
-
-    def shares_context(self, sender: str, receiver: str) -> bytes:
-        """What is sealed together with the shares that ``sender`` deals to ``receiver``."""
-        return self._context("key shares", sender, receiver)
-
-    def pair_context(self, site: str, peer: str) -> bytes:
-        """What the mask of two sites is good for; the same seen from either."""
-        return self._context("pairwise mask", *sorted((site, peer)))
-
-    def self_context(self, site: str) -> bytes:
-        """What a site's self-mask is good for."""
-        return self._context("self-mask", site, site)
-
-    def _context(self, purpose: str, sender: str, receiver: str) -> bytes:
-        # JSON, as mere concatenation would let two different lists of names read the same
-        return json.dumps(["fedscgen masked 1", purpose, self.session, self.number, sender, receiver]).encode()
-
-
-@dataclass(frozen=True)
 class Terms:
-    """What the coordinator announces when a round begins, the same for every site."""
+    """What the coordinator announces when a sum begins, the same for every site."""
 
-    round: RoundId
+    sum_id: SumId
     threshold: int
     precision: int
     max_abs: float
@@ -88,11 +42,46 @@ class Terms:
         """The terms that a message announces."""
         masking = message.meta[MASKING]
         threshold, precision, max_abs = (masking[name] for name in ("threshold", "precision", "max_abs"))
-        return cls(RoundId.of(message), int(threshold), int(precision), float(max_abs))
+        return cls(find_sum_id(message), int(threshold), int(precision), float(max_abs))
 
-    def meta(self) -> dict[str, Any]:
+    def to_meta(self) -> dict[str, Any]:
         """The terms as entries for a message's ``meta``."""
-        return self.round.meta(threshold=self.threshold, precision=self.precision, max_abs=self.max_abs)
+        return write_meta(self.sum_id, threshold=self.threshold, precision=self.precision, max_abs=self.max_abs)
+
+
+def find_sum_id(message: Message) -> SumId:
+    """Which sum a message belongs to."""
+    return SumId.of(message.meta[MASKING])
+
+
+def write_meta(sum_id: SumId, **entries: Any) -> dict[str, Any]:
+    """Entries for the ``meta`` of a message of this sum."""
+    return {MASKING: {**sum_id.to_meta(), **entries}}
+
+
+def channel_context(sum_id: SumId, site: str, peer: str) -> bytes:
+    """What the key of the channel between two sites is good for; the same seen from either."""
+    return _context("channel", sum_id, *sorted((site, peer)))
+
+
+def shares_context(sum_id: SumId, sender: str, receiver: str) -> bytes:
+    """What the shares are good for that ``sender`` seals for ``receiver``."""
+    return _context("key shares", sum_id, sender, receiver)
+
+
+def pair_context(sum_id: SumId, site: str, peer: str) -> bytes:
+    """What the mask of two sites is good for; the same seen from either."""
+    return _context("pairwise mask", sum_id, *sorted((site, peer)))
+
+
+def self_context(sum_id: SumId, site: str) -> bytes:
+    """What a site's self-mask is good for."""
+    return _context("self-mask", sum_id, site, site)
+
+
+def _context(purpose: str, sum_id: SumId, sender: str, receiver: str) -> bytes:
+    # JSON, as mere concatenation would let two different lists of names read the same
+    return json.dumps(["fedscgen masked 1", purpose, sum_id.session, sum_id.number, sender, receiver]).encode()
 
 
 def majority(n_sites: int) -> int:

@@ -6,8 +6,7 @@ import pytest
 pytest.importorskip("cryptography", reason="needs the extra fedscgen[masked]")
 
 from fedscgen._types import Message
-from fedscgen.secure._aggregator import AggregationError, Contribution
-from fedscgen.secure.masked._aggregator import MaskedAggregator
+from fedscgen.secure import AggregationError, Contribution, MaskedAggregator
 
 SITES = ("a", "b", "c")
 TRAIN = Message("train", {"task": "weights"})
