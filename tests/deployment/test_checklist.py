@@ -6,6 +6,7 @@ import pytest
 from cells import SMALL, make_adata
 from fedscgen.deployment import checklist
 from fedscgen.federation import FederationSettings, simulate
+from fedscgen.secure import Protection
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +38,17 @@ def test_numbers_in_the_clear_stand_out(ledgers, tmp_path):
     assert "was that agreed?" not in written(ledgers["masked"], tmp_path)
     suspicious = [line for line in written(ledgers["plain"], tmp_path).splitlines() if "was that agreed?" in line]
     assert any("model weights" in line for line in suspicious)
+
+
+def test_each_kind_of_protection_is_explained_as_everywhere(ledgers, tmp_path):
+    ledger = ledgers["masked"]
+    row = ledger[ledger["sender"] == "site0"].iloc[[-1]]
+    for word in Protection:
+        text = written(row.assign(protection=word.value, shape="(3,)"), tmp_path)
+        assert f"protection `{word.value}`: " in text
+        assert (f"**{word.explanation}**: was that agreed?" if word.readable else word.explanation) in text
+    with pytest.raises(ValueError, match="unknown protection 'magic': choose one of 'none'"):
+        written(row.assign(protection="magic"), tmp_path)
 
 
 def test_another_file_or_site_is_refused(ledgers, tmp_path):

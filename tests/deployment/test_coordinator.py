@@ -187,6 +187,18 @@ def test_a_sum_of_another_shape_ends_the_run_by_name_and_keeps_what_was_finished
     assert {path.name for path in output.iterdir()} == {"checkpoint.fedscgen", "ledger-training.csv", ".lock"}
 
 
+def test_a_site_whose_answer_is_protected_in_an_unknown_way_is_left_out(carrier, run, output, caplog):
+    def relabel(address, answer):
+        if address != "at south" or answer.kind != "masked model weights" or answer.meta["round"] != 1:
+            return answer
+        return Message(answer.kind, {**answer.meta, "protection": "magic"}, answer.arrays)
+
+    carrier.alter = relabel
+    run()
+    assert "south is left out: answered with unknown protection 'magic'" in caplog.text
+    assert rounds_of(output, "south") == {2}
+
+
 def test_a_run_with_too_few_sites_left_says_why_each_has_gone(carrier, run, output):
     carrier.disturb = lambda address, message: (
         Failure("no memory") if "round" in message.meta and address != "at west" else None

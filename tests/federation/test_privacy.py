@@ -1,12 +1,14 @@
 """What leaves a site: the ledger says it, and the bytes agree."""
 
+import re
+
 import numpy as np
 import pytest
 
 from cells import SMALL, make_adata
 from fedscgen import Message
-from fedscgen.federation import Client, FederationSettings, InProcessTransport, Server
-from fedscgen.secure import PlainAggregator
+from fedscgen.federation import Client, FederationSettings, InProcessTransport, PrivacyLedger, Server
+from fedscgen.secure import PlainAggregator, Protection
 from quick import QUICK, simulate
 
 
@@ -109,3 +111,14 @@ def test_the_result_has_the_ledger_of_all_sites(adata):
     ]
     assert (left["protection"] == "none").all()
     assert set(ledger["round"].dropna()) == {1, 2}
+
+
+@pytest.mark.parametrize("word", ["magic", "", None, ["masked"], 7])
+def test_a_ledger_refuses_an_unknown_word_and_lists_the_known_ones(word):
+    ledger = PrivacyLedger()
+    choices = re.escape(
+        f"unknown protection {word!r}: choose one of {', '.join(repr(known.value) for known in Protection)}"
+    )
+    with pytest.raises(ValueError, match=choices):
+        ledger.record("site", "server", Message("task", {"protection": word}), 7)
+    assert ledger.to_frame().empty

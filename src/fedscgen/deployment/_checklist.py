@@ -7,21 +7,10 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from fedscgen.federation import PrivacyLedger
+from fedscgen.secure import Protection
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-# the words of the threat model
-_MEANING = {
-    "public": "public keys, meant to be known",
-    "encrypted": "sealed for another site, which the coordinator passes on",
-    "masked": "numbers of this site behind masks: only the sum over the sites can be read",
-    "opened by site": "**the coordinator reads this site's own numbers**: was that agreed?",
-    "shares": "shares of the masks that are left in the sum",
-    "secret shares": "one share for each compute party, sealed for it",
-}
-_READABLE_NAMES = f"readable by the coordinator; {PrivacyLedger.without_arrays}, no numbers of cells"
-_READABLE = "**readable by the coordinator**: was that agreed?"
 
 
 def checklist(ledger: Path, site: str) -> str:
@@ -39,7 +28,7 @@ def checklist(ledger: Path, site: str) -> str:
     FileNotFoundError
         There is no such file.
     ValueError
-        It is no ledger, or the site has sent nothing in it.
+        It is no ledger, has a word that is no :class:`~fedscgen.secure.Protection`, or nothing that the site has sent.
     """
     rows = pd.read_csv(ledger)
     if list(rows.columns) != PrivacyLedger.columns:
@@ -67,6 +56,14 @@ def checklist(ledger: Path, site: str) -> str:
 
 
 def _line(kind: str, protection: str, shape: str, n: int, size: int) -> str:
-    unprotected = _READABLE_NAMES if shape == PrivacyLedger.without_arrays else _READABLE
-    meaning = _MEANING.get(protection, unprotected)
-    return f"- [ ] {kind} ({shape}), {n} times, {size:,} bytes, protection `{protection}`: {meaning}"
+    explanation = _explain(protection, shape)
+    return f"- [ ] {kind} ({shape}), {n} times, {size:,} bytes, protection `{protection}`: {explanation}"
+
+
+def _explain(word: str, shape: str) -> str:
+    protection = Protection(word)
+    if not protection.readable:
+        return protection.explanation
+    if shape == PrivacyLedger.without_arrays:
+        return f"{protection.explanation}; {PrivacyLedger.without_arrays}, no numbers of cells"
+    return f"**{protection.explanation}**: was that agreed?"

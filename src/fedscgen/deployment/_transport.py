@@ -6,10 +6,11 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from fedscgen._types import Message, WireFormatError
+from fedscgen._types import Message
 from fedscgen.deployment._carrier import Failure
 from fedscgen.deployment._introduction import INTRODUCTION, REFUSAL
 from fedscgen.federation import SERVER, SiteError
+from fedscgen.secure import Protection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -154,7 +155,8 @@ class CarrierTransport:
         """The answer, unless it is a refusal or none at all."""
         try:
             answer = Message.from_bytes(data)
-        except WireFormatError as error:
+            Protection.of(answer)
+        except ValueError as error:  # no message, or of a protection that the ledger doesn't know
             self._leave_out(name, f"answered with {error}")
             return None
         if answer.kind == REFUSAL:

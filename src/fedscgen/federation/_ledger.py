@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
 
+from fedscgen.secure import Protection
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
@@ -14,7 +16,6 @@ if TYPE_CHECKING:
     from fedscgen._types import Message
 
 COLUMNS = ["round", "sender", "receiver", "kind", "shape", "bytes", "protection"]
-UNPROTECTED = "none"
 WITHOUT_ARRAYS = "names and settings"
 
 
@@ -49,6 +50,8 @@ class PrivacyLedger:
         ------
         OSError
             The file can't be written.
+        ValueError
+            It says a word that is no :class:`~fedscgen.secure.Protection`.
         """
         row = {
             "round": message.meta.get("round"),
@@ -57,7 +60,7 @@ class PrivacyLedger:
             "kind": message.kind,
             "shape": _shape(message),
             "bytes": n_bytes,
-            "protection": message.meta.get("protection", UNPROTECTED),
+            "protection": Protection.of(message).value,
         }
         if self._path is not None:
             _append(self._path, row)

@@ -12,6 +12,7 @@ from fedscgen.metrics import BATCH_CORRECTION, BIO_CONSERVATION
 from fedscgen.pl import SITE_COLOURS, Curve, line_chart_svg, make_marks
 from fedscgen.report.groups import Group, legend
 from fedscgen.report.page import pairs, quantity, text, volume
+from fedscgen.secure import Protection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,15 +29,7 @@ _METRICS = {
     "NMI": ("NMI", "k-means clusters find the cell types again: shared information"),
     "ARI": ("ARI", "the same, by pairs of cells"),
 }
-_PROTECTION = {
-    "none": "the receiver can read it",
-    "public": "holds nothing secret, such as public keys",
-    "encrypted": "only the addressee can read it",
-    "masked": "looks random; only the sum over sites can be read",
-    "opened by site": "looks random, but the coordinator can work out this site's numbers",
-    "secret shares": "looks random to each computing party; only the sum is opened",
-    "shares": "opens masks, not contributions",
-}
+_EXPLANATIONS = {word.value: word.explanation for word in Protection}
 
 
 def is_from_site(ledger: pd.DataFrame) -> pd.Series:
@@ -211,7 +204,7 @@ def ledger(table: pd.DataFrame | None) -> str:
 
 
 def _ledger_lead(sent: pd.DataFrame) -> str:
-    open_bytes = sent.loc[sent["protection"].astype(str) == "none", "bytes"].sum()
+    open_bytes = sent.loc[sent["protection"].astype(str) == Protection.NONE, "bytes"].sum()
     openly = (
         f"{volume(open_bytes)} of it had no protection: whoever received it could read it."
         if open_bytes
@@ -228,8 +221,8 @@ def _roles(column: pd.Series) -> pd.Series:
 
 
 def _protection(name: str) -> str:
-    meaning = _PROTECTION.get(name)
-    return text(name) + (f" <small>{text(meaning)}</small>" if meaning else "")
+    explanation = _EXPLANATIONS.get(name)
+    return text(name) + (f" <small>{text(explanation)}</small>" if explanation else "")
 
 
 def settings(values: Mapping[str, Any] | None) -> str:

@@ -18,6 +18,7 @@ from fedscgen.secure._aggregator import AggregationError, Aggregator, Ask, Contr
 from fedscgen.secure._fixed_point import error_bound
 from fedscgen.secure._make import AggregatorName, make_aggregator
 from fedscgen.secure._plain import PlainAggregator, PlainContributor
+from fedscgen.secure._protection import Protection
 
 if TYPE_CHECKING:
     from fedscgen.secure.crypten._aggregator import CryptenAggregator
@@ -38,6 +39,7 @@ __all__ = [
     "MaskedContributor",
     "PlainAggregator",
     "PlainContributor",
+    "Protection",
     "Sums",
     "error_bound",
     "make_aggregator",

@@ -9,6 +9,7 @@ import numpy as np
 from fedscgen._types import Message
 from fedscgen.aggregation import check_update, weighted_sum
 from fedscgen.secure._aggregator import AggregationError, Contribution, Sums
+from fedscgen.secure._protection import Protection
 from fedscgen.secure._selection import KEYS, VALUES, read_selection
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class PlainContributor:
     def contribute(self, contribution: Contribution, task: Message) -> Message:
         """Put the arrays and the weight on the wire in the clear."""
         arrays = {**contribution.arrays, _WEIGHT: np.asarray(contribution.weight, dtype=np.float64)}
-        return Message(str(task.meta["task"]), {"protection": "none"}, arrays)
+        return Message(str(task.meta["task"]), {"protection": Protection.NONE}, arrays)
 
     def answer(self, message: Message) -> Message:
         """Refuse: this protocol has no stage of its own."""

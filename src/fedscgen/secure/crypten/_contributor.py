@@ -9,6 +9,7 @@ import numpy as np
 from fedscgen._types import Message
 from fedscgen.secure._aggregator import AggregationError, Contribution
 from fedscgen.secure._fixed_point import check_precision, encode
+from fedscgen.secure._protection import Protection
 from fedscgen.secure._selection import KEYS, VALUES, read_selection
 from fedscgen.secure._sum_id import SumId
 from fedscgen.secure._vector import Manifest, flatten
@@ -67,7 +68,7 @@ class CryptenContributor:
         except ValueError as error:
             raise AggregationError(f"site {self.site!r} can't share its term: {error}") from error
         sealed = seal_for_parties(split(words, len(keys)), keys, SumId.of(terms), self.site)
-        meta = {"protection": "secret shares", "manifest": manifest}
+        meta = {"protection": Protection.SECRET_SHARES, "manifest": manifest}
         arrays = {f"party {rank}": np.frombuffer(share, np.uint8) for rank, share in enumerate(sealed)}
         return Message(str(task.meta["task"]), meta, arrays)
 

@@ -19,6 +19,7 @@ from fedscgen._types import Message
 from fedscgen.secure._aggregator import AggregationError, Contribution
 from fedscgen.secure._fixed_point import check_precision
 from fedscgen.secure._keys import KEY_LENGTH, KeyPair, add_masks, derive, seal, unseal
+from fedscgen.secure._protection import Protection
 from fedscgen.secure._selection import KEYS, VALUES, read_selection
 from fedscgen.secure._vector import flatten
 from fedscgen.secure.masked._protocol import (
@@ -155,7 +156,8 @@ class MaskedContributor:
         add_masks(words, [*masks, (own, False)])
         self._state = _AfterTask(terms, sites, state.channel_keys, state.own_share)
         shown = "row" in masking or "selected" in masking
-        meta = {"protection": "opened by site" if shown else "masked", "manifest": manifest}
+        protection = Protection.OPENED_BY_SITE if shown else Protection.MASKED
+        meta = {"protection": protection, "manifest": manifest}
         return Message(f"masked {task.meta['task']}", meta, {"masked": words})
 
     def _advertise_keys(self, message: Message) -> Message:
@@ -167,7 +169,7 @@ class MaskedContributor:
         self._state = state = _AfterKeys(terms, KeyPair(), KeyPair())
         pairs = {"channel": state.channel, "mask": state.mask}
         arrays = {name: to_rows([pair.public], KEY_LENGTH) for name, pair in pairs.items()}
-        return Message(PUBLIC_KEYS, {"protection": "public"}, arrays)
+        return Message(PUBLIC_KEYS, {"protection": Protection.PUBLIC}, arrays)
 
     def _share_secrets(self, message: Message) -> Message:
         """Share the self-mask's seed and the mask key among the sites, sealed for each (ShareKeys)."""
@@ -186,7 +188,7 @@ class MaskedContributor:
         shares = dict(zip(sites, _deal(seed, state.mask.secret, terms.threshold, len(sites)), strict=True))
         sealed = [seal(channel_keys[p], shares[p], shares_context(sum_id, self.site, p)) for p in peers]
         self._state = _AfterShares(terms, sites, channel_keys, pair_keys, seed, shares[self.site][:SHARE_LENGTH])
-        return Message(SHARES, {"protection": "encrypted"}, {"shares": to_rows(sealed, SEALED_LENGTH)})
+        return Message(SHARES, {"protection": Protection.ENCRYPTED}, {"shares": to_rows(sealed, SEALED_LENGTH)})
 
     def _unmask(self, message: Message) -> Message:
         """Reveal self-mask shares of survivors and mask key shares of the rest, never both of one (Unmasking).
@@ -206,7 +208,7 @@ class MaskedContributor:
         seeds = [state.own_share if site == self.site else dealt[site][:SHARE_LENGTH] for site in survivors]
         keys = [dealt[site][SHARE_LENGTH:] for site in dropped]
         arrays = {"survivors": to_rows(seeds, SHARE_LENGTH), "dropped": to_rows(keys, SHARE_LENGTH)}
-        return Message(UNMASK, {"protection": "shares"}, arrays)
+        return Message(UNMASK, {"protection": Protection.SHARES}, arrays)
 
     @contextmanager
     def _explain_errors(self, message: Message) -> Iterator[None]:

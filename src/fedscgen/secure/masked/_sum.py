@@ -11,6 +11,7 @@ from fedscgen._types import Message
 from fedscgen.secure._aggregator import AggregationError, Sums
 from fedscgen.secure._fixed_point import decode
 from fedscgen.secure._keys import KEY_LENGTH, KeyPair, add_masks, derive
+from fedscgen.secure._protection import Protection
 from fedscgen.secure._vector import Manifest, common_manifest, n_words, unflatten
 from fedscgen.secure.masked._protocol import (
     PUBLIC_KEYS,
@@ -68,7 +69,7 @@ class MaskedSum:
 
     def _collect_keys(self) -> None:
         """Have every site advertise two public keys (AdvertiseKeys)."""
-        message = Message(PUBLIC_KEYS, {"protection": "none", **self.terms.to_meta()})
+        message = Message(PUBLIC_KEYS, {"protection": Protection.NONE, **self.terms.to_meta()})
         for site, answer in self._ask_enough(dict.fromkeys(self.sites, message)).items():
             (self._channel_keys[site],) = _read_rows(site, answer, "channel", 1, KEY_LENGTH)
             (self._mask_keys[site],) = _read_rows(site, answer, "mask", 1, KEY_LENGTH)
@@ -80,7 +81,8 @@ class MaskedSum:
             "channel": to_rows(list(self._channel_keys.values()), KEY_LENGTH),
             "mask": to_rows(list(self._mask_keys.values()), KEY_LENGTH),
         }
-        message = Message(SHARES, {"protection": "public", **write_meta(self.terms.sum_id, sites=sites)}, arrays)
+        meta = {"protection": Protection.PUBLIC, **write_meta(self.terms.sum_id, sites=sites)}
+        message = Message(SHARES, meta, arrays)
         for site, answer in self._ask_enough(dict.fromkeys(sites, message)).items():
             peers = [peer for peer in sites if peer != site]
             sealed = _read_rows(site, answer, "shares", len(peers), SEALED_LENGTH)
@@ -141,7 +143,8 @@ class MaskedSum:
 
     def _collect_unmasking_shares(self, dropped: list[str]) -> dict[str, dict[str, list[bytes]]]:
         """Ask the survivors for shares of self-masks of survivors and mask keys of the rest; by site, by kind."""
-        meta = {"protection": "encrypted", **write_meta(self.terms.sum_id, survivors=self.survivors, dropped=dropped)}
+        masking = write_meta(self.terms.sum_id, survivors=self.survivors, dropped=dropped)
+        meta = {"protection": Protection.ENCRYPTED, **masking}
         messages = {}
         for site in self.survivors:
             dealt = [sealed[site] for peer, sealed in self._sealed.items() if peer != site]
