@@ -1,0 +1,45 @@
+"""The command line: ``fedscgen demo``, ``simulate``, ``settings``, ``correct``, ``benchmark`` and ``flower``."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from typing import Annotated
+
+import typer
+
+from fedscgen.cli import _benchmark, _federation
+from fedscgen.cli._errors import user_errors
+from fedscgen.flower import commands
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Integrate single-cell RNA-seq across sites that may not share their cells.",
+)
+
+
+@app.callback()
+def main(verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False) -> None:
+    """Integrate single-cell RNA-seq across sites that may not share their cells."""
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s")
+    warnings.formatwarning = lambda message, *_, **__: f"Warning: {message}\n"
+
+
+app.command()(_federation.demo)
+app.command()(_federation.simulate)
+app.command("settings")(_federation.print_settings)
+app.command()(_federation.correct)
+
+benchmark = typer.Typer(no_args_is_help=True, help="Compare methods in experiments that resume where they stopped.")
+app.add_typer(benchmark, name="benchmark")
+benchmark.command()(_benchmark.run)
+benchmark.command()(_benchmark.report)
+benchmark.command()(_benchmark.spec)
+
+flower = typer.Typer(no_args_is_help=True, help="Prepare a federation across institutions, on Flower.")
+app.add_typer(flower, name="flower")
+for command in (commands.init, commands.keys, commands.checklist):
+    flower.command()(user_errors()(command))
