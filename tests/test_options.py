@@ -93,6 +93,26 @@ def test_settings_of_settings_stand_in_the_same_table():
     assert names_of(Kitchen) == ["name", "cooks", "open", "recipes", "heat", "mode", "timer", "shelf"]
 
 
+@dataclass(frozen=True)
+class HotKitchen:
+    """A kitchen whose oven is hotter by default."""
+
+    oven: Oven = field(default_factory=lambda: Oven(heat=250.0, timer=5))
+
+
+def test_what_is_left_out_is_as_the_holder_has_it_by_default():
+    assert read_options(HotKitchen, {"mode": "grill"}, "a file").oven == Oven(250.0, "grill", 5)
+    assert read_options(HotKitchen, {"timer": ""}, "a file").oven == Oven(250.0, "fan", None)
+
+
+def test_empty_text_is_none_and_not_what_must_be_given():
+    assert read_options(Kitchen, {"name": "n", "recipes": "", "shelf": {"spice": ""}}, "a file") == Kitchen(
+        "n", shelf={"spice": None}
+    )
+    with pytest.raises(ValueError, match="it lacks name"):
+        read_options(Kitchen, {"name": ""}, "a file")
+
+
 @pytest.mark.parametrize("given", [{"shelf": {"salt-g": 1}}, {"shelf.salt-g": 1}, {"shelf.salt_g": 1}])
 def test_entries_of_a_mapping_have_its_name_or_its_table(given):
     assert read_options(Kitchen, {"name": "n", **given}, "a file").shelf == {"salt_g": 1}

@@ -41,9 +41,7 @@ def check_fields(options: Any) -> None:
             object.__setattr__(options, name, _convert(hint, getattr(options, name), name))
 
 
-def read_options(
-    cls: type[Options], given: Mapping[str, Any], where: str, *, defaults: Options | None = None
-) -> Options:
+def read_options(cls: type[Options], given: Mapping[str, Any], where: str) -> Options:
     """Make options of what a file or a message holds.
 
     Parameters
@@ -55,8 +53,6 @@ def read_options(
         that is a mapping are in a table of its name, or have names that begin with it and a dot.
     where
         What messages call the place that ``given`` comes from.
-    defaults
-        Options whose values stand for what ``given`` leaves out. None: the defaults of the class.
 
     Raises
     ------
@@ -65,7 +61,7 @@ def read_options(
     """
     left = {str(name).replace("-", "_"): value for name, value in given.items()}
     try:
-        options = _take(cls, left, defaults)
+        options = _take(cls, left)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
     if left:
@@ -114,8 +110,11 @@ def explain(cls: type) -> dict[str, str]:
     return texts
 
 
-def _take(cls: type[Options], left: dict[str, Any], defaults: Options | None) -> Options:
-    """Make options of the entries that belong to them, which are gone from ``left`` then."""
+def _take(cls: type[Options], left: dict[str, Any], defaults: Options | None = None) -> Options:
+    """Make options of the entries that belong to them, which are gone from ``left`` then.
+
+    What isn't there is as in ``defaults``, which come from the class that holds these options, or as in their own.
+    """
     hints, missing = get_type_hints(cls), []
     chosen: dict[str, Any] = {}
     for field in fields(cls):  # type: ignore[arg-type]

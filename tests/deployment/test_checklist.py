@@ -3,19 +3,15 @@
 import pandas as pd
 import pytest
 
-from cells import SMALL, make_adata
+from cells import make_adata
 from fedscgen.deployment import checklist
-from fedscgen.federation import FederationSettings, simulate
 from fedscgen.secure import Protection
+from quick import QUICK, simulate
 
 
 @pytest.fixture(scope="module")
 def ledgers():
-    settings = FederationSettings(n_rounds=2, n_epochs=1, model=SMALL)
-    return {
-        secure: simulate(make_adata(), settings=settings, secure=secure, show_progress=False).ledger
-        for secure in ("masked", "plain")
-    }
+    return {secure: simulate(make_adata(), secure=secure, **QUICK).ledger for secure in ("masked", "plain")}
 
 
 def written(ledger, tmp_path, site="site0"):

@@ -1,18 +1,14 @@
 """The example of a new transport that the documentation gives."""
 
-import re
-from pathlib import Path
-
 import anndata
 
 from fedscgen.model import read_model
+from pages import read_blocks
 from site_programs import SITES
-
-PAGE = Path(__file__).parents[2] / "docs/extending_transport.md"
 
 
 def find_example():
-    (example,) = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    (example,) = read_blocks("docs/extending.md", "python", "A new transport")
     return example
 
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from fedscgen._options import names_of, read_options, write_options
+from fedscgen._options import names_of, read_options
 from fedscgen.deployment import CoordinatorConfig
-from fedscgen.federation import FederationSettings
+from fedscgen.federation import FederationSettings, SimulationSettings, write_settings
 from fedscgen.flower._app_config import AppConfig
-from fedscgen.flower._project import read_settings, write_project
+from fedscgen.flower._project import choose_settings, write_project
 from fedscgen.model import FedSCGEN
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
@@ -93,7 +93,7 @@ def test_every_setting_that_the_coordinator_reads_is_there_and_explained(app):
 
 
 def test_a_tuned_federation_can_be_deployed(tmp_path):
-    """As it stands in Python, by way of a file of settings and of the app's file."""
+    """As it stands in Python, by way of a simulation's file of settings and of the app's file."""
     tuned = FederationSettings(
         n_rounds=5, lr=0.002, lr_decay=0.9, batch_size=64, strategy="fedavg", batchnorm="local",
         server_optimizer="adam", proximal_weight=0.1, restore_best_epoch=False, reference="mean",
@@ -101,8 +101,8 @@ def test_a_tuned_federation_can_be_deployed(tmp_path):
     )  # fmt: skip
     unchanged = [name for name, value in vars(FederationSettings()).items() if getattr(tuned, name) == value]
     assert unchanged == ["n_epochs", "architecture"]
-    (tmp_path / "tuned.toml").write_text(write_options(tuned))
-    write_project(tmp_path / "app", n_sites=4, settings=read_settings(str(tmp_path / "tuned.toml")))
+    (tmp_path / "tuned.toml").write_text(write_settings(SimulationSettings(tuned)))
+    write_project(tmp_path / "app", n_sites=4, settings=choose_settings(str(tmp_path / "tuned.toml")))
     config = read_app(tmp_path / "app")
     assert config.settings == with_whole_model(tuned)
     assert config.n_sites == 4

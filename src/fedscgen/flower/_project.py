@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import inspect
-import tomllib
 from dataclasses import replace
-from pathlib import Path
-from typing import cast, get_args
+from typing import TYPE_CHECKING
 
 from fedscgen._files import replacing
-from fedscgen._options import read_options, write_options
+from fedscgen._options import write_options
 from fedscgen.deployment import CoordinatorConfig
-from fedscgen.federation import FederationSettings, Preset, find_model
+from fedscgen.federation import find_model, read_settings
 from fedscgen.flower._app_config import AppConfig
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fedscgen.federation import FederationSettings
 
 _MIN_SITES = 2
 _TABLE = "tool.flwr.app.config"
@@ -113,28 +116,24 @@ fedscgen_result/
 """
 
 
-def read_settings(source: str) -> FederationSettings:
-    """Settings by name or from a file; what a file leaves out is as deployments have it by default.
+def choose_settings(source: str) -> FederationSettings:
+    """Settings by name or from a file, with a seed, and with as many sites as a deployment goes on with by default.
 
     Parameters
     ----------
     source
-        ``"default"``, ``"paper"``, or the path of a TOML file with fields of
-        :class:`fedscgen.federation.FederationSettings`.
+        As :func:`fedscgen.federation.read_settings` takes it. Of a file, the tables for a site have no say here.
 
     Raises
     ------
     FileNotFoundError
-        It is neither.
+        There is neither such a name nor such a file.
     ValueError
-        The file is no TOML, or holds an unknown or a bad setting; the message names it.
+        The file isn't TOML, or something in it is unknown or out of range; the message names it.
     """
-    defaults, path = CoordinatorConfig().settings, Path(source)
-    if source in get_args(Preset):
-        return FederationSettings.from_preset(cast("Preset", source), min_sites=defaults.min_sites, seed=defaults.seed)
-    if not path.is_file():
-        raise FileNotFoundError(f"--settings {source}: choose 'default', 'paper' or a file, and there is no such file")
-    return read_options(FederationSettings, tomllib.loads(path.read_text(encoding="utf-8")), source, defaults=defaults)
+    chosen, defaults = read_settings(source).federation, CoordinatorConfig().settings
+    seed = defaults.seed if chosen.seed is None else chosen.seed
+    return replace(chosen, seed=seed, min_sites=max(chosen.min_sites, defaults.min_sites))
 
 
 def write_project(folder: Path, *, n_sites: int = 3, settings: FederationSettings | None = None) -> None:

@@ -16,18 +16,22 @@ def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make.")],
     sites: Annotated[int, typer.Option(min=2, help="Sites that are waited for before a run begins.")] = 3,
     settings: Annotated[
-        str, typer.Option(metavar="default|paper|FILE.toml", help="Where the app's settings come from.")
+        str,
+        typer.Option(
+            metavar="NAME|FILE.toml",
+            help="Settings to write into it: default, paper, or those of a file as fedscgen settings prints it.",
+        ),
     ] = "default",
 ) -> None:
     """Write a Flower app with all settings of a federation, which flwr run accepts as it is.
 
-    They can be edited in its pyproject.toml, or changed for a single run by flwr run --run-config. A FILE.toml needs to
-    hold only what differs from the default: lr = 0.001, early-stopping-patience = 3, or n-latent = 20 below [model].
+    They can be edited in its pyproject.toml, or changed for a single run by flwr run --run-config. With the file of a
+    simulation, what was tuned there is deployed.
     """
     _need("flwr")
-    from fedscgen.flower._project import read_settings, write_project
+    from fedscgen.flower._project import choose_settings, write_project
 
-    write_project(folder, n_sites=sites, settings=read_settings(settings))
+    write_project(folder, n_sites=sites, settings=choose_settings(settings))
     typer.echo(f"{folder / 'pyproject.toml'} holds the settings; {folder / 'README.md'} says how to run it.")
 
 
