@@ -39,7 +39,7 @@ def pbmc():
 
 
 @pytest.fixture(scope="session")
-def balanced(pbmc):
+def equal_types(pbmc):
     """60 of the real cells of each of five types: JAX compiles scib-metrics once for all types of one size."""
     common = pbmc.obs["cell_type"].value_counts().index[:5]
     rng = np.random.default_rng(0)
@@ -48,7 +48,7 @@ def balanced(pbmc):
 
 
 @pytest.fixture(scope="session")
-def mixed(pbmc):
+def ideal_embedding(pbmc):
     """PCA of the real cells in which each assay's mean of each type sits on the type's mean; shape (1200, 20)."""
     frame = pd.DataFrame(pbmc.obsm["X_pca"].astype(np.float64), index=pbmc.obs_names)
     by_type = frame.groupby(pbmc.obs["cell_type"], observed=True).transform("mean")
@@ -57,7 +57,7 @@ def mixed(pbmc):
 
 
 @pytest.fixture(scope="session")
-def corrected(demo):
+def ideal_demo(demo):
     """The demo with an embedding in which each site's mean of each type sits on the type's mean."""
     adata = demo.copy()
     latent = sc.pp.pca(adata.X, n_comps=10, random_state=0).astype(np.float32)

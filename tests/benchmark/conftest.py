@@ -1,1 +1,1 @@
-from measured_cells import balanced, corrected, demo, history, ledger, mixed, one_thread, pbmc  # noqa: F401  (fixtures)
+from measured_cells import demo, ideal_demo, one_thread  # noqa: F401  (fixtures)

@@ -70,9 +70,9 @@ def test_a_benchmark_runs_and_reports_what_an_installed_package_adds(plugin, tmp
     assert "a cell of another batch is near (share of cells)" in page
 
 
-def test_a_metric_that_is_added_counts_for_no_mean(corrected):
+def test_a_metric_that_is_added_counts_for_no_mean(ideal_demo):
     pytest.importorskip("scib_metrics")
-    cells = corrected[::5]
+    cells = ideal_demo[::5]
     arguments = cells.obsm["X_fedscgen"], cells.obs["batch"], cells.obs["cell_type"]
     before = all_metrics(*arguments, before=cells.obsm["X_fedscgen"])
     exec(read_blocks("A new metric", "python")[0], {})  # noqa: S102  (our own page)

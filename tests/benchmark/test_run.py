@@ -68,7 +68,7 @@ def write_spec(folder, more=""):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def whole_run(tmp_path_factory):
     """A run that nothing has interrupted, by two workers."""
     folder = tmp_path_factory.mktemp("benchmark")
     summary = run_benchmark(write_spec(folder), folder / "out", jobs=2, show_progress=False)
@@ -110,8 +110,8 @@ def workers_of(out):
     return found
 
 
-def test_results_are_tidy(finished):
-    results = pd.read_csv(finished / "results.csv", keep_default_na=False)
+def test_results_are_tidy(whole_run):
+    results = pd.read_csv(whole_run / "results.csv", keep_default_na=False)
     integration = results[results["kind"] == "integration"]
     assert set(integration["method"]) == {"pca", "fedscgen"}
     assert set(integration["metric"]) >= {"NMI", "kBET", "iLISI", "PCR", "total"}
@@ -129,50 +129,50 @@ def test_results_are_tidy(finished):
     assert (results["seconds"].astype(float) > 0).all()
     assert (results["peak_memory_mb"].astype(float) > 50).all()
     assert results["versions"].str.contains("fedscgen .*; torch ").all()
-    quantiles = pd.read_csv(finished / "distributions.csv")
+    quantiles = pd.read_csv(whole_run / "distributions.csv")
     assert (quantiles[["q05", "q25", "q50", "q75", "q95"]].diff(axis=1).iloc[:, 1:] >= 0).all(axis=None)
     assert quantiles["q95"].max() <= 3.001
-    assert len(list((finished / "pictures").iterdir())) == 2
+    assert len(list((whole_run / "pictures").iterdir())) == 2
 
 
-def test_a_summary_is_written_with_the_tables(finished):
-    results, summary = (pd.read_csv(finished / f"{name}.csv") for name in ("results", "summary"))
+def test_a_summary_is_written_with_the_tables(whole_run):
+    results, summary = (pd.read_csv(whole_run / f"{name}.csv") for name in ("results", "summary"))
     totals = results[(results["kind"] == "integration") & (results["metric"] == "total")].groupby("method")["value"]
     shown = summary[summary["metric"] == "total"].set_index("method")
     assert list(shown.index) == ["pca", "fedscgen"]
     assert shown["mean"].to_dict() == pytest.approx(totals.mean().to_dict())
     assert shown["sd"].to_dict() == pytest.approx(totals.std().to_dict())
-    page = (finished / "summary.md").read_text()
+    page = (whole_run / "summary.md").read_text()
     assert f"{totals.mean()['pca']:.3f} ± {totals.std()['pca']:.3f}" in page
     assert "## expression: marker_overlap" in page
 
 
-def test_finished_tasks_are_not_run_again(finished):
-    before = records(finished)
-    summary = run_benchmark(finished.parent / "spec.toml", finished, show_progress=False)
+def test_finished_tasks_are_not_run_again(whole_run):
+    before = records(whole_run)
+    summary = run_benchmark(whole_run.parent / "spec.toml", whole_run, show_progress=False)
     assert (summary.n_tasks, summary.n_reused) == (N_TASKS, N_TASKS)
-    assert records(finished) == before
+    assert records(whole_run) == before
 
 
-def test_a_run_killed_in_the_middle_goes_on_to_the_same_result(finished, tmp_path):
+def test_a_run_killed_in_the_middle_goes_on_to_the_same_result(whole_run, tmp_path):
     out = tmp_path / "out"
-    run = start(finished.parent / "spec.toml", out)
+    run = start(whole_run.parent / "spec.toml", out)
     wait_for(lambda: (out / "tasks").exists() and len(records(out)) >= 2)
     run.send_signal(signal.SIGKILL)
     run.communicate(timeout=60)
     wait_for(lambda: not workers_of(out), 20)
     before = records(out)
     assert 2 <= len(before) < N_TASKS
-    summary = run_benchmark(finished.parent / "spec.toml", out, jobs=1, show_progress=False)
+    summary = run_benchmark(whole_run.parent / "spec.toml", out, jobs=1, show_progress=False)
     assert (summary.n_tasks, summary.n_reused, summary.n_failed) == (N_TASKS, len(before), 0)
     assert {name: time for name, time in records(out).items() if name in before} == before
     for name in ("results", "distributions", "comparisons", "summary"):
-        pd.testing.assert_frame_equal(table(out, name), table(finished, name))
+        pd.testing.assert_frame_equal(table(out, name), table(whole_run, name))
 
 
-def test_ctrl_c_keeps_what_is_finished_and_leaves_no_process(finished, tmp_path):
+def test_ctrl_c_keeps_what_is_finished_and_leaves_no_process(whole_run, tmp_path):
     out = tmp_path / "out"
-    run = start(finished.parent / "spec.toml", out)
+    run = start(whole_run.parent / "spec.toml", out)
     wait_for(lambda: (out / "tasks").exists() and len(records(out)) >= 1)
     run.send_signal(signal.SIGINT)
     _, errors = run.communicate(timeout=60)
@@ -208,12 +208,12 @@ def test_a_failing_task_and_a_dying_worker_do_not_stop_the_rest(tmp_path):
     assert set(table(out, "failures")["method"]) == {"broken"}
 
 
-def test_two_runs_do_not_share_a_folder(finished):
+def test_two_runs_do_not_share_a_folder(whole_run):
     with (
-        lock_folder(finished),
+        lock_folder(whole_run),
         pytest.raises(BlockingIOError, match=r"another run is writing to .*: wait for it, or choose another folder"),
     ):
-        run_benchmark(finished.parent / "spec.toml", finished, show_progress=False)
+        run_benchmark(whole_run.parent / "spec.toml", whole_run, show_progress=False)
 
 
 def test_data_that_cannot_be_had_fail_their_tasks_alone_and_files_of_the_user_join_in(tmp_path, monkeypatch):

@@ -27,7 +27,7 @@ def ranges(record):
     return [request.get("range") for request in record.asked]
 
 
-def left_in(folder):
+def list_files(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
@@ -37,7 +37,7 @@ def test_a_file_is_fetched_once_and_kept(record, fetch, content, tmp_path):
     assert path.read_bytes() == content
     assert fetch() == path
     assert len(record.asked) == 1
-    assert left_in(path.parent) == ["PBMC.h5ad"]
+    assert list_files(path.parent) == ["PBMC.h5ad"]
 
 
 def test_downloads_go_to_the_users_cache_by_default(record, fetch, content, tmp_path, monkeypatch):
@@ -68,10 +68,10 @@ def test_the_next_call_continues_a_download_that_was_given_up(record, fetch, con
     record.cuts = [1000, 0, 0, 0, 0]
     with pytest.raises(ConnectionError, match="1,000 bytes are kept for the next try"):
         fetch()
-    assert left_in(tmp_path / "cache") == ["PBMC.h5ad.part", "PBMC.h5ad.part.etag"]
+    assert list_files(tmp_path / "cache") == ["PBMC.h5ad.part", "PBMC.h5ad.part.etag"]
     assert fetch().read_bytes() == content
     assert ranges(record) == [None, *["bytes=1000-"] * 5]
-    assert left_in(tmp_path / "cache") == ["PBMC.h5ad"]
+    assert list_files(tmp_path / "cache") == ["PBMC.h5ad"]
 
 
 def test_a_download_without_stated_length_that_breaks_off_continues(record, fetch, content):
@@ -148,7 +148,7 @@ def test_a_file_with_a_wrong_checksum_is_deleted(record, fetch, content, tmp_pat
     with pytest.raises(OSError, match="damaged, and was deleted") as raised:
         fetch()
     assert hashlib.md5(content).hexdigest() in str(raised.value)  # noqa: S324
-    assert not left_in(tmp_path / "cache")
+    assert not list_files(tmp_path / "cache")
     record.checksum = None
     assert fetch().read_bytes() == content
 
@@ -158,7 +158,7 @@ def test_a_file_that_is_too_long_is_deleted(record, fetch, content, tmp_path):
     (tmp_path / "cache" / "PBMC.h5ad.part").write_bytes(content + b"more")
     with pytest.raises(OSError, match=rf"{len(content) + 4:,} bytes, but the record states {len(content):,}"):
         fetch()
-    assert not left_in(tmp_path / "cache")
+    assert not list_files(tmp_path / "cache")
 
 
 def test_a_web_page_is_not_taken_for_a_data_set(record, fetch, tmp_path):
@@ -166,7 +166,7 @@ def test_a_web_page_is_not_taken_for_a_data_set(record, fetch, tmp_path):
     record.files["PBMC.h5ad"] = b"<html>please log in</html>"
     with pytest.raises(OSError, match="its 26 bytes are not an HDF5 file"):
         fetch()
-    assert not left_in(tmp_path / "cache")
+    assert not list_files(tmp_path / "cache")
 
 
 def test_an_unlisted_file_is_taken_with_a_warning(record, fetch, content, caplog):

@@ -18,7 +18,7 @@ def raw():
 
 
 @pytest.fixture
-def written(tmp_path):
+def save(tmp_path):
     def write(adata, name="data.h5ad"):
         adata.write_h5ad(tmp_path / name)
         return tmp_path / name
@@ -26,8 +26,8 @@ def written(tmp_path):
     return write
 
 
-def test_a_published_data_set_is_scaled_as_published(raw, written):
-    path = written(raw, "PBMC.h5ad")
+def test_a_published_data_set_is_scaled_as_published(raw, save):
+    path = save(raw, "PBMC.h5ad")
     adata = load_dataset("PBMC", data_dir=path.parent)
     assert adata.X.min() < 0
     assert adata.X.max() <= 10
@@ -38,8 +38,8 @@ def test_a_published_data_set_is_scaled_as_published(raw, written):
     assert unscaled.var_names.tolist() == adata.var_names.tolist()
 
 
-def test_a_data_set_is_fetched_where_it_is_not_there_yet(raw, written, record, tmp_path):
-    record.files["CellLine.h5ad"] = written(raw).read_bytes()
+def test_a_data_set_is_fetched_where_it_is_not_there_yet(raw, save, record, tmp_path):
+    record.files["CellLine.h5ad"] = save(raw).read_bytes()
     options = {"cache_dir": tmp_path / "cache", "base_url": record.url, "show_progress": False}
     first, second = load_dataset("CellLine", **options), load_dataset("CellLine", **options)
     np.testing.assert_array_equal(first.X, second.X)
@@ -57,53 +57,53 @@ def test_an_unknown_name_lists_those_there_are():
         load_dataset("pancreas")
 
 
-def test_your_columns_become_batch_and_cell_type(adata, written):
+def test_your_columns_become_batch_and_cell_type(adata, save):
     adata.obs = adata.obs.rename(columns={"batch": "hospital", "cell_type": "batch"})
     adata.obs["cell_type"] = "not these"
-    loaded = load_file(written(adata), batch_key="hospital", labels_key="batch")
+    loaded = load_file(save(adata), batch_key="hospital", labels_key="batch")
     assert loaded.obs["batch"].tolist() == adata.obs["hospital"].tolist()
     assert loaded.obs["cell_type"].tolist() == adata.obs["batch"].tolist()
     assert loaded.obs["hospital"].tolist() == adata.obs["hospital"].tolist()
     assert (loaded.X != adata.X).nnz == 0
 
 
-def test_numbers_as_names_become_strings_in_their_order(adata, written):
+def test_numbers_as_names_become_strings_in_their_order(adata, save):
     adata.obs["run"] = np.arange(adata.n_obs) % 11
-    assert load_file(written(adata), batch_key="run").obs["batch"].cat.categories.tolist() == list(map(str, range(11)))
+    assert load_file(save(adata), batch_key="run").obs["batch"].cat.categories.tolist() == list(map(str, range(11)))
 
 
-def test_your_raw_counts_are_prepared_without_scaling(raw, written, caplog):
+def test_your_raw_counts_are_prepared_without_scaling(raw, save, caplog):
     with caplog.at_level(logging.INFO):
-        loaded = load_file(written(raw))
+        loaded = load_file(save(raw))
     assert sparse.issparse(loaded.X)
     assert loaded.X.min() == 0
     assert loaded.X.max() < 10
     assert np.issubdtype(loaded.layers["counts"].dtype, np.integer)
     assert f"prepared 200 cells x {loaded.n_vars} genes of 200 x 500" in caplog.text
-    assert load_file(written(raw), scale=True).X.min() < 0
+    assert load_file(save(raw), scale=True).X.min() < 0
 
 
-def test_names_are_made_unique(adata, written):
+def test_names_are_made_unique(adata, save):
     adata.obs_names = ["cell0", "cell0", "cell0-1", *adata.obs_names[3:]]
     adata.var_names = ["gene0", "gene0", *adata.var_names[2:]]
-    loaded = load_file(written(adata))
+    loaded = load_file(save(adata))
     assert loaded.obs_names.is_unique
     assert loaded.var_names.is_unique
     assert loaded.obs_names[0] == "cell0"
 
 
-def test_columns_are_sliced_by_cell(adata, written):
+def test_columns_are_sliced_by_cell(adata, save):
     adata.X = adata.X.tocsc()
-    loaded = load_file(written(adata))
+    loaded = load_file(save(adata))
     assert loaded.X.format == "csr"
     assert (loaded.X != adata.X).nnz == 0
 
 
-def test_sites_that_lose_all_cells_are_gone(raw, written):
+def test_sites_that_lose_all_cells_are_gone(raw, save):
     poor = raw.copy()
     at_first = (poor.obs["batch"] == "site_1").to_numpy()
     poor.X = sparse.csr_matrix(poor.X.toarray() * np.where(at_first, 0, 1)[:, None])
-    assert load_file(written(poor)).obs["batch"].cat.categories.tolist() == ["site_2"]
+    assert load_file(save(poor)).obs["batch"].cat.categories.tolist() == ["site_2"]
 
 
 def test_a_file_that_is_not_there(tmp_path):
@@ -120,30 +120,30 @@ def test_a_file_that_is_no_h5ad(tmp_path):
         load_file(tmp_path / "empty.h5ad", batch_key="x")
 
 
-def test_a_file_without_x(written):
+def test_a_file_without_x(save):
     with pytest.raises(ValueError, match=r"data\.h5ad has no X"):
-        load_file(written(anndata.AnnData(obs=pd.DataFrame({"batch": ["a"], "cell_type": ["b"]}, index=["cell"]))))
+        load_file(save(anndata.AnnData(obs=pd.DataFrame({"batch": ["a"], "cell_type": ["b"]}, index=["cell"]))))
 
 
 @pytest.mark.parametrize("options", [{"batch_key": "site"}, {"labels_key": "site"}])
-def test_a_missing_column_names_those_there_are(adata, written, options):
+def test_a_missing_column_names_those_there_are(adata, save, options):
     with pytest.raises(KeyError, match=r"data\.h5ad: obs\['site'\] not found; there are 'batch', 'cell_type', 'age'"):
-        load_file(written(adata), **options)
+        load_file(save(adata), **options)
 
 
-def test_a_published_file_without_its_columns(adata, written):
+def test_a_published_file_without_its_columns(adata, save):
     del adata.obs["batch"]
-    path = written(adata, "PBMC.h5ad")
+    path = save(adata, "PBMC.h5ad")
     with pytest.raises(KeyError, match=r"PBMC\.h5ad: obs\['batch'\] not found"):
         load_dataset("PBMC", data_dir=path.parent)
 
 
-def test_missing_labels_are_counted_and_the_first_is_named(adata, written):
+def test_missing_labels_are_counted_and_the_first_is_named(adata, save):
     adata.obs.loc[["cell3", "cell5"], "cell_type"] = np.nan
     with pytest.raises(ValueError, match=r"data\.h5ad: obs\['cell_type'\] is missing for 2 cells .*'cell3'"):
-        load_file(written(adata))
+        load_file(save(adata))
 
 
-def test_counts_that_can_not_be_prepared_name_the_file(raw, written):
+def test_counts_that_can_not_be_prepared_name_the_file(raw, save):
     with pytest.raises(ValueError, match=r"data\.h5ad: none of 200 cells has 501 of 500 genes"):
-        load_file(written(raw), min_genes=501)
+        load_file(save(raw), min_genes=501)

@@ -25,7 +25,7 @@ def composition(adata):
     return pd.crosstab(adata.obs["batch"], adata.obs["cell_type"], dropna=False)
 
 
-def recognised(adata, key, *, n_comps=20):
+def share_recognised(adata, key, *, n_comps=20):
     """Share of cells whose batch or type their 10 nearest neighbours in a PCA tell."""
     names = adata.obs[key].astype(str).to_numpy()
     common = np.isin(names, [name for name, n in zip(*np.unique(names, return_counts=True), strict=True) if n >= 10])
@@ -110,8 +110,8 @@ def test_x_is_the_log_of_counts_per_10000(sites):
 
 def test_by_default_types_are_separable_and_sites_apart(sites):
     at_first = sites[sites.obs["batch"] == "site_1"]
-    assert recognised(at_first, "cell_type") > 0.9
-    assert recognised(sites, "batch") > 0.95
+    assert share_recognised(at_first, "cell_type") > 0.9
+    assert share_recognised(sites, "batch") > 0.95
     pca = sc.pp.pca(sites.X, n_comps=20, random_state=0)
     assert silhouette_batch(pca, sites.obs["cell_type"], sites.obs["batch"]) < 0.8
 
@@ -120,7 +120,7 @@ def test_without_site_effects_sites_mix():
     adata = simulate_sites(
         batch_strength=0, interaction_strength=0, depth_variation=0, concentration=math.inf, missing_types=0
     )
-    assert recognised(adata, "batch") < adata.obs["batch"].value_counts(normalize=True).max() + 0.05
+    assert share_recognised(adata, "batch") < adata.obs["batch"].value_counts(normalize=True).max() + 0.05
     pca = sc.pp.pca(adata.X, n_comps=20, random_state=0)
     assert silhouette_batch(pca, adata.obs["cell_type"], adata.obs["batch"]) > 0.95
 
@@ -134,7 +134,7 @@ def test_differential_expression_parts_the_types():
         "within_type_strength": 0,
     }
     recognisable = [
-        recognised(simulate_sites(de_strength=strength, **alike), "cell_type") for strength in (0.0, 0.3, 0.6)
+        share_recognised(simulate_sites(de_strength=strength, **alike), "cell_type") for strength in (0.0, 0.3, 0.6)
     ]
     assert recognisable[0] < 0.4
     assert recognisable[0] + 0.1 < recognisable[1] < 0.9 < recognisable[2]

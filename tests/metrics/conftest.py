@@ -1,1 +1,1 @@
-from measured_cells import balanced, corrected, demo, history, ledger, mixed, one_thread, pbmc  # noqa: F401  (fixtures)
+from measured_cells import equal_types, ideal_embedding, one_thread, pbmc  # noqa: F401  (fixtures)

@@ -30,11 +30,11 @@ def test_kmeans_finds_blobs_and_repeats_itself():
     np.testing.assert_array_equal(kmeans_clusters(embedding, 4, seed=3), clusters)
 
 
-def test_scores_equal_scib_metrics_on_the_same_clusters(balanced):
+def test_scores_equal_scib_metrics_on_the_same_clusters(equal_types):
     scib_metrics = pytest.importorskip("scib_metrics")
     from scib_metrics.utils import KMeans
 
-    embedding, labels = balanced.obsm["X_pca"], np.asarray(balanced.obs["cell_type"])
+    embedding, labels = equal_types.obsm["X_pca"], np.asarray(equal_types.obs["cell_type"])
     clusters = KMeans(len(np.unique(labels))).fit(embedding).labels_
     expected = scib_metrics.nmi_ari_cluster_labels_kmeans(embedding, labels)
     assert nmi(labels, clusters) == pytest.approx(expected["nmi"], abs=1e-9)

@@ -14,13 +14,13 @@ pytest.importorskip("scib_metrics")
 
 
 @pytest.fixture(scope="module")
-def scored(pbmc, mixed):
-    cells = mixed, np.asarray(pbmc.obs["batch"]), np.asarray(pbmc.obs["cell_type"])
+def measurement(pbmc, ideal_embedding):
+    cells = ideal_embedding, np.asarray(pbmc.obs["batch"]), np.asarray(pbmc.obs["cell_type"])
     return *cells, all_metrics(*cells, before=pbmc.obsm["X_pca"], seed=3)
 
 
-def test_each_number_is_that_of_its_metric(pbmc, scored):
-    embedding, batch, labels, values = scored
+def test_each_number_is_that_of_its_metric(pbmc, measurement):
+    embedding, batch, labels, values = measurement
     at = {n: neighbors_and_distances(embedding, n) for n in (15, 50, 90)}
     clusters = metrics.kmeans_clusters(embedding, len(set(labels)), seed=3)
     expected = {
@@ -43,23 +43,23 @@ def test_each_number_is_that_of_its_metric(pbmc, scored):
     assert all(type(value) is float for value in values.values())
 
 
-def test_groups_are_plain_means_and_the_total_weighs_them(scored):
-    values = scored[-1]
+def test_groups_are_plain_means_and_the_total_weighs_them(measurement):
+    values = measurement[-1]
     for group, names in METRIC_GROUPS.items():
         assert values[group] == pytest.approx(np.mean([values[name] for name in names]))
     assert values["total"] == pytest.approx(0.6 * values["bio"] + 0.4 * values["batch"])
 
 
-def test_undoing_the_batch_effect_raises_every_score_of_mixing(pbmc, scored):
-    _, batch, labels, after = scored
+def test_undoing_the_batch_effect_raises_every_score_of_mixing(pbmc, measurement):
+    _, batch, labels, after = measurement
     before = all_metrics(pbmc.obsm["X_pca"], batch, labels, before=pbmc.obsm["X_pca"], seed=3)
     assert before["PCR"] == 0
     for name in ("EBM", "kNN", "total", *METRIC_GROUPS["batch"]):
         assert after[name] > before[name]
 
 
-def test_numbers_repeat_to_the_last_bit_here_and_in_another_process(pbmc, scored, tmp_path):
-    embedding, batch, labels, values = scored
+def test_numbers_repeat_to_the_last_bit_here_and_in_another_process(pbmc, measurement, tmp_path):
+    embedding, batch, labels, values = measurement
     assert all_metrics(embedding, batch, labels, before=pbmc.obsm["X_pca"], seed=3) == values
     cells = {"embedding": embedding, "batch": batch.astype(str), "labels": labels.astype(str)}
     np.savez(tmp_path / "cells.npz", **cells, before=pbmc.obsm["X_pca"])

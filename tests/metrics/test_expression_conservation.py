@@ -9,7 +9,7 @@ N_GENES = 60
 
 
 @pytest.fixture(scope="module")
-def drawn():
+def expression():
     """Expression with many ties before and after, of two batches and three types; b holds three cells of z."""
     rng = np.random.default_rng(0)
     batch = np.repeat(["a", "b"], [90, 53])
@@ -38,8 +38,8 @@ def by_group(before, after, batch, labels, min_cells, n_markers):
 
 
 @pytest.mark.parametrize(("min_cells", "n_groups"), [(10, 5), (1, 6)])
-def test_all_groups_at_once_equal_one_at_a_time(drawn, min_cells, n_groups):
-    before, after, batch, labels = drawn
+def test_all_groups_at_once_equal_one_at_a_time(expression, min_cells, n_groups):
+    before, after, batch, labels = expression
     before, after = before.astype(float), after.astype(float)
     values = expression_conservation(before, after, batch, labels, min_cells=min_cells, n_markers=7)
     correlations, overlaps = by_group(before, after, batch, labels, min_cells, 7)
@@ -51,8 +51,8 @@ def test_all_groups_at_once_equal_one_at_a_time(drawn, min_cells, n_groups):
     assert 0 < values["marker_overlap"] < 1
 
 
-def test_expression_that_has_not_changed_scores_one_and_reversed_minus_one(drawn):
-    before, _, batch, labels = drawn
+def test_expression_that_has_not_changed_scores_one_and_reversed_minus_one(expression):
+    before, _, batch, labels = expression
     same = expression_conservation(before, before, batch, labels)
     assert list(same.values()) == pytest.approx([1, 1, 1])
     reversed_ = expression_conservation(before, -before, batch, labels)
@@ -60,30 +60,30 @@ def test_expression_that_has_not_changed_scores_one_and_reversed_minus_one(drawn
     assert reversed_["marker_overlap"] == 0
 
 
-def test_a_uniform_shift_of_a_site_changes_nothing(drawn):
+def test_a_uniform_shift_of_a_site_changes_nothing(expression):
     """What a batch effect of the same size in all genes would need."""
-    before, _, batch, labels = drawn
+    before, _, batch, labels = expression
     moved = before + np.where(batch == "a", 5.0, 0.0)[:, None]
     values = expression_conservation(before, moved, batch, labels)
     assert list(values.values()) == pytest.approx([1, 1, 1])
 
 
-def test_sparse_and_dense_give_the_same(drawn):
-    before, after, batch, labels = drawn
+def test_sparse_and_dense_give_the_same(expression):
+    before, after, batch, labels = expression
     dense = expression_conservation(before, after, batch, labels)
     mixed = expression_conservation(sparse.csc_matrix(before), after, batch, labels)
     assert mixed == pytest.approx(dense)
     assert expression_conservation(sparse.csr_matrix(before), sparse.coo_matrix(after), batch, labels) == dense
 
 
-def test_collapsed_expression_keeps_nothing(drawn):
-    before, _, batch, labels = drawn
+def test_collapsed_expression_keeps_nothing(expression):
+    before, _, batch, labels = expression
     values = expression_conservation(before, np.ones_like(before), batch, labels)
     assert values["expression_spearman"] == values["expression_spearman_min"] == 0
 
 
-def test_a_single_type_has_no_markers(drawn):
-    before, after, batch, _ = drawn
+def test_a_single_type_has_no_markers(expression):
+    before, after, batch, _ = expression
     values = expression_conservation(before, after, batch, np.full(len(batch), "x"))
     assert np.isnan(values["marker_overlap"])
     assert values["expression_spearman"] > 0.5
@@ -100,7 +100,7 @@ def test_a_single_type_has_no_markers(drawn):
         ({"batch": ["a"]}, r"batch has shape \(1,\)"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(drawn, change, message):
-    arguments = dict(zip(("before", "after", "batch", "labels"), drawn, strict=True)) | change
+def test_what_cannot_be_compared_is_refused(expression, change, message):
+    arguments = dict(zip(("before", "after", "batch", "labels"), expression, strict=True)) | change
     with pytest.raises(ValueError, match=message):
         expression_conservation(**arguments)

@@ -39,7 +39,7 @@ def test_all_types_count_where_every_batch_holds_every_type(cliques):
     assert isolated_label_f1(*cliques, labels, batch) == pytest.approx(12 / 15)
 
 
-def test_f1_equals_that_of_scikit_learn_on_clusters_of_igraph(pbmc, mixed):
+def test_f1_equals_that_of_scikit_learn_on_clusters_of_igraph(pbmc, ideal_embedding):
     """The same clusterings, made from the whole matrix; every F1 by scikit-learn."""
     import igraph
     from scib_metrics.nearest_neighbors import NeighborsResults
@@ -48,7 +48,7 @@ def test_f1_equals_that_of_scikit_learn_on_clusters_of_igraph(pbmc, mixed):
     isolated = [name for name in np.unique(labels) if len(set(batch[labels == name])) == 2]
     assert isolated == ["HSC"]
     for renamed in (labels, np.where(labels == "HSC", "NK", labels)):
-        neighbors, distances = neighbors_and_distances(mixed, 15)
+        neighbors, distances = neighbors_and_distances(ideal_embedding, 15)
         graph = NeighborsResults(indices=neighbors, distances=distances).knn_graph_connectivities
         network = igraph.Graph.Weighted_Adjacency(sparse.triu(graph), mode="upper")
         wanted = isolated if "HSC" in renamed else np.unique(renamed)

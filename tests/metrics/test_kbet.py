@@ -23,7 +23,7 @@ def reference(neighbors, distances, labels, batch):
         return scib_metrics.kbet_per_label(NeighborsResults(indices=neighbors, distances=distances), batch, labels)
 
 
-def named_by_size(labels):
+def name_by_size(labels):
     """Rename types so that large ones come first: the reference then gives each its own number of components."""
     names, sizes = np.unique(labels, return_counts=True)
     ranks = {name: f"{rank:02d} {name}" for rank, name in enumerate(names[np.argsort(-sizes)])}
@@ -40,19 +40,19 @@ def two_types():
     return *neighbors_and_distances(embedding, 50), labels, batch
 
 
-def test_kbet_equals_scib_metrics_where_types_are_named_by_size(pbmc, mixed):
+def test_kbet_equals_scib_metrics_where_types_are_named_by_size(pbmc, ideal_embedding):
     batch, types = np.asarray(pbmc.obs["batch"]), np.asarray(pbmc.obs["cell_type"])
     lineages = np.array([name.split("_")[0] for name in types])  # over 500 T cells: the sparse eigenvectors
-    neighbors, distances = neighbors_and_distances(mixed, 50)
-    for labels in (named_by_size(types), named_by_size(lineages)):
+    neighbors, distances = neighbors_and_distances(ideal_embedding, 50)
+    for labels in (name_by_size(types), name_by_size(lineages)):
         expected = reference(neighbors, distances, labels, batch)
         assert 0.5 < expected < 1
         assert kbet(neighbors, distances, labels, batch) == pytest.approx(expected, abs=1e-6)
 
 
-def test_kbet_equals_scib_metrics_on_types_of_one_size(balanced):
-    batch, labels = np.asarray(balanced.obs["batch"]), np.asarray(balanced.obs["cell_type"])
-    neighbors, distances = neighbors_and_distances(balanced.obsm["X_pca"], 50)
+def test_kbet_equals_scib_metrics_on_types_of_one_size(equal_types):
+    batch, labels = np.asarray(equal_types.obs["batch"]), np.asarray(equal_types.obs["cell_type"])
+    neighbors, distances = neighbors_and_distances(equal_types.obsm["X_pca"], 50)
     expected = reference(neighbors, distances, labels, batch)
     assert 0 < expected < 1
     assert kbet(neighbors, distances, labels, batch) == pytest.approx(expected, abs=1e-6)
@@ -90,13 +90,13 @@ def test_every_type_weighs_alike(two_types):
     assert kbet(neighbors, distances, labels, batch) == pytest.approx(np.mean(of_each))
 
 
-def test_neither_names_nor_repetition_change_the_score(pbmc, mixed):
+def test_neither_names_nor_repetition_change_the_score(pbmc, ideal_embedding):
     batch, types = np.asarray(pbmc.obs["batch"]), np.asarray(pbmc.obs["cell_type"])
     lineages = np.array([name.split("_")[0] for name in types])
-    neighbors, distances = neighbors_and_distances(mixed, 50)
+    neighbors, distances = neighbors_and_distances(ideal_embedding, 50)
     score = kbet(neighbors, distances, lineages, batch)
     assert kbet(neighbors, distances, lineages, batch) == score
-    assert kbet(neighbors, distances, named_by_size(lineages), batch) == pytest.approx(score, abs=1e-12)
+    assert kbet(neighbors, distances, name_by_size(lineages), batch) == pytest.approx(score, abs=1e-12)
 
 
 def test_labels_of_one_batch_each_are_refused():

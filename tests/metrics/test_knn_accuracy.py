@@ -19,8 +19,8 @@ def test_the_nearest_breaks_a_tie_whatever_the_names(a, b):
 
 
 @pytest.mark.parametrize(("k", "ties"), [(15, False), (4, True)])
-def test_accuracy_equals_leave_one_out_of_scikit_learn(balanced, k, ties):
-    embedding, labels = balanced.obsm["X_pca"], np.asarray(balanced.obs["cell_type"])
+def test_accuracy_equals_leave_one_out_of_scikit_learn(equal_types, k, ties):
+    embedding, labels = equal_types.obsm["X_pca"], np.asarray(equal_types.obs["cell_type"])
     right, n_ties = [], 0
     for cell in range(len(labels)):
         rest = np.arange(len(labels)) != cell

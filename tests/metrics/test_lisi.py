@@ -22,12 +22,12 @@ def test_the_median_is_scaled_to_one_for_mixed_batches_and_for_types_apart(one_s
     assert clisi(*one_spot) == pytest.approx(0, abs=1e-6)
 
 
-def test_scores_equal_scib_metrics(pbmc, mixed):
+def test_scores_equal_scib_metrics(pbmc, ideal_embedding):
     import scib_metrics
     from scib_metrics.nearest_neighbors import NeighborsResults
 
     batch, labels = np.asarray(pbmc.obs["batch"]), np.asarray(pbmc.obs["cell_type"])
-    for embedding in (pbmc.obsm["X_pca"], mixed):
+    for embedding in (pbmc.obsm["X_pca"], ideal_embedding):
         neighbors, distances = neighbors_and_distances(embedding, 90)
         results = NeighborsResults(indices=neighbors, distances=distances)
         expected = scib_metrics.ilisi_knn(results, batch)
@@ -36,14 +36,14 @@ def test_scores_equal_scib_metrics(pbmc, mixed):
         assert clisi(neighbors, distances, labels) == pytest.approx(expected, abs=1e-6)
 
 
-def test_every_cell_s_index_lies_between_one_and_the_number_of_groups(pbmc, mixed):
-    per_cell = lisi_per_cell(*neighbors_and_distances(mixed, 90), pbmc.obs["batch"])
+def test_every_cell_s_index_lies_between_one_and_the_number_of_groups(pbmc, ideal_embedding):
+    per_cell = lisi_per_cell(*neighbors_and_distances(ideal_embedding, 90), pbmc.obs["batch"])
     assert per_cell.shape == (pbmc.n_obs,)
     assert 1 <= per_cell.min() < 1.5 < 2.5 < per_cell.max() <= 3
 
 
 def test_too_few_neighbours_are_refused():
-    with pytest.raises(ValueError, match="neighbors has 5 a cell, itself included: this metric needs at least 6"):
+    with pytest.raises(ValueError, match="neighbors has 5 per cell, itself included: this metric needs at least 6"):
         ilisi(*neighbors_and_distances(np.eye(9), 5), ["x"] * 4 + ["y"] * 5)
 
 

@@ -41,7 +41,7 @@ def test_distances_are_euclidean(pbmc):
         (NEIGHBORS, [[0.0, 1.0], [0.0, -1.0]], "no distances"),
         (NEIGHBORS, [[0.0, 1.0], [0.0, np.nan]], "no distances"),
         (NEIGHBORS, [[0, 1], [0, 1]], "no distances .dtype int64"),
-        (NEIGHBORS[:, :1], [[0.0], [0.0]], "neighbors has 1 a cell, itself included: this metric needs at least 2"),
+        (NEIGHBORS[:, :1], [[0.0], [0.0]], "neighbors has 1 per cell, itself included: this metric needs at least 2"),
     ],
 )
 def test_distances_that_are_none_are_refused(neighbors, distances, message):

@@ -20,34 +20,34 @@ def test_a_batch_effect_that_grew_scores_zero():
     assert pcr_comparison([[-2.0], [0.0], [0.0], [2.0]], [[-3.0], [-1.0], [1.0], [3.0]], BATCH) == 0
 
 
-def test_comparison_equals_scib_metrics_in_double_precision(pbmc, mixed):
+def test_comparison_equals_scib_metrics_in_double_precision(pbmc, ideal_embedding):
     scib_metrics = pytest.importorskip("scib_metrics")
     import jax
 
     before, batch = pbmc.obsm["X_pca"].astype(np.float64), np.asarray(pbmc.obs["batch"])
-    for after in (before[:, 5:], mixed):
+    for after in (before[:, 5:], ideal_embedding):
         with jax.enable_x64(True):
             expected = scib_metrics.pcr_comparison(before, after, batch, categorical=True)
         assert 0.1 < expected < 1
         assert pcr_comparison(before, after, batch) == pytest.approx(expected, abs=1e-9)
 
 
-def test_comparison_equals_a_regression_of_every_component(pbmc, mixed):
+def test_comparison_equals_a_regression_of_every_component(pbmc, ideal_embedding):
     from sklearn.decomposition import PCA
     from sklearn.linear_model import LinearRegression
 
     batch = np.asarray(pbmc.obs["batch"])
     dummies = (batch[:, None] == np.unique(batch)).astype(float)
 
-    def explained(embedding):
+    def share_explained(embedding):
         pca = PCA().fit(embedding)
         components = pca.transform(embedding).T
         shares = [LinearRegression().fit(dummies, component).score(dummies, component) for component in components]
         return np.average(shares, weights=pca.explained_variance_)
 
     before = pbmc.obsm["X_pca"].astype(np.float64)
-    expected = 1 - explained(mixed) / explained(before)
-    assert pcr_comparison(before, mixed, batch) == pytest.approx(expected, abs=1e-9)
+    expected = 1 - share_explained(ideal_embedding) / share_explained(before)
+    assert pcr_comparison(before, ideal_embedding, batch) == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -32,10 +32,10 @@ def test_batch_silhouette_weighs_every_label_alike():
     assert of_apart < 0.1
 
 
-def test_silhouettes_equal_scib_metrics(balanced):
+def test_silhouettes_equal_scib_metrics(equal_types):
     scib_metrics = pytest.importorskip("scib_metrics")
-    embedding = balanced.obsm["X_pca"]
-    labels, batch = np.asarray(balanced.obs["cell_type"]), np.asarray(balanced.obs["batch"])
+    embedding = equal_types.obsm["X_pca"]
+    labels, batch = np.asarray(equal_types.obs["cell_type"]), np.asarray(equal_types.obs["batch"])
     expected = scib_metrics.silhouette_label(embedding, labels)
     assert silhouette_label(embedding, labels) == pytest.approx(float(expected), abs=1e-5)
     expected = scib_metrics.silhouette_batch(embedding, labels, batch)

@@ -18,15 +18,15 @@ KEYS = {"batch_key": "batch", "labels_key": "cell_type"}
 
 
 @pytest.fixture(scope="module")
-def written(corrected, history, ledger, tmp_path_factory):
+def html(ideal_demo, history, ledger, tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "report.html"
-    write_report(path, corrected, history=history, ledger=ledger, settings={"secure": "masked", "n_rounds": 3}, **KEYS)
+    write_report(path, ideal_demo, history=history, ledger=ledger, settings={"secure": "masked", "n_rounds": 3}, **KEYS)
     return path.read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
-def page(written):
-    return Page(written)
+def page(html):
+    return Page(html)
 
 
 @pytest.fixture
@@ -61,19 +61,19 @@ def report(tmp_path, adata, history, **options):
     return Page((tmp_path / "report.html").read_text(encoding="utf-8"))
 
 
-def test_report_stands_alone(written, page):
+def test_report_stands_alone(html, page):
     assert not page.all("script")
     assert not page.all("link")
     for _, attributes in page.elements:
         for name in ("src", "href", "xlink:href", "action", "data"):
             assert attributes.get(name, "#").startswith(("#", "data:image/png;base64,"))
         assert not any(name.startswith("on") for name in attributes)
-    assert "http" not in re.sub(r"http-equiv", "", written)
-    assert "@import" not in written
-    assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", written))
+    assert "http" not in re.sub(r"http-equiv", "", html)
+    assert "@import" not in html
+    assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", html))
 
 
-def test_report_shows_four_pictures_with_a_text_for_each(corrected, page):
+def test_report_shows_four_pictures_with_a_text_for_each(ideal_demo, page):
     images = page.all("img")
     assert [re.match(r"UMAP of 700 cells (\w+) correction, coloured by ([\w ]+):", image["alt"]).groups()
             for image in images] == [("before", "site"), ("after", "site"),
@@ -88,9 +88,9 @@ def test_report_shows_four_pictures_with_a_text_for_each(corrected, page):
     assert (drawn[0] == drawn[1]).mean() < 0.99
 
 
-def test_report_names_sites_and_types_with_their_cells(corrected, page):
+def test_report_names_sites_and_types_with_their_cells(ideal_demo, page):
     for key in KEYS.values():
-        for name, n_cells in corrected.obs[key].value_counts().items():
+        for name, n_cells in ideal_demo.obs[key].value_counts().items():
             assert f"{name} {n_cells}" in page.text
 
 
@@ -102,12 +102,12 @@ def test_report_says_what_was_done(page):
     assert "chosen at random" not in page.text
 
 
-def test_report_holds_the_metrics_before_and_after(corrected, page):
+def test_report_holds_the_metrics_before_and_after(ideal_demo, page):
     import scanpy as sc
 
-    before = sc.pp.pca(corrected.X, n_comps=20, random_state=0)
-    embeddings = {"before": before, "after": corrected.obsm["X_fedscgen"]}
-    table = metrics_table(embeddings, corrected.obs["batch"], corrected.obs["cell_type"])
+    before = sc.pp.pca(ideal_demo.X, n_comps=20, random_state=0)
+    embeddings = {"before": before, "after": ideal_demo.obsm["X_fedscgen"]}
+    table = metrics_table(embeddings, ideal_demo.obs["batch"], ideal_demo.obs["cell_type"])
     shown = {
         "Batch correction": "batch correction",
         "Bio conservation": "bio conservation",
@@ -151,14 +151,14 @@ def test_report_lists_settings_and_versions(page):
     assert page.row("scanpy") == ["scanpy", version("scanpy")]
 
 
-def test_report_changes_neither_the_data_nor_any_setting(corrected, history, tmp_path, quick):
+def test_report_changes_neither_the_data_nor_any_setting(ideal_demo, history, tmp_path, quick):
     import scanpy as sc
 
     def state():
         settings = (sc.settings.verbosity, sc.settings.n_jobs, mpl.get_backend(), dict(mpl.rcParams))
         return (*settings, np.random.get_state()[1].tolist())  # noqa: NPY002
 
-    adata = corrected.copy()
+    adata = ideal_demo.copy()
     before, expression, latent = state(), adata.X.copy(), adata.obsm["X_fedscgen"].copy()
     keys = [
         list(store) for store in (adata.obs, adata.obsm, adata.obsp, adata.uns, adata.var, adata.varm, adata.layers)

@@ -1,4 +1,4 @@
-"""Experiments: what is to be run, run over the devices at hand, kept so that an interrupted run goes on."""
+"""Experiments: read from a specification, run on all devices, and kept so that an interrupted run goes on."""
 
 from fedscgen.benchmark._cells import Cells
 from fedscgen.benchmark._classification import classify

@@ -1,4 +1,4 @@
-"""The cells that a method gets, and the names of what they hold."""
+"""The cells that a method is given, and the names of what they hold."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BATCH, LABELS, COUNTS = "batch", "cell_type", "counts"
 
 @dataclass(frozen=True)
 class Cells:
-    """What a method gets.
+    """What a method is given.
 
     Parameters
     ----------
@@ -22,7 +22,7 @@ class Cells:
     train
         Those to train on: all, or those of the batches that are not held out.
     seed
-        Of everything random.
+        Seed of all random numbers.
     accelerator
         Where to train, as Lightning names it.
     """

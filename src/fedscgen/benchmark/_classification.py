@@ -28,8 +28,8 @@ def classify(
     ----------
     classifier
         ``"MLP"``: a perceptron with one hidden layer of 100 units, at most 500 epochs. ``"k-NN"``: 15 nearest
-        neighbours. ``"k-means"``: as many clusters as there are types, each of which votes as its training cells are
-        distributed.
+        neighbours. ``"k-means"``: as many clusters as there are types; each gives the types the shares that they have
+        among its training cells.
     embedding
         Shape ``(n_cells, n_dimensions)``; it is standardised by the training cells.
     labels
@@ -37,13 +37,13 @@ def classify(
     held_out
         Whether a cell is to be classified, shape ``(n_cells,)``, boolean.
     seed
-        Of the classifier.
+        Seed of the classifier.
 
     Returns
     -------
-    ``"accuracy"``: share of the held-out cells named rightly; those of a type that no training cell has can't be.
-    ``"AUC"``: area under the ROC curve of each type against all others, mean over the types that both sides have; NaN
-    if there is no such type, or nothing to tell it from.
+    ``"accuracy"``: share of the held-out cells that are named rightly; a cell of a type that no training cell has can't
+    be. ``"AUC"``: area under the ROC curve of each type against all others, mean over the types that both sides have;
+    NaN if there is no such type, or no other type among the held-out cells.
 
     Raises
     ------

@@ -24,7 +24,7 @@ def compare(results: pd.DataFrame, *, baseline: str = BASELINE) -> pd.DataFrame:
 
     Returns
     -------
-    One row an experiment, data set, scenario, metric and method: ``baseline``, ``n_seeds`` that both have,
+    One row per experiment, data set, scenario, metric and method: ``baseline``, ``n_seeds`` that both have,
     ``median_difference`` (method minus baseline) and the two-sided ``p_value``: exact where no difference is zero or
     tied (:func:`scipy.stats.wilcoxon`), NaN where fewer than two seeds differ.
     """

@@ -1,4 +1,4 @@
-"""Run one task: load, embed, measure."""
+"""One task: load cells, embed them, measure the embedding."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def compute(task: Task, *, data_dir: str | None = None, accelerator: str = "cpu"
 
 
 def _measure(outcome: Outcome, task: Task, prepared: _Prepared, embedding: np.ndarray, axes: Mapping[str, Any]) -> None:
-    """All metrics, and how LISI is distributed over the cells."""
+    """Measure all metrics, and how LISI is distributed over the cells."""
     from fedscgen.metrics import all_metrics, lisi_per_cell, neighbors_and_distances
 
     cells = prepared.measured
@@ -107,7 +107,7 @@ def _measure(outcome: Outcome, task: Task, prepared: _Prepared, embedding: np.nd
 
 
 def _measure_expression(outcome: Outcome, task: Task, adata: AnnData, corrected: Matrix) -> None:
-    """Whether types keep their expression and their markers at each site."""
+    """Measure whether types keep their expression and their markers at each site."""
     from fedscgen.metrics import expression_conservation
 
     batch, labels = (adata.obs[key].astype(str).to_numpy() for key in (BATCH, LABELS))
@@ -127,7 +127,7 @@ def _measure_classifiers(
 
 
 def _take_picture(adata: AnnData, embedding: np.ndarray) -> dict[str, np.ndarray]:
-    """Some cells in the plane, with their batches and types; nothing of a model that diverged."""
+    """Lay some cells out in the plane, with their batches and types; none if the model diverged."""
     from fedscgen.pl import umap_layout
 
     if not np.isfinite(embedding).all():

@@ -1,4 +1,4 @@
-"""How long a benchmark will take, roughly, before it has begun."""
+"""An estimate of how long a benchmark will take."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from fedscgen.benchmark._tasks import Task
 
 _HIDDEN, _GENES = 800, 2_000  # where the task doesn't say
-_SECONDS_PER_WEIGHT = 1.5e-10  # and cell and epoch, of a network on one CPU thread of 2020s' servers
+_SECONDS_PER_WEIGHT = 1.5e-10  # per cell and epoch, on one CPU thread of a server of the 2020s
 _SECONDS_PER_STEP = 2e-3  # overhead of a mini-batch
-_SECONDS_TO_MEASURE = 3e-3  # a cell, all metrics
+_SECONDS_TO_MEASURE = 3e-3  # one cell by all metrics
 _SECONDS_PER_PAIR = 2e-9  # of cells: silhouettes and exact neighbours
 _BATCH_SIZE = {"scvi": 128, "scanvi": 128}
 
@@ -39,7 +39,7 @@ def estimate_seconds(task: Task) -> float | None:
 
 
 def _count_epochs(task: Task, settings: dict[str, Any], n_cells: int) -> float:
-    """Passes over the cells."""
+    """How often training passes over the cells; 0 for methods whose training isn't known to last."""
     if find_method(task.method.like).in_rounds or task.method.like == "local":
         from fedscgen.federation import FederationSettings
 
@@ -69,7 +69,7 @@ def describe_plan(
     threads: int = 1,
     extra_data: Mapping[str, str | Path] | None = None,
 ) -> str:
-    """What a run would do, and about how long it would take, as a table for people.
+    """Say what a run would do, and about how long it would take.
 
     Parameters
     ----------

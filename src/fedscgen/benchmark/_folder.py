@@ -1,7 +1,7 @@
 """A folder of results: what is finished, what failed, and the tables of all of it.
 
-``plan.json`` says what belongs to the benchmark. A finished task is ``tasks/<id>.json``: the file appears whole, by
-renaming, after all else of the task is on disk, so that its being there means that the task is done.
+``plan.json`` says what belongs to the benchmark. A finished task is ``tasks/<id>.json``. This file appears whole, and
+after everything else of the task is on disk: if it is there, the task is done.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ class ResultsFolder:
             (path / name).mkdir(parents=True, exist_ok=True)
 
     def write_plan(self, spec: Spec, planned: Sequence[Planned]) -> None:
-        """Note what the benchmark consists of."""
+        """Keep what the benchmark consists of."""
         runs = [{"experiment": p.experiment, "method": p.method, "task": json.loads(p.task.to_json())} for p in planned]
         seeds = sorted({p.task.seed for p in planned})
         content = {"name": spec.name, "description": spec.description, "seeds": seeds, "runs": runs}
         write_whole(self.path / PLAN, json.dumps(content, indent=1).encode())
 
     def read_plan(self) -> list[Planned]:
-        """Runs of the benchmark."""
+        """Read what the benchmark consists of."""
         runs = json.loads((self.path / PLAN).read_text())["runs"]
         return [Planned(run["experiment"], run["method"], Task.from_json(json.dumps(run["task"]))) for run in runs]
 

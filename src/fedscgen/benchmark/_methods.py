@@ -27,8 +27,8 @@ class Method:
     Parameters
     ----------
     embed
-        From :class:`Cells` to an embedding of all of them, shape ``(n_cells, n_dimensions)``. Its other parameters, all
-        with defaults, are the settings that a specification may change.
+        Function that takes :class:`Cells` and returns an embedding of all of them, shape ``(n_cells, n_dimensions)``.
+        Its other parameters, all with defaults, are the settings that a specification may change.
     name_more
         Names the settings that ``embed`` takes without naming them.
     centralized
@@ -38,10 +38,11 @@ class Method:
     defaults
         Settings that differ from those of the function.
     decode
-        From the same to corrected expression, shape ``(n_cells, n_genes)``, sparse or dense, if the method has any. The
-        ``embedding`` that is measured doesn't matter for it.
+        Function that takes the same and returns corrected expression, shape ``(n_cells, n_genes)``, sparse or dense, if
+        the method has any. It isn't given the setting ``embedding``.
     embed_by_round
-        From the same to pairs of a number of rounds and the embedding after so many, if the method trains in rounds.
+        Function that takes the same and yields, for each round, the number of rounds so far and the embedding, if the
+        method trains in rounds.
     """
 
     embed: Callable[..., np.ndarray]
@@ -136,7 +137,7 @@ def _scanvi(
 
 
 def _train_scvi(cells: Cells, model: Mapping[str, Any], train: Mapping[str, Any]) -> Any:
-    """On counts where there are any, else on log-normalised expression with a normal likelihood."""
+    """Train on counts where there are any, else on log-normalised expression with a normal likelihood."""
     from scvi.model import SCVI
 
     adata = cells.train.copy()

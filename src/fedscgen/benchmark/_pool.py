@@ -1,4 +1,4 @@
-"""Workers: processes that tasks are spread over, each with a device of its own."""
+"""Worker processes, each on a device, and tasks that are spread over them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class WorkerProcess:
         self._lock = threading.Lock()
 
     def run(self, task: Task) -> str | None:
-        """Run a task to its end; the reason if it failed."""
+        """Run a task to its end; return the reason if it failed."""
         process = self._ensure_process()
         try:
             process.stdin.write(task.to_json() + "\n")  # type: ignore[union-attr]  # both are pipes
@@ -94,7 +94,7 @@ class WorkerProcess:
 
 
 def choose_jobs(devices: Sequence[str], jobs: int | None, threads: int) -> int:
-    """Number of workers: by default one a GPU, or one a core; complains of what can't be."""
+    """Check devices and numbers, and choose the number of workers: by default one per GPU, or one per core."""
     bad = [device for device in devices if device != CPU and not device.isdecimal()]
     if bad or not devices:
         raise ValueError(f"devices {', '.join(devices) or 'none'}: name 'cpu' or numbers of GPUs, such as 0,1")

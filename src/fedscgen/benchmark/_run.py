@@ -30,16 +30,16 @@ _NEEDED = ("scib_metrics", "harmonypy", "pooch")
 
 @dataclass(frozen=True)
 class BenchmarkSummary:
-    """How a benchmark ended: numbers of tasks.
+    """How many tasks a run had, and how they ended.
 
     Parameters
     ----------
     n_tasks
-        Of the specification.
+        All that the specification asks for.
     n_reused
-        Finished before this run began.
+        Those that were finished before this run began.
     n_failed
-        That failed in this run.
+        Those that failed in this run.
     """
 
     n_tasks: int
@@ -73,14 +73,14 @@ def run_benchmark(
         A TOML file, the name of a specification that comes with the package, or one that has been read.
     folder
         Where results go: ``summary.md`` and ``summary.csv`` (means and standard deviations over seeds),
-        ``results.csv`` (one row a metric), ``distributions.csv``, ``comparisons.csv``, ``failures.csv``, and what the
+        ``results.csv`` (one row per metric), ``distributions.csv``, ``comparisons.csv``, ``failures.csv``, and what the
         run needs to go on. It is made where it is missing.
     devices
         ``"cpu"``, or numbers of GPUs as CUDA counts them.
     jobs
-        Worker processes, spread over the devices. By default one a GPU, or one a core.
+        Number of worker processes, which are spread over the devices. By default one per GPU, or one per core.
     threads
-        CPU threads a worker. Results of training vary in the last digits with it, so keep it through a benchmark.
+        CPU threads per worker. Results of training vary in the last digits with it, so keep it through a benchmark.
     data_dir
         Folder in which published data are looked for first; what is missing is downloaded.
     extra_data
@@ -128,7 +128,7 @@ def run_benchmark(
 
 
 def _require_extra() -> None:
-    """Say before anything runs what each task would fail of."""
+    """Say what is missing before anything runs, as each task would fail for it."""
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         raise ModuleNotFoundError(f"benchmarks need {', '.join(missing)}: pip install 'fedscgen[benchmark]'")
@@ -153,7 +153,7 @@ def write_tables(folder: str | Path) -> None:
 
 
 def _order_tasks(tasks: Sequence[Task]) -> list[Task]:
-    """Tasks on the same data together, so that workers load them once; of these the longest first."""
+    """Put tasks on the same data together, so that workers load them once, and the longest of these first."""
     position = {key: i for i, key in enumerate(dict.fromkeys(_data_of(task) for task in tasks))}
     return sorted(tasks, key=lambda task: (position[_data_of(task)], -(estimate_seconds(task) or 0)))
 
@@ -183,7 +183,7 @@ def _fetch(results: ResultsFolder, tasks: Sequence[Task], data_dir: Path | None)
 def _work_through(
     results: ResultsFolder, tasks: Sequence[Task], workers: Sequence[WorkerProcess], n_all: int, show_progress: bool
 ) -> int:
-    """Run the tasks; the number of those that failed."""
+    """Run the tasks, and return how many failed."""
     n_failed = 0
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()

@@ -1,4 +1,4 @@
-"""What is to be run: a TOML file with data, methods and experiments."""
+"""The specification of a benchmark: a TOML file with data, methods and experiments."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class DataSource:
     Parameters
     ----------
     name
-        What tables call it; the name of a published data set, or ``"demo"``, where there's neither file nor simulator.
+        What tables call it. Without file or simulator, it is that of a published data set, or ``"demo"``.
     file
-        An ``.h5ad`` file of the user's.
+        An ``.h5ad`` file of the user.
     batch_key, labels_key
         The file's columns of ``obs`` with batches and cell types.
     simulate
@@ -64,19 +64,20 @@ class Experiment:
     name
         What tables call it.
     kind
-        ``"integration"``: all batches together. ``"expression"``: so too, and measured is whether
+        ``"integration"``: all batches together. ``"expression"``: all batches together, and what is measured is whether
         corrected expression keeps its meaning. ``"tuning"``: a snapshot after each of ``n_rounds`` rounds, for each
-        number of epochs a round. ``"batch_out"``: each batch in turn is left out of training and corrected afterwards.
+        number of epochs per round. ``"batch_out"``: each batch in turn is left out of training and corrected
+        afterwards.
     data, methods
         Names of the specification's tables.
     seeds
-        One run each.
+        Each run has one of these.
     inclusion
         What becomes of minor cell types. Data without any run with ``"all"`` alone.
     n_rounds, n_epochs
-        Axes of ``"tuning"``.
+        For ``"tuning"``: the numbers of rounds, and of epochs per round, that are tried.
     classifiers
-        Of ``"batch_out"``: trained on the cell types of the other batches, asked for those of the one left out.
+        For ``"batch_out"``: trained on the cell types of the other batches, and asked for those of the one left out.
     """
 
     name: str
@@ -97,13 +98,13 @@ class Spec:
     Parameters
     ----------
     name, description
-        For people.
+        What the benchmark is called, and what it is about.
     min_cells
         Cells of types with fewer cells are corrected with the others, but not measured.
     data, methods
-        By name.
+        Data and methods by name.
     experiments
-        In the order of the file.
+        The experiments in the order of the file.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The numbers that count, as a table for people: methods x data sets, over the seeds."""
+"""The main scores as tables of methods x data sets, over the seeds."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def summarize(results: pd.DataFrame, planned: Iterable[Planned]) -> pd.DataFrame
 
     Returns
     -------
-    One row an ``experiment``, ``metric``, ``method``, ``dataset`` and ``scenario`` of kind integration or expression:
+    One row per ``experiment``, ``metric``, ``method``, ``dataset`` and ``scenario`` of kind integration or expression:
     ``n_seeds`` that have a value, ``mean``, and ``sd`` (``n - 1``; NaN for a single seed).
     """
     import pandas as pd
@@ -53,7 +53,7 @@ def summarize(results: pd.DataFrame, planned: Iterable[Planned]) -> pd.DataFrame
 
 
 def to_markdown(summary: pd.DataFrame, title: str) -> str:
-    """Write what :func:`summarize` returns as a page: a table an experiment and metric that has results."""
+    """Write what :func:`summarize` returns as a page, with a table for each experiment and metric that has results."""
     tables = [
         f"## {experiment}: {metric}\n\n{_format_table(part)}"
         for (experiment, metric), part in summary.groupby(["experiment", "metric"], sort=False)

@@ -11,10 +11,10 @@ BASELINE = "scgen"
 QUANTILES = {"q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95}
 
 TEST_KEYS = ("experiment", "dataset", "scenario", "metric")
-"""What has a test of its own for each method."""
+"""Columns by which tests are told apart, besides the method."""
 
 SUMMARY_KEYS = ("experiment", "metric", "method", "dataset", "scenario")
-"""What has a mean and a standard deviation over seeds of its own."""
+"""Columns by which means over seeds are told apart."""
 
 _RUN = ("experiment", "kind", "dataset", "scenario", "method", "seed", "held_out")
 TABLES: Mapping[str, tuple[str, ...]] = {

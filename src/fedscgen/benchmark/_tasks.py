@@ -1,4 +1,4 @@
-"""From a specification to the single runs it asks for, each with an identity of its own."""
+"""The single runs that a specification asks for, each with an identity of its own."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FORMAT = 2  # raise it when a task means something else than before, so that fi
 
 @dataclass(frozen=True)
 class Task:
-    """One run: all that its result depends on, but for versions and device.
+    """One run: everything that its result depends on, except for versions and device.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class Task:
     min_cells
         See :class:`Spec`.
     n_rounds, n_epochs
-        Of ``"tuning"``.
+        For ``"tuning"``: rounds, and epochs per round.
     held_out
         Position, among the batches in alphabetical order, of the one left out of training.
     pictured
@@ -64,7 +64,7 @@ class Task:
         return hashlib.sha256(self.to_json(identity=True).encode()).hexdigest()[:16]
 
     def to_json(self, *, identity: bool = False) -> str:
-        """As one line; as an identity without what only names things."""
+        """Write everything as one line; for an identity, without what only gives things a name."""
         content = asdict(self)
         if identity and self.data.file:
             content["data"]["file"] = content["data"]["name"] = None  # the fingerprint tells
@@ -94,7 +94,7 @@ class Planned:
 
 @dataclass(frozen=True)
 class DataSize:
-    """How large data are, as far as it is known before they are loaded."""
+    """How large data are, as far as is known before they are loaded."""
 
     n_batches: int
     n_cells: int | None = None

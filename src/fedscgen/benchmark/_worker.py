@@ -1,8 +1,8 @@
-"""A process that runs one task after another, as they come in by its standard input.
+"""A process that runs one task after another, as they arrive at its standard input.
 
-``python -m fedscgen.benchmark._worker FOLDER [DATA_DIR]``. A line is a task; the answer is a line of JSON.
-Whatever libraries say goes into the task's log. The process ends when its input does, in the middle of a task if need
-be, so that none is left behind when the run is killed.
+``python -m fedscgen.benchmark._worker FOLDER [DATA_DIR]``. Each line of input is a task, and is answered by a line of
+JSON. What libraries write goes into the task's log. The process ends when its input ends, even in the middle of a task,
+so that none is left behind when the run is killed.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def _listen(lines: queue.Queue[str]) -> None:
 
 
 def _attempt(task: Task, folder: ResultsFolder, data_dir: str | None) -> str | None:
-    """Run a task and keep its outcome; the error as a line if there is one."""
+    """Run a task and keep its outcome; if it fails, return the error as one line."""
     try:
         _run(task, folder, data_dir)
     except Exception as error:  # noqa: BLE001  (it is reported, and other tasks may do well)
@@ -89,7 +89,7 @@ def _versions() -> str:
 
 
 def _forget_peak_memory() -> None:
-    """Have Linux count the peak anew; elsewhere it is that of all tasks so far."""
+    """Have Linux measure the peak anew; elsewhere it remains that of all tasks so far."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:

@@ -1,4 +1,4 @@
-"""Data to benchmark with: the published ones by name, files of your own, and sites that are simulated."""
+"""Cells to integrate: published data sets by name, files of your own, a demonstration, and simulated sites."""
 
 from fedscgen.datasets._demo import demo_data
 from fedscgen.datasets._download import fetch_dataset

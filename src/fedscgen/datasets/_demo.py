@@ -35,7 +35,7 @@ def demo_data(seed: int = 0) -> AnnData:
 
     The cells are ``scanpy.datasets.pbmc68k_reduced()`` (Zheng et al. 2017), which ships with scanpy: nothing is
     downloaded. Their measured counts are recovered from the log-normalised values, changed by the site effects
-    below, normalised to 10,000 molecules a cell and log-transformed again.
+    below, normalised to 10,000 molecules per cell and log-transformed again.
 
     Site effects, in the order in which they act on a cell's counts:
 
@@ -50,7 +50,8 @@ def demo_data(seed: int = 0) -> AnnData:
     Parameters
     ----------
     seed
-        Of the site a cell goes to and of both effects. The number of cells by site and type doesn't depend on it.
+        Seed of both effects, and of which cell goes to which site. The number of cells by site and type doesn't depend
+        on it.
 
     Returns
     -------

@@ -31,8 +31,8 @@ def apply_inclusion(adata: AnnData, inclusion: Inclusion, minor_types: Sequence[
 
     Returns
     -------
-    For ``"all"`` ``adata`` itself. Else a copy, in the order given: without the cells of the minor types, or with these
-    cells all named ``"others"``. Categories that no cell has are gone.
+    For ``"all"``, ``adata`` itself. Otherwise a copy in the same order, without the cells of the minor types, or with
+    all of these cells named ``"others"``. Categories that no cell has are gone.
 
     Raises
     ------

@@ -17,13 +17,14 @@ class PublishedDataset:
     Parameters
     ----------
     name
-        Of the data set, and of its file in the record, which is ``NAME.h5ad``.
+        Name of the data set, and of its file in the record, which is ``NAME.h5ad``.
     n_batches
         Batches, each of which is a site.
     n_cells
-        About how many cells there are; ``None`` where we have found no source that states it.
+        About how many cells there are; ``None`` where no source states it.
     minor_types
-        Cell types that the scenarios ``"dropped"`` and ``"combined"`` leave out or merge. None: it takes no part.
+        Cell types that the scenarios ``"dropped"`` and ``"combined"`` leave out or merge. A data set without any takes
+        no part in these.
     secure
         Whether the paper ran it with secure aggregation as well.
     """

@@ -87,8 +87,8 @@ def simulate_sites(
     n_sites, n_types, n_cells, n_genes
         How many there are; cells over all sites. Many small sites: ``n_sites=20, n_cells=1200, site_decay=1``.
     seed
-        Of all random numbers. With one seed, a change of one strength leaves the composition and all other effects as
-        they were drawn, and stretches its own effects.
+        Seed of all random numbers. With the same seed, a change of one strength leaves the composition and all other
+        effects as they were, and stretches its own effects.
     site_decay
         Size of a site relative to the one before, above 0 and at most 1 (all sites alike).
     min_cells_per_site
@@ -118,7 +118,7 @@ def simulate_sites(
     library_variation
         Standard deviation of the log depth of cells of one site.
     dispersion
-        Of the negative binomial counts; 0 makes them Poisson.
+        Dispersion of the negative binomial counts; 0 makes them Poisson.
 
     Returns
     -------

@@ -20,7 +20,7 @@ TIMEOUT_SECONDS = (10, 60)
 
 _ATTEMPTS = 5
 _PAUSE_SECONDS = 0.5  # before the second attempt, and doubled before each further one
-_PIECE_BYTES = 1 << 16  # at most so much is lost when a connection breaks
+_PIECE_BYTES = 1 << 16  # the most that is lost when a connection breaks
 _PERMANENT = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
 
 
@@ -68,14 +68,14 @@ class Partial:
 
 @dataclass(frozen=True)
 class Transfer:
-    """The way of one file from a server into a partial file.
+    """Fetches one file from a server into a partial file.
 
     Parameters
     ----------
     session
-        Who asks.
+        The connection to ask by.
     url
-        For what.
+        Address of the file.
     partial
         What has arrived already, and where the rest goes.
     size
@@ -159,7 +159,7 @@ class Transfer:
 
 
 def reason(error: BaseException) -> str:
-    """What is at the bottom of an error, without the wrappers around it."""
+    """The text of the error that led to all others."""
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
     return str(error) or type(error).__name__

@@ -1,7 +1,8 @@
-"""How well an embedding mixes batches and keeps cell types apart. One metric a function: arrays in, float out.
+"""How well an embedding mixes batches and keeps cell types apart. Each metric is one function: arrays in, float out.
 
-All are scaled as in scib-metrics (Luecken et al. 2022), where higher is better and 1 is best; only
-:func:`lisi_per_cell` counts groups. :func:`expression_conservation` measures corrected expression instead.
+All are scaled as in scib-metrics (Luecken et al. 2022), where higher is better and 1 is best. Only
+:func:`lisi_per_cell` counts groups. :func:`expression_conservation` measures corrected expression instead of an
+embedding. :func:`register_metric` adds a metric of your own.
 """
 
 from fedscgen.metrics._agreement import ari, kmeans_clusters, nmi

@@ -22,9 +22,9 @@ def kmeans_clusters(embedding: npt.ArrayLike, n_clusters: int, *, seed: int = 0,
     n_clusters
         As many as there are cell types, where the clusters are to be compared with these.
     seed
-        Of the starts.
+        Seed of the starts.
     n_init
-        Starts, of which the tightest result is kept. scib-metrics takes one, which moves NMI and ARI by several
+        Number of starts; the tightest result is kept. With one start, as in scib-metrics, NMI and ARI move by several
         points from seed to seed.
 
     Returns
@@ -42,7 +42,7 @@ def kmeans_clusters(embedding: npt.ArrayLike, n_clusters: int, *, seed: int = 0,
     array = check_embedding(embedding)
     if not 1 <= n_clusters <= len(array):
         raise ValueError(f"{len(array)} cells can't form {n_clusters} clusters: ask for 1 to {len(array)}")
-    with threadpool_limits(1, user_api="openmp"):  # threads add up a centre in the order in which they come in
+    with threadpool_limits(1, user_api="openmp"):  # several threads add up a centre in no fixed order
         return np.asarray(KMeans(n_clusters, n_init=n_init, random_state=seed).fit_predict(array))
 
 

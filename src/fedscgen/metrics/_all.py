@@ -120,13 +120,14 @@ def all_metrics(
     before
         The uncorrected embedding of the same cells, shape ``(n_cells, any)``: PCR measures what is gone.
     seed
-        Of the k-means starts behind NMI and ARI, and of the Leiden clusterings behind ILF1.
+        Seed of the k-means starts behind NMI and ARI, and of the Leiden clusterings behind ILF1.
 
     Returns
     -------
-    By name, higher being better: :data:`ALL_METRICS` in order, then what :func:`register_metric` added, then the means
-    ``"bio"`` and ``"batch"`` of the two :data:`METRIC_GROUPS`, and ``"total"``, 0.6 bio + 0.4 batch (Luecken et al.
-    2022). A metric that has no value on these cells is NaN, says why in the log, and doesn't take part in the means.
+    Numbers by name; higher is better. First :data:`ALL_METRICS` in their order, then what :func:`register_metric`
+    added, then the means ``"bio"`` and ``"batch"`` of the two :data:`METRIC_GROUPS`, and ``"total"``, 0.6 bio + 0.4
+    batch (Luecken et al. 2022). A metric that has no value on these cells is NaN, says why in the log, and doesn't take
+    part in the means.
 
     Raises
     ------

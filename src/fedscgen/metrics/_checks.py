@@ -28,12 +28,12 @@ def check_embedding(embedding: npt.ArrayLike) -> np.ndarray:
 
 
 def check_names(names: npt.ArrayLike, what: str, *, n_cells: int, at_least: int = 2) -> np.ndarray:
-    """Return the codes ``0 .. n - 1`` of ``names``, one a cell, sorted by name; shape ``(n_cells,)``."""
+    """Return for each cell the position of its name among the sorted names, shape ``(n_cells,)``."""
     from pandas import isna
 
     array = np.asarray(names)
     if array.shape != (n_cells,):
-        raise ValueError(f"{what} has shape {array.shape}, but there are {n_cells} cells: pass one {what} a cell")
+        raise ValueError(f"{what} has shape {array.shape}, but there are {n_cells} cells: pass one {what} per cell")
     missing = np.flatnonzero(isna(array))
     if len(missing):
         raise ValueError(

@@ -37,7 +37,7 @@ def isolated_label_f1(
     labels, batch
         Cell type and batch of each cell, shape ``(n_cells,)``.
     seed
-        Of every Leiden clustering.
+        Seed of every Leiden clustering.
 
     Returns
     -------
@@ -61,7 +61,7 @@ def isolated_label_f1(
 
 
 def _leiden_clusters(graph: csr_matrix, seed: int) -> Iterator[np.ndarray]:
-    """Cluster of each cell, shape ``(n_cells,)``, once a resolution."""
+    """Cluster of each cell, shape ``(n_cells,)``, for each resolution."""
     import igraph
     from scipy import sparse
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _SIGNIFICANCE = 0.05
 _SMALLEST_LABEL = 10
 _N_COMPONENTS = 100
-_DENSE_CELLS = 500  # up to here all eigenvectors at once take less time than the largest 100 one after another
+_DENSE_CELLS = 500  # up to here it is faster to compute all eigenvectors at once than the largest 100 one after another
 _SINGLE_PRECISION = 3e-8  # half its step below 1
 
 
@@ -91,6 +91,7 @@ def _acceptance_rate(graph: csr_matrix, batch: np.ndarray) -> float:
 
 
 def _share_mixed(neighbors: np.ndarray, batch: np.ndarray) -> float:
+    """Share of cells whose neighbours hold the batches as all cells do, by a chi-squared test."""
     from scipy.stats import chi2
 
     present, codes, sizes = np.unique(batch, return_inverse=True, return_counts=True)
@@ -119,7 +120,7 @@ def _diffusion_map(graph: csr_matrix) -> np.ndarray:
 
 
 def _largest_eigenpairs(matrix: csr_matrix) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues of largest magnitude, shape ``(n_components,)``, and their vectors, one a column."""
+    """Eigenvalues of largest magnitude, shape ``(n_components,)``, and their vectors as columns."""
     from scipy.linalg import eigh
     from scipy.sparse.linalg import eigsh
 

@@ -35,7 +35,7 @@ class EmbeddedCells:
     batch, labels
         Batch and cell type of each cell as codes ``0, 1, ...``, shape ``(n_cells,)``. There are at least two of each.
     seed
-        Of everything random.
+        Seed of all random numbers.
     """
 
     embedding: np.ndarray
@@ -74,8 +74,8 @@ class Metric:
     Parameters
     ----------
     measure
-        From cells to a number; higher is better, and 1 is best. It raises :class:`UndefinedMetricError` where the cells
-        are well formed, but it has no value on them.
+        Function that takes the cells and returns a number; higher is better, and 1 is best. It raises
+        :class:`UndefinedMetricError` where the cells are well formed, but it has no value on them.
     group
         What it asks.
     meaning

@@ -83,8 +83,8 @@ def check_neighbors(neighbors: npt.ArrayLike, *, at_least: int = 1) -> np.ndarra
         )
     if indices.shape[1] < at_least:
         raise ValueError(
-            f"neighbors has {indices.shape[1]} a cell, itself included: this metric needs at least {at_least}, so ask "
-            "nearest_neighbors for more"
+            f"neighbors has {indices.shape[1]} per cell, itself included: this metric needs at least {at_least}, so "
+            "ask nearest_neighbors for more"
         )
     return indices
 
@@ -107,10 +107,10 @@ def check_neighbors_and_distances(
 
 
 def drop_self(indices: np.ndarray) -> np.ndarray:
-    """Return the neighbours but the cell itself, shape ``(n_cells, n_neighbors - 1)``.
+    """Return the neighbours without the cell itself, shape ``(n_cells, n_neighbors - 1)``.
 
-    Where other cells sit on the same spot, a cell needn't be first in its own list, or in it at all: then the
-    last one goes.
+    Where other cells lie on the same spot, a cell needn't be first in its own list, or in it at all. If it isn't in it,
+    the last neighbour is dropped.
     """
     n_cells, n_neighbors = indices.shape
     itself = indices == np.arange(n_cells)[:, None]

@@ -1,4 +1,4 @@
-"""All metrics of one embedding, and of several side by side."""
+"""The five metrics that need no extra, of one embedding and of several side by side."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def integration_metrics(
     batch, labels
         Batch and cell type of each cell, shape ``(n_cells,)``.
     seed
-        Of the k-means starts behind NMI and ARI.
+        Seed of the k-means starts behind NMI and ARI.
 
     Returns
     -------
-    By name, higher being better: ``"NMI"``, ``"ARI"`` (k-means against cell types), ``"ASW_C"``, ``"ASW_B"``
+    Numbers by name; higher is better: ``"NMI"``, ``"ARI"`` (k-means against cell types), ``"ASW_C"``, ``"ASW_B"``
     (silhouette widths of cell types and batches) and ``"GC"`` (graph connectivity on 15 nearest neighbours).
 
     Raises
@@ -77,8 +77,8 @@ def metrics_table(
 
     Returns
     -------
-    One row an embedding; a column a metric, and the plain means of the two groups: ``"bio conservation"`` (NMI, ARI,
-    ASW_C) and ``"batch correction"`` (ASW_B, GC).
+    One row per embedding, with one column per metric and the plain means of the two groups: ``"bio conservation"``
+    (NMI, ARI, ASW_C) and ``"batch correction"`` (ASW_B, GC).
 
     Raises
     ------

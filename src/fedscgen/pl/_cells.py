@@ -31,10 +31,12 @@ def umap_layout(embedding: np.ndarray, *, seed: int = 0) -> np.ndarray:
     ----------
     embedding
         Shape ``(n_cells, n_dimensions)``.
+    seed
+        Seed of UMAP. The same seed gives the same layout.
 
     Returns
     -------
-    Each coordinate scaled to 0-1, shape ``(n_cells, 2)``; the same for the same seed.
+    Each coordinate scaled to 0-1, shape ``(n_cells, 2)``.
     """
     import scanpy as sc
     from anndata import AnnData
@@ -42,11 +44,11 @@ def umap_layout(embedding: np.ndarray, *, seed: int = 0) -> np.ndarray:
     n_cells = len(embedding)
     cells = AnnData(obsm={"X": np.asarray(embedding, dtype=np.float32)}, shape=(n_cells, 0))
     with warnings.catch_warnings():
-        # A fixed seed makes UMAP run on one thread, which is what we want, and warns of it.
+        # with a fixed seed UMAP runs on one thread, as is wanted here, and warns of it
         warnings.filterwarnings("ignore", message="n_jobs value", category=UserWarning)
-        # Where cells coincide, scanpy takes a slower path; on the cells of a picture that costs nothing.
+        # where cells coincide, scanpy takes a slower path, which costs nothing with as few cells as a picture has
         warnings.filterwarnings("ignore", message="Changing the sparsity structure")
-        # Exact search: scanpy's approximate one, its default above 8,192 cells, breaks with pynndescent 0.7.
+        # scanpy's approximate search, its default above 8,192 cells, breaks with pynndescent 0.7
         n_neighbors = min(15, n_cells - 1)
         sc.pp.neighbors(cells, n_neighbors=n_neighbors, use_rep="X", transformer="sklearn", random_state=seed)
         sc.tl.umap(cells, random_state=seed, init_pos=_start(cells.obsm["X"], seed))
@@ -80,8 +82,12 @@ def scatter_png(
         Positions from 0 to 1, shape ``(n_cells, 2)``.
     codes
         Positions in ``palette``, shape ``(n_cells,)``.
+    palette
+        The marks of the groups.
     pixels
         Width and height of the picture.
+    seed
+        Seed of the order.
     """
     figure, axes = new_axes(_PANEL_INCHES, _PANEL_INCHES, fill=True)
     draw_cells(axes, layout, codes, palette, seed=seed)
@@ -97,7 +103,17 @@ def draw_cells(
     inches: float = _PANEL_INCHES,
     seed: int = 0,
 ) -> None:
-    """Fill ``axes``, that many inches wide, with what :func:`scatter_png` shows; an SVG gets the dots as one image."""
+    """Fill axes with what :func:`scatter_png` shows. In an SVG, the dots are one image.
+
+    Parameters
+    ----------
+    axes
+        Where to draw.
+    layout, codes, palette, seed
+        As for :func:`scatter_png`.
+    inches
+        Width of the axes, by which the dots are scaled.
+    """
     axes.set(xlim=MARGIN_LIMITS, ylim=MARGIN_LIMITS)
     axes.set_axis_off()
     order = np.random.default_rng(seed).permutation(len(layout))
@@ -111,7 +127,17 @@ def draw_cells(
 
 
 def to_picture(position: np.ndarray) -> tuple[float, float]:
-    """Convert a position in a layout to percent of the scatter plot's width from the left and height from the top."""
+    """Find a cell's place in the picture that :func:`scatter_png` draws.
+
+    Parameters
+    ----------
+    position
+        A position in the layout, shape ``(2,)``.
+
+    Returns
+    -------
+    Percent of the picture's width from the left, and of its height from the top.
+    """
     low, high = MARGIN_LIMITS
     x, y = (position - low) / (high - low)
     return 100 * float(x), 100 * (1 - float(y))
@@ -123,7 +149,9 @@ def place_badges(layout: np.ndarray, codes: np.ndarray, n_groups: int) -> np.nda
     Parameters
     ----------
     layout, codes
-        Positions from 0 to 1 and groups of the cells, shape ``(n_cells, 2)`` and ``(n_cells,)``; no group is empty.
+        Positions from 0 to 1 and groups of the cells, shape ``(n_cells, 2)`` and ``(n_cells,)``.
+    n_groups
+        How many groups there are; none is empty.
 
     Returns
     -------

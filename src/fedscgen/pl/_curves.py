@@ -19,7 +19,15 @@ _LOG_SCALE_FROM = 20.0  # ratio of largest to smallest loss
 
 @dataclass(frozen=True)
 class Curve:
-    """One line of a chart: positions and values of shape ``(n_points,)``."""
+    """One line of a chart.
+
+    Parameters
+    ----------
+    mark
+        How it is drawn.
+    x, y
+        Positions and values, shape ``(n_points,)``.
+    """
 
     mark: Mark
     x: np.ndarray
@@ -28,9 +36,16 @@ class Curve:
 
 @default_style()
 def line_chart_svg(curves: Iterable[Curve], *, x_label: str, y_label: str) -> str:
-    """Draw curves as an SVG element for inlining in HTML: text and axes take the colour of the text around it.
+    """Draw curves as an SVG element for HTML, which takes the text colour of the page.
 
-    Values that are not finite are left out; the vertical axis is logarithmic where values span a factor above 20.
+    Values that are not finite are left out. The vertical axis is logarithmic where values span a factor above 20.
+
+    Parameters
+    ----------
+    curves
+        The lines.
+    x_label, y_label
+        Names of the axes.
     """
     from matplotlib.ticker import MaxNLocator
 

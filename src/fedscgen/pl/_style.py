@@ -1,4 +1,4 @@
-"""How figures look: palettes, marks, matplotlib's own defaults, and figures as bytes."""
+"""How figures look: palettes, marks and matplotlib's own defaults; and figures as bytes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,15 @@ INK = "#010203"  # stands for the page's text colour, light or dark, until the S
 
 @dataclass(frozen=True)
 class Mark:
-    """How one site or cell type is drawn everywhere: a colour, and a shape once the colours are used up."""
+    """How one site or cell type is drawn everywhere: by its colour, and by its shape once the colours are used up.
+
+    Parameters
+    ----------
+    colour
+        As HTML and matplotlib write it: ``"#0072b2"``.
+    marker, dash
+        Marker of a point and style of a line, as matplotlib names them.
+    """
 
     colour: str
     marker: str
@@ -46,9 +54,12 @@ class Mark:
 
 @contextmanager
 def default_style(**settings: Any) -> Iterator[None]:
-    """Matplotlib's own defaults for a moment: a notebook's style must not leak into the report, nor ours into it.
+    """Draw with matplotlib's own defaults, so that a notebook's style doesn't leak into a figure, nor ours into it.
 
-    ``settings`` are parameters of matplotlib's that differ from ours, with ``_`` for the dot in their names.
+    Parameters
+    ----------
+    **settings
+        Matplotlib's parameters that are to differ, with ``_`` for the dot in their names: ``font_size=8``.
     """
     from matplotlib import style
 
@@ -58,13 +69,29 @@ def default_style(**settings: Any) -> Iterator[None]:
 
 
 def make_marks(n: int, colours: Sequence[str]) -> list[Mark]:
-    """Return ``n`` marks, distinct as long as ``n <= 5 * len(colours)``."""
+    """Make marks for sites or cell types.
+
+    Parameters
+    ----------
+    n
+        How many. They are distinct up to five times the number of colours.
+    colours
+        The palette.
+    """
     cycles = [divmod(i, len(colours)) for i in range(n)]
     return [Mark(colours[c], MARKERS[k % len(MARKERS)], _DASHES[k % len(_DASHES)]) for k, c in cycles]
 
 
 def new_axes(width: float, height: float, *, fill: bool) -> tuple[Figure, Axes]:
-    """A figure of that many inches with one pair of axes, which fill all of it or leave room for labels."""
+    """Make a figure with one pair of axes.
+
+    Parameters
+    ----------
+    width, height
+        In inches.
+    fill
+        Whether the axes fill the figure, or leave room for labels.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout=None if fill else "constrained")
@@ -72,7 +99,17 @@ def new_axes(width: float, height: float, *, fill: bool) -> tuple[Figure, Axes]:
 
 
 def save_figure(figure: Figure, kind: str, **options: Any) -> bytes:
-    """Render as ``"svg"`` or ``"png"``, without date or version of the software."""
+    """Render a figure without date or version of the software, so that the same figure gives the same bytes.
+
+    Parameters
+    ----------
+    figure
+        The figure.
+    kind
+        ``"svg"`` or ``"png"``.
+    **options
+        As matplotlib's ``savefig`` takes them.
+    """
     buffer = io.BytesIO()
     nothing = {"Creator": None, "Date": None, "Format": None, "Type": None} if kind == "svg" else {"Software": None}
     figure.savefig(buffer, format=kind, metadata=nothing, **options)
@@ -80,7 +117,13 @@ def save_figure(figure: Figure, kind: str, **options: Any) -> bytes:
 
 
 def inline_svg(svg: str) -> str:
-    """Strip what only a file needs (prolog, document type, name spaces, fixed size), and adopt the page's colour."""
+    """Make an SVG file an element for HTML, which takes the text colour of the page.
+
+    Parameters
+    ----------
+    svg
+        The file's text. What only a file needs is left out: prolog, document type, name spaces and fixed size.
+    """
     svg = svg[svg.index("<svg") :]
     head, body = svg.split(">", 1)
     view_box = re.search(r'viewBox="[^"]*"', head)

@@ -1,4 +1,4 @@
-"""One self-contained HTML page about a run: what was done, what came of it, what left the sites."""
+"""One self-contained HTML page about a run: what was done, what it led to, and what left the sites."""
 
 from __future__ import annotations
 
@@ -75,10 +75,10 @@ def write_report(
     batch_key, labels_key
         Columns of ``adata.obs`` with the site and the cell type.
     history
-        One row a site, round and local epoch: ``site``, ``round``, ``epoch``, ``train_loss``, ``validation_loss`` (NaN
-        where there is none); further columns are ignored. It may be empty.
+        One row per site, round and local epoch: ``site``, ``round``, ``epoch``, ``train_loss`` and ``validation_loss``
+        (NaN where there is none); further columns are ignored. It may be empty.
     ledger
-        One row a message: ``sender``, ``receiver`` (the coordinator is ``"server"``), ``kind``, ``bytes`` and
+        One row per message: ``sender``, ``receiver`` (the coordinator is ``"server"``), ``kind``, ``bytes`` and
         ``protection``; further columns are ignored.
     settings
         Settings of the run, by name, to be listed.

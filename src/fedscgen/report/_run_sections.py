@@ -169,7 +169,7 @@ def _chart(history: pd.DataFrame, sites: Group, column: str, title: str) -> str:
 
 
 def _progress(history: pd.DataFrame) -> tuple[np.ndarray, str]:
-    """Where each row lies: at the end of the r-th round's last epoch it is r; in a single round, epochs count."""
+    """Position of each row, and its axis: rounds, each ending at its number, or epochs where there is one round."""
     rounds = np.unique(history["round"].to_numpy(), return_inverse=True)[1]
     epochs = history["epoch"].groupby([history["site"].astype(str), rounds]).rank(method="dense").to_numpy()
     if rounds.max() == 0:

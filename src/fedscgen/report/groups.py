@@ -27,7 +27,15 @@ SHAPES = {
 
 @dataclass(frozen=True)
 class Group:
-    """Sites or cell types: names and marks, and for each cell the position of its own, shape ``(n_cells,)``."""
+    """Sites or cell types, and which of them each cell belongs to.
+
+    Parameters
+    ----------
+    names, marks
+        Names and marks of the sites or cell types.
+    codes
+        Position of each cell's site or cell type among these, shape ``(n_cells,)``.
+    """
 
     names: tuple[str, ...]
     marks: tuple[Mark, ...]
@@ -67,7 +75,7 @@ def umap_pair(title: str, what: str, layouts: Mapping[str, np.ndarray], cells: G
 
 
 def scatter(caption: str, alt: str, layout: np.ndarray, cells: Group, *, numbered: bool, pixels: int = 800) -> str:
-    """A scatter plot under its caption, with the groups' numbers upon it if ``numbered``."""
+    """A scatter plot under its caption; if ``numbered``, with the groups' numbers in it."""
     png = base64.b64encode(scatter_png(layout, cells.codes, cells.marks, pixels=pixels)).decode()
     badges = _badges(layout, cells) if numbered else ""
     image = f"<img src='data:image/png;base64,{png}' alt='{text(alt)}' width='{pixels}' height='{pixels}'>"

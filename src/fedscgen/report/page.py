@@ -28,7 +28,7 @@ def quantity(n: int, noun: str) -> str:
 
 
 def volume(n_bytes: float) -> str:
-    """Bytes for people, in powers of 1,000: ``"4.1 MB"``."""
+    """A number of bytes in powers of 1,000: ``"4.1 MB"``."""
     size, units = float(n_bytes), ["B", "kB", "MB", "GB"]
     while size >= 999.5 and len(units) > 1:
         size, units = size / 1000, units[1:]

@@ -152,9 +152,9 @@ def test_heat_maps_name_the_best_length_of_training(scores, page):
     means = tuned.groupby(["n_rounds", "n_epochs"])["value"].mean()
     rounds, epochs = means.idxmax()
     assert "Lung, fedscgen" in page.text
-    (alt,) = page.charts("kBET by rounds and epochs a round")
+    (alt,) = page.charts("kBET by rounds and epochs per round")
     assert alt == (
-        f"kBET by rounds and epochs a round: from {means.min():.3f} to {means.max():.3f}, best with {rounds:.0f} "
+        f"kBET by rounds and epochs per round: from {means.min():.3f} to {means.max():.3f}, best with {rounds:.0f} "
         f"rounds of {epochs:.0f} epochs"
     )
 

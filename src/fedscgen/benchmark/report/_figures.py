@@ -43,7 +43,7 @@ class Panel:
     draw
         Fills the axes.
     height
-        In inches.
+        Height in inches.
     """
 
     title: str
@@ -59,9 +59,9 @@ class Figure:
     Parameters
     ----------
     name
-        Of its files, without a suffix.
+        Name of its files, without a suffix.
     panels
-        In reading order.
+        The panels in reading order.
     columns
         Panels side by side in the files.
     legend
@@ -87,12 +87,12 @@ class Dot:
 
     @property
     def height(self) -> float:
-        """Where it lies; a row is 1 high."""
+        """Its vertical position; a row has the height 1."""
         return self.row + (self.lane - (self.lanes - 1) / 2) * 0.7 / self.lanes
 
 
 def panel_height(rows: Sequence[str], lanes: int = 1) -> float:
-    """Inches that rows with so many dots one below the other need."""
+    """Height in inches of named rows, each with so many dots one below the other."""
     lines = max((wrap(row).count("\n") for row in rows), default=0) + 1
     return 0.45 + len(rows) * max(0.07 + 0.12 * lanes, 0.07 + 0.12 * lines)
 
@@ -153,7 +153,7 @@ def draw_heat_map(axes: Axes, values: np.ndarray, rows: Sequence[str], columns: 
     axes.set(xlim=(-0.55, n_columns - 0.45), ylim=(n_rows - 0.45, -0.55))
     axes.set_xticks(range(n_columns), columns)
     axes.set_yticks(range(n_rows), rows)
-    axes.set_xlabel("Epochs a round")
+    axes.set_xlabel("Epochs per round")
     axes.set_ylabel("Rounds")
     axes.tick_params(length=0)
 

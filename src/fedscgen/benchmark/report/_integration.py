@@ -28,7 +28,7 @@ _SIGNIFICANT = 0.05
 
 
 def integration(results: Results, album: Album) -> str:
-    """For each data set and scenario the methods' scores, as a table and as dots."""
+    """Show the methods' scores for each data set and scenario, as a table and as dots."""
     scores = results.of_kind("integration")
     if not len(scores):
         return ""
@@ -93,7 +93,7 @@ def _show_data_set(title: str, scores: pd.DataFrame, results: Results, album: Al
 
 
 def expression(results: Results, album: Album) -> str:
-    """For each data set and scenario, whether the methods' corrected expression keeps its meaning."""
+    """Show for each data set and scenario whether the methods' corrected expression keeps its meaning."""
     scores = results.of_kind("expression")
     if not len(scores):
         return ""
@@ -108,7 +108,7 @@ def expression(results: Results, album: Album) -> str:
 
 
 def difference(results: Results, album: Album) -> str:
-    """How far federated methods are from a baseline, seed by seed, and whether chance explains it."""
+    """Show how far federated methods are from a baseline, seed by seed, and whether chance explains it."""
     pairs = _pairs(results)
     gaps = subtract_baselines(results.of_kind("integration"), pairs)
     tests = results.comparisons[results.comparisons["method"].isin([name for name, _ in pairs])]
@@ -164,7 +164,7 @@ def _explain_tests(tests: pd.DataFrame) -> str:
 
 
 def _test_table(tests: pd.DataFrame, results: Results) -> str:
-    """One row a data set and method, one column a metric."""
+    """A table with one row per data set and method, and one column per metric."""
     if not len(tests):
         return ""
     metrics, rows = metrics_of(tests), []

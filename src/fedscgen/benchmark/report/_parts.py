@@ -122,7 +122,7 @@ def score_table(scores: pd.DataFrame, column: str, names: Sequence[str], marks: 
     column, names
         What the table's columns stand for, and their order. Methods are sorted by the first of them.
     marks
-        Of all methods.
+        Marks of all methods.
     """
     summary = summarize_seeds(scores, ["method", column]).reset_index()
     means, sds = (summary.pivot(index="method", columns=column, values=part) for part in ("mean", "sd"))
@@ -167,7 +167,7 @@ def dot_panels(
     rows, row_names
         What a panel's rows stand for, and their order. Methods share a row unless they are the rows.
     marks
-        Of the methods shown, in their order.
+        Marks of the methods that are shown, in their order.
     zero
         Whether 0 is marked by a line.
     """

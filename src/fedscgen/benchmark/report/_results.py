@@ -112,7 +112,7 @@ def _mark_methods(tables: Iterable[pd.DataFrame]) -> dict[str, Mark]:
 
 
 def explain_metrics() -> dict[str, str]:
-    """What each metric says, in the order in which they are shown: by group, and those first that its mean is of."""
+    """What each metric says, in the order of display: by group, and within it first those that its mean is taken of."""
     members = {mean: f"{', '.join(names[:-1])} and {names[-1]}" for mean, names in METRIC_GROUPS.items()}
     in_a_mean = {name for names in METRIC_GROUPS.values() for name in names}
     metrics, groups = list_metrics(), get_args(MetricGroup)
@@ -137,7 +137,7 @@ def summarize_seeds(table: pd.DataFrame, by: Sequence[str], value: str = "value"
 
     Returns
     -------
-    Columns ``mean``, ``sd`` (NaN for a single seed), ``n``; a row a combination of ``by``.
+    One row per combination of ``by``, with columns ``mean``, ``sd`` (NaN for a single seed) and ``n``.
     """
     of_seeds = table.groupby([*by, "seed"], sort=False)[value].mean()
     summary = of_seeds.groupby(list(by), sort=False).agg(["mean", "std", "count"])
@@ -145,7 +145,7 @@ def summarize_seeds(table: pd.DataFrame, by: Sequence[str], value: str = "value"
 
 
 def subtract_baselines(scores: pd.DataFrame, pairs: Iterable[tuple[str, str]]) -> pd.DataFrame:
-    """Method minus baseline with the same seed, experiment, data and metric; columns of ``scores`` and ``baseline``."""
+    """Take from each method's scores the baseline's of the same seed, experiment, data and metric."""
     import pandas as pd
 
     keys = [*TEST_KEYS, "seed"]
@@ -159,7 +159,10 @@ def subtract_baselines(scores: pd.DataFrame, pairs: Iterable[tuple[str, str]]) -
 
 
 def split_by(table: pd.DataFrame, keys: Sequence[str]) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Parts of a table by ``keys``, titled by those that tell parts apart, and always by data, method and batch."""
+    """Yield parts of a table, one for each combination of ``keys``, with titles.
+
+    A title has the keys that tell parts apart, and in any case data, method and batch.
+    """
     varying = [key for key in keys if table[key].nunique() > 1 or key in ("dataset", "method", "held_out")]
     for values, part in table.groupby(list(keys), sort=False):
         named = dict(zip(keys, values, strict=True))

@@ -29,7 +29,7 @@ _HEADED = ("name", "description")
 
 
 def head(results: Results) -> str:
-    """What was run, in large numbers, then by name."""
+    """Say what was run: first how many of each, then their names."""
     tasks = results.scores.drop_duplicates("task")
     kinds = ", ".join(_KINDS.get(kind, kind) for kind in dict.fromkeys(results.scores["kind"]))
     data = ", ".join(dict.fromkeys([*results.scores["dataset"], *results.failures["dataset"]]))
@@ -51,7 +51,7 @@ def head(results: Results) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Time for people: ``"12 s"``, ``"3 min 20 s"``, ``"2 h 5 min"``."""
+    """A time in words: ``"12 s"``, ``"3 min 20 s"``, ``"2 h 5 min"``."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -98,7 +98,7 @@ def _cost_cell(medians: pd.DataFrame, method: str, data: str) -> str:
 
 
 def failures(results: Results) -> str:
-    """What failed, and where its log is."""
+    """List what failed, and where its log is."""
     failed = results.failures
     if not len(failed):
         return ""
@@ -140,7 +140,7 @@ def settings(results: Results) -> str:
     given = pairs("Settings", spec) if spec else ""
     versions = _collect_versions(results.scores["versions"])
     threads = results.scores["threads"].map("{:.0f}".format)
-    machine = {"devices": results.scores["device"], "threads a task": threads}
+    machine = {"devices": results.scores["device"], "threads per task": threads}
     versions |= {name: ", ".join(map(str, dict.fromkeys(values))) for name, values in machine.items()}
     return f"<div class='columns'>{given}{pairs('Versions and devices', versions)}</div>"
 

@@ -64,7 +64,7 @@ def _heat_map(metric: str, scores: pd.DataFrame) -> Panel:
     rows, columns = ([f"{int(n)}" for n in axis] for axis in (grid.index, grid.columns))
     row, column = np.unravel_index(np.nanargmax(values), values.shape)
     alt = (
-        f"{metric} by rounds and epochs a round: from {np.nanmin(values):.3f} to {np.nanmax(values):.3f}, best with "
+        f"{metric} by rounds and epochs per round: from {np.nanmin(values):.3f} to {np.nanmax(values):.3f}, best with "
         f"{rows[row]} rounds of {columns[column]} epochs"
     )
     draw = partial(draw_heat_map, values=values, rows=rows, columns=columns)
