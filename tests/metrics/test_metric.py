@@ -1,0 +1,55 @@
+"""A metric of another package, as the documentation shows it."""
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
+
+from fedscgen.metrics import ALL_METRICS, EmbeddedCells, Metric, _metric, all_metrics, list_metrics, register_metric
+from pages import read_blocks
+
+PAGE = "docs/extending_metric.md"
+
+
+@pytest.fixture(autouse=True)
+def forget_additions(monkeypatch):
+    """Leave the registry as it was."""
+    monkeypatch.setattr(_metric._METRICS, "_values", list_metrics())
+
+
+def test_a_metric_that_is_added_is_measured_and_counts_for_no_mean(equal_types):
+    pytest.importorskip("scib_metrics")
+    embedding = equal_types.obsm["X_pca"]
+    arguments = embedding, equal_types.obs["batch"], equal_types.obs["cell_type"]
+    before = all_metrics(*arguments, before=embedding)
+    exec(read_blocks(PAGE, "python", "A new metric")[0], {})  # noqa: S102  (our own page)
+    after = all_metrics(*arguments, before=embedding)
+    assert list(after) == [*ALL_METRICS, "reach", "bio", "batch", "total"]
+    np.testing.assert_equal({name: after[name] for name in before}, before)
+    nearest = cdist(embedding, embedding).argsort(axis=1)[:, 1:16]
+    codes = equal_types.obs["batch"].cat.codes.to_numpy()
+    assert after["reach"] == np.mean([len({codes[cell], *codes[near]}) > 1 for cell, near in enumerate(nearest)])
+
+
+def test_a_metric_is_given_codes_neighbours_and_clusters():
+    """Two types far apart, whose cells alternate between two batches."""
+    labels, batch = np.repeat([0, 1], 4), np.tile([0, 1], 4)
+    embedding = np.arange(8.0)[:, None] + 100 * labels[:, None]
+    cells = EmbeddedCells(embedding, embedding, batch, labels)
+    assert cells.neighbors.shape == cells.distances.shape == (8, 8)
+    assert (cells.neighbors[:, 0] == np.arange(8)).all()
+    assert cells.distances[0].tolist() == [0, 1, 2, 3, 104, 105, 106, 107]
+    assert len(set(zip(cells.clusters, labels, strict=True))) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "group", "message"),
+    [
+        ("total", "bio conservation", "'total' is the name of a mean of metrics: choose another name"),
+        ("NMI", "bio conservation", "there is metric 'NMI' already"),
+        ("mine", "bio", "unknown group of metrics 'bio': choose one of 'bio conservation', 'batch correction'"),
+    ],
+)
+def test_a_metric_that_does_not_fit_is_refused(name, group, message):
+    with pytest.raises(ValueError, match=message):
+        register_metric(name, Metric(lambda cells: 0.0, group))
+    assert tuple(list_metrics()) == ALL_METRICS
