@@ -64,8 +64,8 @@ def lock_folder(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def replacing(path: Path, *, overwrite: bool, remedy: str) -> Iterator[Path]:
-    """A temporary place for a file or folder, which goes to ``path`` when all has gone well.
+def create_whole(path: Path, *, overwrite: bool, remedy: str) -> Iterator[Path]:
+    """Give a temporary place for a file or folder, and move it to ``path`` when the block has ended well.
 
     Raises
     ------

@@ -1,1 +1,1 @@
-from measured_cells import one_thread  # noqa: F401  (fixtures)
+from measured_cells import one_thread  # noqa: F401  (a fixture)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedscgen._files import read_cells, replacing
+from fedscgen._files import create_whole, read_cells
 from fedscgen.aggregation import Strategy
 from fedscgen.cli._arguments import (
     OVERWRITE,
@@ -43,7 +43,7 @@ def demo(
     Takes 700 real blood cells that ship with scanpy, gives them to three unequal hospitals with simulated site
     effects, trains across them, corrects each hospital's cells, and writes corrected.h5ad, the model and report.html.
     """
-    with user_errors(), replacing(output, overwrite=overwrite, remedy=OVERWRITE) as folder:
+    with user_errors(), create_whole(output, overwrite=overwrite, remedy=OVERWRITE) as folder:
         from fedscgen.datasets import demo_data
 
         chosen = _choose_settings(settings, n_rounds=rounds, n_epochs=epochs, seed=seed)
@@ -93,7 +93,7 @@ def simulate(
     Writes corrected.h5ad (obsm["X_fedscgen"] and layers["fedscgen_corrected"]), model/ for new sites, history.csv,
     ledger.csv (what left each site) and report.html. The folder appears only when all of it is complete.
     """
-    with user_errors(), replacing(output, overwrite=overwrite, remedy=OVERWRITE) as folder:
+    with user_errors(), create_whole(output, overwrite=overwrite, remedy=OVERWRITE) as folder:
         chosen = _choose_settings(
             settings,
             labels_key=labels_key,
@@ -148,7 +148,7 @@ def correct(
 
     Needs the folder model/ that a federation wrote, and a file with the same genes (in any order) and cell types.
     """
-    with user_errors(), replacing(output, overwrite=overwrite, remedy=OVERWRITE) as target:
+    with user_errors(), create_whole(output, overwrite=overwrite, remedy=OVERWRITE) as target:
         from fedscgen.correction import include_batches
         from fedscgen.model import FedSCGEN
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from fedscgen._files import read_cells, replacing, write_whole
+from fedscgen._files import create_whole, read_cells, write_whole
 from fedscgen._types import Message
 from fedscgen.deployment._aggregators import make_contributor
 from fedscgen.deployment._introduction import INTRODUCTION, Proposal, make_refusal
@@ -139,7 +139,7 @@ class Site:
         """Write corrected.h5ad, model/ and history.csv; each appears when it is whole."""
         if client.corrected is None or client.model is None:
             raise ValueError("there is nothing to write: no cells were corrected")
-        with replacing(self._folder / "corrected.h5ad", overwrite=True, remedy="") as target:
+        with create_whole(self._folder / "corrected.h5ad", overwrite=True, remedy="") as target:
             client.corrected.write_h5ad(target)
         client.model.save(self._folder / "model", overwrite=True)
         write_whole(self._folder / "history.csv", pd.DataFrame(client.history).to_csv(index=False).encode())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedscgen._files import read_cells, replacing
+from fedscgen._files import create_whole, read_cells
 from fedscgen.flower._channel import runs_below
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def make_simulated_site(run_config: Mapping[str, Any], node_config: Mapping[str,
     output = Path(run_config["output"]).absolute() / "sites" / site
     part = output / f"run-{run_id}" / "cells.h5ad"
     if not part.exists():
-        with replacing(part, overwrite=False, remedy="") as target:
+        with create_whole(part, overwrite=False, remedy="") as target:
             read_cells(path)[(site_of_cell == site).to_numpy()].copy().write_h5ad(target)
     agreeable = {"aggregators": "masked, plain", "reveal-counts": True}
     return {"site": site, "data": str(part), "output": str(output), **agreeable}

@@ -6,7 +6,7 @@ import inspect
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from fedscgen._files import replacing
+from fedscgen._files import create_whole
 from fedscgen._options import write_options
 from fedscgen.deployment import CoordinatorConfig
 from fedscgen.federation import find_model, read_settings
@@ -159,7 +159,9 @@ def write_project(folder: Path, *, n_sites: int = 3, settings: FederationSetting
         raise ValueError(f"{n_sites} sites: a federation has at least {_MIN_SITES}")
     chosen = CoordinatorConfig().settings if settings is None else settings
     config = AppConfig(CoordinatorConfig(n_sites=n_sites, settings=_spell_out(chosen)))
-    with replacing(folder, overwrite=False, remedy="choose another place, or edit the pyproject.toml in it") as target:
+    with create_whole(
+        folder, overwrite=False, remedy="choose another place, or edit the pyproject.toml in it"
+    ) as target:
         target.mkdir()
         for name, content in {
             "pyproject.toml": _PYPROJECT + write_options(config, table=_TABLE),

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.hashes import SHA384
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from fedscgen._files import replacing
+from fedscgen._files import create_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,7 +54,7 @@ def write_trial_keys(folder: Path, hosts: Sequence[str], sites: Sequence[str], *
     """
     names = _alternative_names(hosts)
     _check_sites(sites)
-    with replacing(folder, overwrite=False, remedy="choose another place, or remove it") as target:
+    with create_whole(folder, overwrite=False, remedy="choose another place, or remove it") as target:
         _make_private(target)
         _write_certificates(target, names, days)
         _make_private(target / "sites")

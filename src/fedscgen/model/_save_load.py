@@ -15,7 +15,7 @@ from mudata import MuData, read_h5mu
 from scvi.model.base import BaseModelClass
 
 from fedscgen._data import DataKeys, gene_columns
-from fedscgen._files import replacing
+from fedscgen._files import create_whole
 from fedscgen._types import References
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def write_model(dir_path: str | Path, saved: SavedModel, overwrite: bool = False
     FileExistsError
         The folder exists and ``overwrite`` is not set.
     """
-    with replacing(Path(dir_path), overwrite=overwrite, remedy=_REMEDY) as folder:
+    with create_whole(Path(dir_path), overwrite=overwrite, remedy=_REMEDY) as folder:
         _write(folder, saved)
 
 
@@ -128,7 +128,7 @@ class SaveLoadMixin(BaseModelClass):
         FileExistsError
             The folder exists and ``overwrite`` is not set.
         """
-        with replacing(Path(dir_path), overwrite=overwrite, remedy=_REMEDY) as folder:
+        with create_whole(Path(dir_path), overwrite=overwrite, remedy=_REMEDY) as folder:
             _write(folder, self._to_saved())
             if save_anndata:
                 self.adata.write(folder / (_MDATA if isinstance(self.adata, MuData) else _ADATA))

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedscgen._files import replacing
+from fedscgen._files import create_whole
 from fedscgen.benchmark.report import _integration as integrations
 from fedscgen.benchmark.report import _run as runs
 from fedscgen.benchmark.report import _training as trainings
@@ -50,7 +50,7 @@ def write_benchmark_report(folder: str | os.PathLike[str]) -> Path:
     folder = Path(folder)
     path = folder / "report.html"
     results = read_results(folder)
-    with replacing(folder / "figures", overwrite=True, remedy="") as figures:
+    with create_whole(folder / "figures", overwrite=True, remedy="") as figures:
         figures.mkdir()
         contents = _compose(results, Album(figures))
         links = "".join(f"<li><a href='#section{i}'>{title}</a></li>" for i, title in enumerate(contents))
