@@ -160,6 +160,19 @@ def test_bad_input_gives_one_line_and_exit_code_2(file, tmp_path, options, messa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cells.h5ad"]
 
 
+def test_an_unknown_aggregator_is_refused_with_the_choices_before_the_file_is_read(tmp_path):
+    result = run("simulate", tmp_path / "none.h5ad", "-o", tmp_path / "out", "--secure", "magic")
+    assert result.exit_code == 2
+    text = re.sub(r"[│\s]+", " ", said(result))  # without the frame around it
+    assert "unknown aggregator 'magic': choose one of 'plain', 'crypten', 'masked'" in text
+
+
+def test_help_says_what_each_aggregator_does():
+    text = re.sub("[^a-z: ]", "", said(run("simulate", "--help")))
+    for name in ("plain", "masked", "crypten"):
+        assert f"{name}:" in text
+
+
 def test_a_site_that_fails_leaves_no_output(file, tmp_path, monkeypatch):
     from fedscgen.model import FedSCGEN
 

@@ -2,6 +2,7 @@
 
 import fcntl
 import logging
+from dataclasses import replace
 
 import anndata
 import numpy as np
@@ -12,7 +13,7 @@ from fedscgen._types import Message
 from fedscgen.deployment import Failure, InProcessCarrier, _transport, coordinate
 from fedscgen.federation import SiteError
 from fedscgen.model import SavedModel, read_model, write_model
-from fedscgen.secure import AggregationError
+from fedscgen.secure import AggregationError, find_aggregator, register_aggregator
 from site_programs import round_asked_for
 
 
@@ -197,6 +198,18 @@ def test_a_site_whose_answer_is_protected_in_an_unknown_way_is_left_out(carrier,
     run()
     assert "south is left out: answered with unknown protection 'magic'" in caplog.text
     assert rounds_of(output, "south") == {2}
+
+
+def test_an_aggregator_of_another_package_is_used_by_its_name(run, make_site, carrier, output, caplog):
+    register_aggregator("logged", replace(find_aggregator("plain"), summary="as plain"), overwrite=True)
+    options = {"run": 2, "aggregators": "logged, masked", "reveal_counts": True}
+    carrier.sites.clear()
+    carrier.sites.update({f"at {name}": make_site(name, **options) for name in ("north", "south")})
+    run(secure="logged", n_sites=2, reference="dominant")
+    assert "secure='logged': the coordinator sees what every site contributes" in caplog.text
+    ledger = pd.read_csv(output / "ledger-training.csv")
+    assert set(ledger["protection"]) == {"none"}
+    assert carrier.sites["at north"].finished
 
 
 def test_a_run_with_too_few_sites_left_says_why_each_has_gone(carrier, run, output):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fedscgen.secure import AggregatorName
+from fedscgen.secure import find_aggregator
 
 OVERWRITE = "choose another place or add --overwrite"
 """What to do about an output that exists."""
@@ -24,11 +24,26 @@ SettingsSource = Annotated[
 Rounds = Annotated[int | None, typer.Option("--rounds", min=1, help="Rounds of training.")]
 Epochs = Annotated[int | None, typer.Option("--epochs", min=1, help="Epochs of every site in a round.")]
 Seed = Annotated[int | None, typer.Option(help="Where all random numbers come from; 0 if no settings say otherwise.")]
+
+
+def _check_aggregator(name: str) -> str:
+    """Refuse an unknown name before anything is read."""
+    try:
+        find_aggregator(name)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    return name
+
+
+# other packages' are not listed, as loading these may take seconds; an unknown name is answered with all of them
+_AGGREGATORS = ". ".join(f"{name}: {find_aggregator(name).summary}" for name in ("plain", "masked", "crypten"))
+
 SecureOption = Annotated[
-    AggregatorName,
+    str,
     typer.Option(
-        help="How sums over the sites are opened. plain: the coordinator sees every update, for study only. masked: "
-        "pairwise masks. crypten: secret shares among compute processes. The last two need the extras of their names."
+        callback=_check_aggregator,
+        metavar="NAME",
+        help=f"How sums over the sites are opened. {_AGGREGATORS}. Or the name of one that another package brings.",
     ),
 ]
 LabelsKey = Annotated[str | None, typer.Option(help="Column of obs with the cell types; cell_type by default.")]

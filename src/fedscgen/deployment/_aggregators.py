@@ -3,37 +3,43 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from fedscgen._types import check_choice
-from fedscgen.secure import MaskedAggregator, MaskedContributor, PlainAggregator, PlainContributor
+from fedscgen import secure
+from fedscgen.secure import aggregator_names, find_aggregator
 
 if TYPE_CHECKING:
     from fedscgen.federation import SitePolicy
-    from fedscgen.secure import Aggregator, Contributor
+    from fedscgen.secure import Aggregator, AggregatorKind, Contributor
 
 logger = logging.getLogger(__name__)
 
-_Star = Literal["masked", "plain"]
+
+def find_star_aggregator(name: str) -> AggregatorKind:
+    """What a name stands for, of an aggregator whose sites talk to nobody but the coordinator.
+
+    Raises
+    ------
+    ValueError
+        There is none of that name, or it needs more than that; the message lists those that don't.
+    """
+    star = [known for known in aggregator_names() if find_aggregator(known).star]
+    if name not in star:
+        choices = ", ".join(map(repr, star))
+        raise ValueError(
+            f"unknown aggregator for sites that talk only to the coordinator {name!r}: choose one of {choices}"
+        )
+    return find_aggregator(name)
 
 
-def check_aggregator(name: str) -> None:
-    """Refuse an aggregator whose sites would have to talk to somebody else than the coordinator."""
-    check_choice(name, _Star, "aggregator for sites that talk only to the coordinator")
-
-
-def make_aggregator(name: str, *, reveals_counts: bool) -> Aggregator:
+def make_aggregator(name: str, n_sites: int, *, reveals_counts: bool) -> Aggregator:
     """The coordinator's half."""
-    check_aggregator(name)
-    if name == "plain":
-        logger.warning("secure='plain': the coordinator sees what every site contributes; for study only")
-        return PlainAggregator()
-    return MaskedAggregator(reveal_keys=reveals_counts)
+    if find_star_aggregator(name).shows_terms:
+        logger.warning("secure=%r: the coordinator sees what every site contributes; for study only", name)
+    return secure.make_aggregator(name, n_sites, reveal_keys=reveals_counts)
 
 
 def make_contributor(name: str, site: str, policy: SitePolicy) -> Contributor:
     """The half of a site, which holds it to its policy in every sum."""
-    check_aggregator(name)
-    if name == "plain":
-        return PlainContributor()
-    return MaskedContributor(site, reveal_keys=policy.reveal_counts, min_sites=max(2, policy.min_sites))
+    kind = find_star_aggregator(name)
+    return kind.contributor(site, reveal_keys=policy.reveal_counts, min_sites=policy.min_sites)

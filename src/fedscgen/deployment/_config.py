@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fedscgen._options import check_fields
-from fedscgen.deployment._aggregators import check_aggregator
+from fedscgen.deployment._aggregators import find_star_aggregator
 from fedscgen.federation import CorrectionOptions, FederationSettings, SiteOptions, SitePolicy
 
 Workflow = Literal["training", "correction"]
@@ -105,7 +105,7 @@ class CoordinatorConfig:
         connected.
     secure
         How sums over the sites are opened. ``"masked"``: only the sum is seen; ``"plain"``: every site's part, for
-        study only.
+        study only; or another registered aggregator whose sites talk only to the coordinator.
     join_timeout
         Seconds that sites are waited for before it begins.
     answer_timeout
@@ -138,7 +138,7 @@ class CoordinatorConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        check_aggregator(self.secure)
+        find_star_aggregator(self.secure)
         _check_positive(self, "join_timeout", "answer_timeout")
         if not self.settings.min_sites <= self.n_sites:
             raise ValueError(f"min_sites={self.settings.min_sites}: at most n_sites={self.n_sites}")
@@ -148,7 +148,8 @@ class CoordinatorConfig:
     @property
     def reveals_counts(self) -> bool:
         """Whether the coordinator comes to see how many cells of each type a site has."""
-        return self.workflow == "training" and (self.secure == "plain" or self.settings.reference == "dominant")
+        shows_terms = find_star_aggregator(self.secure).shows_terms
+        return self.workflow == "training" and (shows_terms or self.settings.reference == "dominant")
 
 
 def _check_positive(config: Any, *names: str) -> None:

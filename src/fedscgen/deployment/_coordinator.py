@@ -68,7 +68,7 @@ def _train(transport: CarrierTransport, config: CoordinatorConfig, output: Path)
         raise FileExistsError(f"{model} exists: choose another output, or move the model away")
     _gather(transport, config)
     checkpoint = output / "checkpoint.fedscgen"
-    with make_aggregator(config.secure, reveals_counts=config.reveals_counts) as aggregator:
+    with make_aggregator(config.secure, len(transport.sites), reveals_counts=config.reveals_counts) as aggregator:
         server = Server(transport, aggregator, settings)
         server.run(on_round=_log_round, checkpoint=checkpoint)
     history = pd.DataFrame({"round": range(1, len(server.losses) + 1), "federation_loss": server.losses})

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fedscgen._options import check_fields
-from fedscgen._types import check_choice
-from fedscgen.secure import AggregatorName
+from fedscgen.secure import find_aggregator
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,8 +26,9 @@ class SitePolicy:
     Parameters
     ----------
     aggregators
-        Ways of summing that the site takes part in: ``"masked"``, ``"crypten"``, ``"plain"``. The last shows the
-        coordinator all that the site contributes, and so needs ``reveal_counts`` too.
+        Ways of summing that the site takes part in: ``"masked"``, ``"crypten"``, ``"plain"`` or another registered
+        name. One that shows the coordinator all that the site contributes, as ``"plain"`` does, needs
+        ``reveal_counts`` too.
     reveal_counts
         Whether the coordinator may see how many cells of each type the site has.
     min_sites
@@ -49,7 +49,7 @@ class SitePolicy:
         if not self.aggregators:
             raise ValueError("aggregators=(): name at least one, or the site can take part in nothing")
         for aggregator in self.aggregators:
-            check_choice(aggregator, AggregatorName, "aggregator")
+            find_aggregator(aggregator)
         if self.min_sites < 1:
             raise ValueError(f"min_sites={self.min_sites}: at least 1")
 
@@ -61,7 +61,8 @@ class SitePolicy:
         aggregator
             How the federation sums.
         reveals_counts
-            Whether that is said to show the coordinator the site's counts; ``"plain"`` does, whatever is said.
+            Whether that is said to show the coordinator the site's counts. What shows each site's terms does, whatever
+            is said.
         n_sites
             Sites that take part.
 
@@ -73,7 +74,7 @@ class SitePolicy:
         if aggregator not in self.aggregators:
             allowed = " or ".join(map(repr, self.aggregators))
             raise _refusal(f"sum with {aggregator!r}", f"only {allowed}", "aggregators")
-        if (reveals_counts or aggregator == "plain") and not self.reveal_counts:
+        if (reveals_counts or find_aggregator(aggregator).shows_terms) and not self.reveal_counts:
             raise _refusal("see the site's counts of cells", "no one to see them", "reveal_counts")
         if n_sites < self.min_sites:
             raise _refusal(f"sum over n_sites={n_sites}", f"sums over {self.min_sites} or more sites only", "min_sites")

@@ -99,7 +99,7 @@ def simulate(
         How the cells are corrected. ``None``: :class:`CorrectionOptions` with its defaults or, with the settings
         ``"paper"``, as published.
     secure
-        Name of an aggregator, such as ``"plain"``, ``"crypten"`` or ``"masked"``, or an
+        Name of an aggregator, such as ``"plain"``, ``"crypten"``, ``"masked"`` or one that was registered, or an
         :class:`~fedscgen.secure.Aggregator`.
     accelerator
         Where to train, as Lightning names it.

@@ -53,7 +53,7 @@ def make_simulated_site(run_config: Mapping[str, Any], node_config: Mapping[str,
     if not part.exists():
         with create_whole(part, overwrite=False, remedy="") as target:
             read_cells(path)[(site_of_cell == site).to_numpy()].copy().write_h5ad(target)
-    agreeable = {"aggregators": "masked, plain", "reveal-counts": True}
+    agreeable = {"aggregators": run_config["secure"], "reveal-counts": True}
     return {"site": site, "data": str(part), "output": str(output), **agreeable}
 
 

@@ -16,9 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 from fedscgen.secure._aggregator import AggregationError, Aggregator, Ask, Contribution, Contributor, Sums
 from fedscgen.secure._fixed_point import error_bound
-from fedscgen.secure._make import AggregatorName, make_aggregator
 from fedscgen.secure._plain import PlainAggregator, PlainContributor
 from fedscgen.secure._protection import Protection
+from fedscgen.secure._registry import (
+    AggregatorKind,
+    aggregator_names,
+    find_aggregator,
+    make_aggregator,
+    register_aggregator,
+)
 
 if TYPE_CHECKING:
     from fedscgen.secure.crypten._aggregator import CryptenAggregator
@@ -29,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AggregationError",
     "Aggregator",
-    "AggregatorName",
+    "AggregatorKind",
     "Ask",
     "Contribution",
     "Contributor",
@@ -41,8 +47,11 @@ __all__ = [
     "PlainContributor",
     "Protection",
     "Sums",
+    "aggregator_names",
     "error_bound",
+    "find_aggregator",
     "make_aggregator",
+    "register_aggregator",
 ]
 
 # they need the extras crypten and masked, without which the others work

@@ -1,4 +1,4 @@
-"""The room's face: what can be imported without the extras, and aggregators by name."""
+"""The room's face: what can be imported without the extras, and aggregators by name, to which others add theirs."""
 
 import re
 import subprocess
@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import fedscgen.secure
-from fedscgen.secure import Aggregator, PlainAggregator, make_aggregator
+from fedscgen.secure import Aggregator, PlainAggregator, aggregator_names, find_aggregator, make_aggregator
 
 EXTRAS = ("cryptography", "omegaconf", "platformdirs", "yaml")
 
@@ -64,6 +64,21 @@ def test_aggregators_by_name():
         "crypten": True,
         "masked": False,  # on a star it shows the keys, which needs consent
     }
+
+
+def test_both_halves_of_a_kind_work_together_and_tell_what_they_protect():
+    pytest.importorskip("cryptography", reason="needs the extras")
+    names = ["plain", "crypten", "masked"]
+    assert aggregator_names()[:3] == names, "others may have been added"
+    kinds = {name: find_aggregator(name) for name in names}
+    assert [name for name, kind in kinds.items() if kind.shows_terms] == ["plain"]
+    assert [name for name, kind in kinds.items() if kind.star] == ["plain", "masked"]
+    for name, kind in kinds.items():
+        assert make_aggregator(name, 4, reveal_keys=True).selects
+        contributor = kind.contributor("north", reveal_keys=True, min_sites=1)
+        assert type(contributor) is type(make_aggregator(name, 4).contributor("north"))
+    masked = kinds["masked"].contributor("north", reveal_keys=True, min_sites=3)
+    assert (masked.site, masked.reveal_keys, masked.min_sites) == ("north", True, 3)
 
 
 def test_an_aggregator_is_taken_as_it_is():
