@@ -15,7 +15,7 @@ def node(partition, n_partitions=3):
 @pytest.fixture
 def config(adata, tmp_path):
     adata.write_h5ad(tmp_path / "all.h5ad")
-    return {"simulated-data": str(tmp_path / "all.h5ad"), "output": str(tmp_path / "out")}
+    return {"simulated-data": str(tmp_path / "all.h5ad"), "output": str(tmp_path / "out"), "secure": "masked"}
 
 
 def test_only_a_node_without_a_configuration_of_its_own_is_simulated():
@@ -31,7 +31,9 @@ def test_the_nodes_share_the_cells_by_site(config, adata, tmp_path):
         assert site.site == f"site{i}"
         assert site.output == tmp_path / "out" / "sites" / site.site
         for aggregator in ("masked", "plain"):
-            site.policy.check(aggregator, reveals_counts=True, n_sites=2)
+            agreeable = make_simulated_site({**config, "secure": aggregator}, node(i), run_id=7)
+            policy = read_options(SiteConfig, agreeable, "a simulation").policy
+            policy.check(aggregator, reveals_counts=True, n_sites=2)
         cells = anndata.read_h5ad(site.data)
         assert list(cells.obs_names) == list(adata.obs_names[adata.obs["batch"] == site.site])
         assert make_simulated_site(config, node(i), run_id=7) == given, "another message to the same node"
