@@ -12,7 +12,7 @@ from fedscgen.benchmark import Method, list_methods, register_method
 from page import Page
 from pages import read_blocks
 
-PAGE = "docs/extending_metric.md"
+PAGE = "docs/extending.md"
 LONGEST_EXAMPLE = 25
 
 

@@ -7,7 +7,7 @@ from scipy.spatial.distance import cdist
 from fedscgen.metrics import ALL_METRICS, EmbeddedCells, Metric, _metric, all_metrics, list_metrics, register_metric
 from pages import read_blocks
 
-PAGE = "docs/extending_metric.md"
+PAGE = "docs/extending.md"
 
 
 @pytest.fixture(autouse=True)
