@@ -13,7 +13,6 @@ import os
 import queue
 import resource
 import sys
-import threading
 import time
 import traceback
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedscgen._processes import end_after
 from fedscgen.benchmark._folder import ResultsFolder
 from fedscgen.benchmark._tasks import Task
 
@@ -33,7 +33,7 @@ _PACKAGES = ("fedscgen", "scvi-tools", "torch", "anndata", "scanpy", "scib-metri
 def main(folder: ResultsFolder, data_dir: str | None) -> None:
     """Answer tasks until the input ends."""
     lines: queue.Queue[str] = queue.Queue()
-    threading.Thread(target=_listen, args=(lines,), daemon=True).start()
+    end_after(lambda: _listen(lines))
     with os.fdopen(os.dup(1), "w", buffering=1) as answers:
         while True:
             task = Task.from_json(lines.get())
@@ -45,7 +45,6 @@ def main(folder: ResultsFolder, data_dir: str | None) -> None:
 def _listen(lines: queue.Queue[str]) -> None:
     for line in sys.stdin:
         lines.put(line)
-    os._exit(0)
 
 
 def _attempt(task: Task, folder: ResultsFolder, data_dir: str | None) -> str | None:

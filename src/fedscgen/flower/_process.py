@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedscgen._files import write_whole
 from fedscgen._options import read_options
-from fedscgen.flower._watch import end_with
+from fedscgen._processes import end_with
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

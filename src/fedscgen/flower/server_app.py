@@ -8,8 +8,8 @@ import os
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from fedscgen._processes import end_with
 from fedscgen.flower._channel import refuse_insecure_channel
-from fedscgen.flower._watch import end_with
 
 app = ServerApp()
 

@@ -8,10 +8,10 @@ import queue
 import select
 import socket
 import struct
-import threading
 import time
 from typing import TYPE_CHECKING
 
+from fedscgen._processes import end_after
 from fedscgen._types import Message, WireFormatError
 from fedscgen.secure._aggregator import AggregationError
 
@@ -102,7 +102,9 @@ def serve(channel: Channel, prepare: Callable[[], tuple[Message, Callable[[Messa
         :class:`~fedscgen.secure.AggregationError` of that function is answered as a refusal; any other error ends the
         process.
     """
-    inbox = _follow(channel)
+    inbox: queue.Queue[Message] = queue.Queue(maxsize=1)
+    coordinator = os.getppid()
+    end_after(lambda: _read_until_the_end(channel, inbox, coordinator))
     ready, handle = prepare()
     channel.send(ready)
     while True:
@@ -118,20 +120,12 @@ def serve(channel: Channel, prepare: Callable[[], tuple[Message, Callable[[Messa
         channel.send(reply)
 
 
-def _follow(channel: Channel) -> queue.Queue[Message]:
-    """Read messages in a thread of its own, which sees the coordinator's end even while the main thread computes."""
-    inbox: queue.Queue[Message] = queue.Queue(maxsize=1)
-    threading.Thread(target=_read_until_the_end, args=(channel, inbox, os.getppid()), daemon=True).start()
-    return inbox
-
-
 def _read_until_the_end(channel: Channel, inbox: queue.Queue[Message], coordinator: int) -> None:
+    """Read messages until the coordinator is gone, even while the main thread computes."""
     # a fork of the coordinator that outlives it would keep the socket open: its pid is watched as well
     while os.getppid() == coordinator:
         try:
             if select.select([channel], [], [], _POLL_SECONDS)[0]:
                 inbox.put(channel.receive())
         except (OSError, WireFormatError):
-            break
-    # not sys.exit: the main thread may be waiting for a party that is gone as well
-    os._exit(0)
+            return
