@@ -38,7 +38,7 @@ def precision_for(max_abs: float, n_sites: int, declared: int | None = None) -> 
     for precision in range(MAX_PRECISION, MIN_PRECISION - 1, -1):
         if _fits(precision, max_abs, n_sites):
             return precision
-    raise ValueError(_too_wide(MIN_PRECISION, max_abs, n_sites))
+    raise ValueError(_explain_range(MIN_PRECISION, max_abs, n_sites))
 
 
 def check_precision(precision: int, max_abs: float, n_sites: int) -> None:
@@ -53,7 +53,7 @@ def check_precision(precision: int, max_abs: float, n_sites: int) -> None:
     if not MIN_PRECISION <= precision <= MAX_PRECISION:
         raise ValueError(f"precision={precision} bits: choose {MIN_PRECISION} to {MAX_PRECISION}, or None to derive it")
     if not _fits(precision, max_abs, n_sites):
-        raise ValueError(_too_wide(precision, max_abs, n_sites))
+        raise ValueError(_explain_range(precision, max_abs, n_sites))
 
 
 def error_bound(precision: int, n_sites: int) -> float:
@@ -143,7 +143,7 @@ def _fits(precision: int, max_abs: float, n_sites: int) -> bool:
     return n_sites * (int(max_abs * 2**precision) + 1) <= _LARGEST_WORD
 
 
-def _too_wide(precision: int, max_abs: float, n_sites: int) -> str:
+def _explain_range(precision: int, max_abs: float, n_sites: int) -> str:
     largest = 2.0 ** (63 - precision) / n_sites
     return (
         f"max_abs={max_abs:g} with {n_sites} sites and {precision} fractional bits doesn't fit 64-bit words: "

@@ -32,6 +32,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
+from fedscgen._files import write_whole
+
 logger = logging.getLogger(__name__)
 
 _REQUIREMENT = "crypten==0.4.1"
@@ -57,7 +59,7 @@ def provide_crypten(directory: Path) -> Path | None:
         )
     if find_spec("crypten") is not None:
         return None
-    with zipfile.ZipFile(io.BytesIO(_published_wheel())) as wheel:
+    with zipfile.ZipFile(io.BytesIO(_find_wheel())) as wheel:
         # beside the package and its settings lie tests and examples, whose names others use as well
         wheel.extractall(directory, [name for name in wheel.namelist() if name.startswith(("crypten/", "configs/"))])
     return directory
@@ -78,7 +80,7 @@ def use_randomness(provider: object) -> None:
     importlib.import_module("crypten.mpc").get_default_provider = lambda: provider  # type: ignore[attr-defined]
 
 
-def _published_wheel() -> bytes:
+def _find_wheel() -> bytes:
     """The wheel of crypten, from the user's cache or else from the package index."""
     cached = _cache() / _WHEEL
     content = cached.read_bytes() if cached.exists() else b""
@@ -113,7 +115,7 @@ def _download() -> bytes:
         wheel = Path(directory, _WHEEL)
         content = wheel.read_bytes() if wheel.exists() else b""
     if not _is_published(content):
-        raise _not_fetched("pip gave another file than the published one")
+        raise _fetch_error("pip gave another file than the published one")
     return content
 
 
@@ -123,14 +125,14 @@ def _run(command: list[str]) -> None:
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_SECONDS_TO_FETCH, check=True
         )
     except subprocess.TimeoutExpired:
-        raise _not_fetched(f"pip did not end within {_SECONDS_TO_FETCH:g} seconds") from None
+        raise _fetch_error(f"pip did not end within {_SECONDS_TO_FETCH:g} seconds") from None
     except subprocess.CalledProcessError as error:
         lines = [line.strip() for line in error.stderr.splitlines() if line.strip()]
         errors = [line for line in lines if line.startswith("ERROR:")]
-        raise _not_fetched([*errors, *lines[-1:], f"exit status {error.returncode}"][0][:200]) from None
+        raise _fetch_error([*errors, *lines[-1:], f"exit status {error.returncode}"][0][:200]) from None
 
 
-def _not_fetched(reason: str) -> ModuleNotFoundError:
+def _fetch_error(reason: str) -> ModuleNotFoundError:
     return ModuleNotFoundError(
         f"the crypten aggregator needs crypten, which pip could not fetch ({reason}): "
         f"pip install --no-deps {_REQUIREMENT}",
@@ -139,12 +141,9 @@ def _not_fetched(reason: str) -> ModuleNotFoundError:
 
 
 def _keep(content: bytes, place: Path) -> None:
-    """Write the wheel under another name and rename it, so that runs which start together find all of it or nothing."""
+    """Write the wheel so that runs which start together find all of it or nothing; it can be done without."""
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=place.parent) as directory:
-            part = Path(directory, place.name)
-            part.write_bytes(content)
-            part.replace(place)
+        write_whole(place, content)
     except OSError as error:
         logger.warning("%s can't be kept and will be fetched again: %s", place, error)

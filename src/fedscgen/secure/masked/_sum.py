@@ -70,7 +70,7 @@ class MaskedSum:
     def _collect_keys(self) -> None:
         """Have every site advertise two public keys (AdvertiseKeys)."""
         message = Message(PUBLIC_KEYS, {"protection": Protection.NONE, **self.terms.to_meta()})
-        for site, answer in self._ask_enough(dict.fromkeys(self.sites, message)).items():
+        for site, answer in self._ask_sites(dict.fromkeys(self.sites, message)).items():
             (self._channel_keys[site],) = _read_rows(site, answer, "channel", 1, KEY_LENGTH)
             (self._mask_keys[site],) = _read_rows(site, answer, "mask", 1, KEY_LENGTH)
 
@@ -83,7 +83,7 @@ class MaskedSum:
         }
         meta = {"protection": Protection.PUBLIC, **write_meta(self.terms.sum_id, sites=sites)}
         message = Message(SHARES, meta, arrays)
-        for site, answer in self._ask_enough(dict.fromkeys(sites, message)).items():
+        for site, answer in self._ask_sites(dict.fromkeys(sites, message)).items():
             peers = [peer for peer in sites if peer != site]
             sealed = _read_rows(site, answer, "shares", len(peers), SEALED_LENGTH)
             self._sealed[site] = dict(zip(peers, sealed, strict=True))
@@ -149,7 +149,7 @@ class MaskedSum:
         for site in self.survivors:
             dealt = [sealed[site] for peer, sealed in self._sealed.items() if peer != site]
             messages[site] = Message(UNMASK, meta, {"shares": to_rows(dealt, SEALED_LENGTH)})
-        answers = self._ask_enough(messages)
+        answers = self._ask_sites(messages)
         return {
             site: {
                 "survivors": _read_rows(site, answer, "survivors", len(self.survivors), SHARE_LENGTH),
@@ -169,7 +169,7 @@ class MaskedSum:
                 f"the masks of site {site!r} can't be recovered: {error}; nothing was opened"
             ) from error
 
-    def _ask_enough(self, messages: Mapping[str, Message]) -> dict[str, Message]:
+    def _ask_sites(self, messages: Mapping[str, Message]) -> dict[str, Message]:
         """Ask, and go on with the sites that answered."""
         return self._check_enough(messages, dict(self.ask(messages)))
 
