@@ -113,7 +113,7 @@ def explain(cls: type) -> dict[str, str]:
 def _take(cls: type[Options], left: dict[str, Any], defaults: Options | None = None) -> Options:
     """Make options of the entries that belong to them, which are gone from ``left`` then.
 
-    What isn't there is as in ``defaults``, which come from the class that holds these options, or as in their own.
+    What isn't there is taken from ``defaults``, those of the class that holds these options, or from their own.
     """
     hints, missing = get_type_hints(cls), []
     chosen: dict[str, Any] = {}

@@ -18,7 +18,7 @@ SettingsSource = Annotated[
         "--settings",
         metavar="NAME|FILE.toml",
         help="All settings: default, paper (the published network and schedule), or a file as fedscgen settings prints "
-        "it. Other options go before.",
+        "it. Other options have priority.",
     ),
 ]
 Rounds = Annotated[int | None, typer.Option("--rounds", min=1, help="Rounds of training.")]

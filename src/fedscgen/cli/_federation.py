@@ -165,7 +165,7 @@ def correct(
 
 
 def _choose_settings(source: str, **changes: Any) -> SimulationSettings:
-    """Settings by name or file, but for what the command line says."""
+    """Settings by name or file, with what the command line says in place of theirs."""
     from fedscgen.federation import read_settings
 
     chosen = read_settings(source).change(**changes)

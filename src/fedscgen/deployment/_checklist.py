@@ -49,7 +49,7 @@ def checklist(ledger: Path, site: str) -> str:
             f"{received:,} bytes have come in. Cells, their latent vectors and corrected expression are in no message.",
             "",
             *lines,
-            "- [ ] The bytes agree with the firewall's log, but for some per mille that encryption and Flower add.",
+            "- [ ] The bytes agree with the firewall's log, except for less than one percent that the transport adds.",
             "- [ ] `aggregators`, `reveal-counts` and `min-sites` in the site's own command are what was agreed.",
         ]
     )

@@ -30,7 +30,7 @@ class SiteConfig:
     output
         Folder for its results, with a folder in it for each run. Nobody but the site reads or writes there.
     options
-        Where the file holds what, and how small a cell type the site still tells of.
+        What is where in the file, and the size from which the site reports a cell type.
     correction
         How the site corrects its cells.
     policy

@@ -127,7 +127,7 @@ class Site:
         return self._folder / f".{kind}.message"
 
     def _go_on(self) -> None:
-        """Come to where the site was before its process ended, as far as that outlives a round."""
+        """Continue where the site was before its process ended; what belongs to one round is lost."""
         introduction, settings = (self._path_of(kind) for kind in _AGREEMENTS)
         if introduction.exists():
             self._client = self._make_client(Proposal.from_message(Message.from_bytes(introduction.read_bytes())))

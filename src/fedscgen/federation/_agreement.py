@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 def agree_on_genes(genes: Mapping[str, Sequence[str]], kind: GenesKind) -> list[str]:
-    """The model's genes: the first site's, as far as they count, then those that further sites add, in their order.
+    """The model's genes that count: those of the first site, then those that each further site adds.
 
     Parameters
     ----------

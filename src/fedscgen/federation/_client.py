@@ -57,7 +57,7 @@ class Client:
     contributor
         The site's half of the federation's aggregator.
     options
-        Where ``adata`` holds what, and how small a cell type the site still tells of.
+        What is where in ``adata``, and the size from which the site reports a cell type.
     correction
         How the site corrects its cells.
     accelerator
@@ -200,7 +200,7 @@ class Client:
         return Contribution(model.summarize(message.arrays), self._weigh(model.n_training_cells()))
 
     def _train(self, message: Message) -> Contribution:
-        """Train from the federation's weights; the loss that these had here goes along."""
+        """Train from the federation's weights; their loss at this site is sent along."""
         began, settings, round_ = time.perf_counter(), self._settings, int(message.meta["round"])
         model = self._load(message)
         loss = model.get_validation_loss(batch_size=settings.batch_size)

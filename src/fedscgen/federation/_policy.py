@@ -61,8 +61,8 @@ class SitePolicy:
         aggregator
             How the federation sums.
         reveals_counts
-            Whether that is said to show the coordinator the site's counts. What shows each site's terms does, whatever
-            is said.
+            Whether the coordinator says that it will see the site's counts. With an aggregator that shows each site's
+            terms it does in any case.
         n_sites
             Sites that take part.
 

@@ -59,7 +59,7 @@ class Server:
     ----------
     sites
         Sites that have answered every question since the last round, the references or the correction began. One that
-        misses an answer is asked again when the next of these begins, but for the first two questions of all.
+        misses an answer is asked again when the next of these begins, except after the first two questions.
     genes
         Genes that all sites hold, in the first site's order; or those that any holds, in the same order and then in
         that of the sites that add them.
@@ -105,8 +105,9 @@ class Server:
         on_round
             Called after each round with its number and the federation's weights.
         checkpoint
-            File that holds the state after each finished round, and with the references, which so are opened once. If
-            it exists, the run goes on from there, with the sites that are there now. Remove it when the result is kept.
+            File that holds the state after each finished round, and the references once they are found: these are
+            opened only once. If it exists, the run goes on from there, with the sites that are there now. Remove it
+            when the result is kept.
 
         Raises
         ------
@@ -274,7 +275,7 @@ class Server:
         logger.info("goes on after round %d%s", saved.round, ", with its references" if saved.references else "")
 
     def _sum(self, task: str) -> Sums:
-        """What the members contribute, whoever missed an answer before."""
+        """What all members contribute, also those that missed an answer before."""
         self.sites = self._members
         return self._aggregator.sum(self._ask, self.sites, Message(task, {"task": task}, self.weights))
 

@@ -118,7 +118,7 @@ class FederationSettings:
 
     @classmethod
     def from_preset(cls, preset: Preset, **changes: Any) -> Self:
-        """Settings by name, but for what is given.
+        """Settings by name, with some of them changed.
 
         Parameters
         ----------
@@ -142,7 +142,7 @@ class FederationSettings:
 
 @dataclass(frozen=True)
 class SiteOptions:
-    """Where a site's AnnData holds what, and how small a cell type the site still tells of.
+    """What is where in a site's AnnData, and the size from which the site reports a cell type.
 
     Parameters
     ----------

@@ -24,7 +24,7 @@ class SimulationSettings:
     federation
         What all sites do alike.
     site
-        Where the data hold what.
+        What is where in the data.
     correction
         How cells are corrected.
     """
@@ -34,7 +34,7 @@ class SimulationSettings:
     correction: CorrectionOptions = field(default_factory=CorrectionOptions)
 
     def change(self, **changes: Any) -> Self:
-        """The same, but for the settings that are named and not ``None``; each goes to the part that has it.
+        """The same with the named settings changed, unless they are ``None``; each goes to the part that has it.
 
         Of ``model``, entries that aren't named stay.
         """

@@ -94,7 +94,7 @@ def simulate(
     settings
         What the sites do alike: ``"default"``, ``"paper"`` for the published settings, or your own.
     site
-        Where the data hold what, the same at every site. ``None``: :class:`SiteOptions` with its defaults.
+        What is where in the data, the same at every site. ``None``: :class:`SiteOptions` with its defaults.
     correction
         How the cells are corrected. ``None``: :class:`CorrectionOptions` with its defaults or, with the settings
         ``"paper"``, as published.

@@ -55,7 +55,7 @@ def move_expression(
 def _changes(
     latent: np.ndarray, shifted: np.ndarray, decode: Callable[[np.ndarray], np.ndarray], chunk_size: int
 ) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yield rows and what their shifts change in them, but for chunks of which no cell moves."""
+    """Yield rows and what their shifts change in them; chunks in which no cell moves are left out."""
     for rows, after in dense_chunks(shifted, None, chunk_size):
         before = latent[rows]
         moves = (after != before).any(axis=1)

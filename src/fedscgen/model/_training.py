@@ -21,7 +21,7 @@ MONITOR = "validation_loss"
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Leave out what Lightning says anew at every fit, of which a federation has hundreds."""
+    """Leave out what Lightning says again at every fit; a federation has hundreds of fits."""
     lightning = logging.getLogger("lightning.pytorch")
     level = lightning.level
     lightning.setLevel(logging.WARNING)
