@@ -1,4 +1,4 @@
-"""Sums over sites of which only the sum is opened.
+"""Sums over sites: only the sum is opened, no site's term.
 
 Words that have one meaning each in this room:
 

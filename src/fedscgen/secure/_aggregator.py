@@ -1,4 +1,4 @@
-"""The one verb behind which plain, crypten and masked stand: sum what the sites hold, open only the sum."""
+"""What every aggregator can do, plain, masked or crypten: sum what the sites hold, and open only the sum."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fedscgen._types import Message, NamedArrays
 Ask = Callable[[Mapping[str, Message]], Iterable[tuple[str, Message]]]
 """Send a message to each named site and give the answers of those that answer, one by one as they come.
 
-Whoever adds them up need not hold all of them at a time.
+The caller can add them up without holding all of them at a time.
 """
 
 

@@ -1,7 +1,7 @@
 """Real numbers in the ring of 64-bit integers, where sums of masked or shared values are exact.
 
 A value becomes the nearest multiple of ``2**-precision``, held in two's complement. What may enter is declared before:
-``max_abs`` bounds every site's weight times value, so that the sum over the sites can't wrap around.
+``max_abs`` bounds every site's weight times value. With this bound the sum over the sites can't wrap around.
 """
 
 from __future__ import annotations

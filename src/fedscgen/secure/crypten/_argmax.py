@@ -75,7 +75,7 @@ def to_tensor(words: np.ndarray | torch.Tensor) -> Any:
 def select(shares: Sequence[np.ndarray], n_keys: int, n_dimensions: int) -> Any:
     """Find, for each key, the site whose key is largest, and share its values anew; nothing is opened.
 
-    Everything is an integer, so that no product needs crypten's probabilistic truncation.
+    Everything is an integer: no product needs crypten's probabilistic truncation.
 
     Parameters
     ----------

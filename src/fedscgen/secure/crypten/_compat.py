@@ -1,6 +1,6 @@
 """All that stands between crypten 0.4.1, of 2022 and unmaintained since, and a current torch.
 
-Three things are replaced, none of which the sums and comparisons here need:
+Three things are replaced. The sums and comparisons here need none of them:
 
 - *crypten's published dependencies.* They ask for ``sklearn``, a stub that refuses to be built, and for
   ``torchvision``, whose wheels replace the installed torch or, beside a CPU build of it, break every later
@@ -141,7 +141,7 @@ def _fetch_error(reason: str) -> ModuleNotFoundError:
 
 
 def _keep(content: bytes, place: Path) -> None:
-    """Write the wheel so that runs which start together find all of it or nothing; it can be done without."""
+    """Write the wheel; runs that start together find the whole file or none. Without it they fetch their own."""
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         write_whole(place, content)

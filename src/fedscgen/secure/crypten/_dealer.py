@@ -1,8 +1,8 @@
 """The dealer: a process that gives the compute parties random numbers to multiply with, and never sees a share.
 
-Multiplying shared numbers x and y uses up a random triple a, b, c = a * b of which every party holds a share: the
-parties open x - a and y - b, which are noise to whoever doesn't know a and b (Beaver 1992, "Efficient Multiparty
-Protocols Using Circuit Randomization"). The dealer knows them, hence it is a process of its own: it draws them from the
+To multiply shared numbers x and y takes a random triple a, b, c = a * b, and every party holds a share of each. The
+parties open x - a and y - b, which are noise without knowledge of a and b (Beaver 1992, "Efficient Multiparty Protocols
+Using Circuit Randomization"). The dealer knows a and b, so it is a process of its own. It draws them from the
 operating system's randomness, seals them for the parties and is told nothing that they open.
 """
 

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def split(words: np.ndarray, n_parties: int) -> list[bytes | memoryview]:
-    """Split words into shares that add up to them modulo 2**64, any ``n_parties - 1`` of which are uniform noise.
+    """Split words into shares that add up to them modulo 2**64. Any ``n_parties - 1`` of the shares are uniform noise.
 
-    All but the last are 32 random bytes that stand for their ChaCha20 keystream, so that only one share has the
-    vector's size. ``words`` is used up.
+    All but the last are 32 random bytes that stand for their ChaCha20 keystream: only one share has the vector's size.
+    ``words`` is overwritten.
     """
     seeds = [secrets.token_bytes(KEY_LENGTH) for _ in range(n_parties - 1)]
     add_masks(words, [(seed, True) for seed in seeds])
@@ -47,7 +47,7 @@ def add_share(total: np.ndarray, share: bytes, *, is_seed: bool) -> None:
 def seal_for_parties(
     shares: Sequence[bytes | memoryview], keys: Sequence[bytes], sum_id: SumId, sender: str
 ) -> list[bytes]:
-    """Encrypt each share to its party's public key, so that whoever relays it sees ciphertext.
+    """Encrypt each share to its party's public key. The coordinator, which relays it, sees ciphertext.
 
     One fresh X25519 key pair serves all parties; its public half precedes each ciphertext.
     """

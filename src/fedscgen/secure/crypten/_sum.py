@@ -96,7 +96,7 @@ class CryptenSum:
         try:
             return self._processes.ask(messages, "opened")[parties[0]].arrays["words"]
         except AggregationError:
-            self._processes.stop()  # whoever didn't refuse waits for those who did
+            self._processes.stop()  # a party that didn't refuse still waits for those that did
             raise
 
     def _write(self, kind: str, sealed: np.ndarray | None = None, /, **entries: Any) -> Message:

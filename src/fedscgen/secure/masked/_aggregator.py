@@ -1,9 +1,10 @@
 """The coordinator's half of masked aggregation: relay what the sites seal for each other, and open only the sum.
 
 After Bonawitz et al. 2017, "Practical Secure Aggregation for Privacy-Preserving Machine Learning". Every two sites
-agree on a mask which one adds and the other subtracts, so that the masks cancel in the sum; every site adds a further
-mask of its own. Shares of both secrets, dealt before anything is masked, let the others open the sum though sites
-drop out: of a site that contributed its own mask, of one that didn't the masks it agreed on.
+agree on a mask. One adds it and the other subtracts it: in the sum the masks cancel. Every site adds a further mask of
+its own. Before anything is masked, each site deals shares of both secrets to the others. With these shares the sum can
+be opened though sites drop out: they give the own mask of a site that contributed, and the agreed masks of one that
+didn't.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 The protocol is that of Bonawitz et al. 2017, "Practical Secure Aggregation for Privacy-Preserving Machine Learning",
 figure 4, without the signatures and the consistency check of its active-adversary variant. A site goes through four
 stages once in each sum: AdvertiseKeys, ShareKeys, MaskedInputCollection and Unmasking, as the figure calls them. Each
-stage uses up what the one before left, so that a key can serve one sum only.
+stage uses up what the one before left: a key can serve one sum only.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ _State = TypeVar("_State", _AfterKeys, _AfterShares, _AfterTask)
 
 
 class MaskedContributor:
-    """Masks a site's term so that the coordinator can read nothing but the sum.
+    """Masks a site's term: the coordinator can read nothing but the sum.
 
     Parameters
     ----------
@@ -130,8 +130,8 @@ class MaskedContributor:
     def contribute(self, contribution: Contribution, task: Message) -> Message:
         """Encode weight times arrays, and the weight, as one vector of words, and mask it.
 
-        The answer's ``meta`` lists names and shapes, which are public. Its array ``masked`` is uniform noise to whom
-        the other sites have not given the keys.
+        The answer's ``meta`` lists names and shapes, which are public. Its array ``masked`` is uniform noise
+        without the keys, which the other sites hold shares of.
 
         Raises
         ------

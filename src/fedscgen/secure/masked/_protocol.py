@@ -85,12 +85,12 @@ def _context(purpose: str, sum_id: SumId, sender: str, receiver: str) -> bytes:
 
 
 def majority(n_sites: int) -> int:
-    """Fewest sites of which there can't be two disjoint groups, one revealing a self-mask, the other a mask key."""
+    """The smallest safe threshold: two groups of so many sites share one, and none reveals both secrets of a site."""
     return max(2, n_sites // 2 + 1)
 
 
 def subtracts(site: str, peer: str) -> bool:
-    """Whether ``site`` subtracts the mask it shares with ``peer``; of every pair one does, so that it cancels."""
+    """Whether ``site`` subtracts the mask that it shares with ``peer``. One of the two does, the other adds it."""
     return site > peer
 
 
