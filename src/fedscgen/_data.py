@@ -5,11 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from anndata import AnnData
+from anndata import AnnData, read_h5ad
 from mudata import MuData
 from scipy import sparse
 
@@ -105,6 +106,31 @@ class DataKeys:
         """The column as it is, of all cells in their order."""
         home = self.column_home(adata, key)
         return adata.obs[key] if home is None else adata.mod[home].obs.loc[adata.obs_names, key]
+
+
+def read_cells(path: Path, *, on_disk: bool = False) -> AnnData:
+    """Read an ``.h5ad`` file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    on_disk
+        Leave the expression in the file, which stays open; for a look at everything else.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is none.
+    ValueError
+        It is damaged, or something else.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist")
+    try:
+        return read_h5ad(path, backed="r" if on_disk else None)
+    except Exception as error:
+        raise ValueError(f"{path} can't be read as .h5ad: {str(error).partition(chr(10))[0]}") from error
 
 
 def check_data(adata: AnnData | MuData, keys: DataKeys, who: str = "") -> None:

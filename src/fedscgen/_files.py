@@ -1,4 +1,4 @@
-"""Cells read from files, folders that one run at a time may use, and outputs that appear when they are complete."""
+"""Folders that one run at a time may use, and outputs that appear when they are complete."""
 
 from __future__ import annotations
 
@@ -11,35 +11,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from anndata import AnnData
-
-
-def read_cells(path: Path, *, on_disk: bool = False) -> AnnData:
-    """Read an ``.h5ad`` file.
-
-    Parameters
-    ----------
-    path
-        The file.
-    on_disk
-        Leave the expression in the file, which stays open; for a look at everything else.
-
-    Raises
-    ------
-    FileNotFoundError
-        There is none.
-    ValueError
-        It is damaged, or something else.
-    """
-    from anndata import read_h5ad
-
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist")
-    try:
-        return read_h5ad(path, backed="r" if on_disk else None)
-    except Exception as error:
-        raise ValueError(f"{path} can't be read as .h5ad: {str(error).partition(chr(10))[0]}") from error
 
 
 @contextmanager

@@ -10,7 +10,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from fedscgen._files import read_cells
 from fedscgen.benchmark._spec import DataSource, Experiment, MethodSettings, Spec, SpecError
 
 if TYPE_CHECKING:
@@ -216,6 +215,8 @@ def _size_of_simulation(name: str, settings: Mapping[str, Any]) -> DataSize:
 
 @cache
 def _size_of_file(name: str, file: str, batch_key: str) -> DataSize:
+    from fedscgen._data import read_cells
+
     try:
         adata = read_cells(Path(file), on_disk=True)
     except (OSError, ValueError) as error:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedscgen._files import create_whole, read_cells
+from fedscgen._files import create_whole
 from fedscgen.aggregation import Strategy
 from fedscgen.cli._arguments import (
     OVERWRITE,
@@ -94,6 +94,8 @@ def simulate(
     ledger.csv (what left each site) and report.html. The folder appears only when all of it is complete.
     """
     with user_errors(), create_whole(output, overwrite=overwrite, remedy=OVERWRITE) as folder:
+        from fedscgen._data import read_cells
+
         chosen = _choose_settings(
             settings,
             labels_key=labels_key,
@@ -149,6 +151,7 @@ def correct(
     Needs the folder model/ that a federation wrote, and a file with the same genes (in any order) and cell types.
     """
     with user_errors(), create_whole(output, overwrite=overwrite, remedy=OVERWRITE) as target:
+        from fedscgen._data import read_cells
         from fedscgen.correction import include_batches
         from fedscgen.model import FedSCGEN
 

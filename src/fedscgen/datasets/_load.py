@@ -6,7 +6,6 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedscgen._files import read_cells
 from fedscgen.datasets._demo import demo_data
 from fedscgen.datasets._download import fetch_dataset
 from fedscgen.datasets._prepare import prepare
@@ -111,6 +110,8 @@ def load_file(
 
 def _read(path: Path) -> AnnData:
     """The file with unique names and rows that can be sliced fast."""
+    from fedscgen._data import read_cells
+
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*not unique", category=UserWarning)  # made so right here
         warnings.filterwarnings("ignore", message="Suffix used", category=UserWarning)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from fedscgen._files import create_whole, read_cells, write_whole
+from fedscgen._data import read_cells
+from fedscgen._files import create_whole, write_whole
 from fedscgen._types import Message
 from fedscgen.deployment._aggregators import make_contributor
 from fedscgen.deployment._introduction import INTRODUCTION, Proposal, make_refusal

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedscgen._files import create_whole, read_cells
+from fedscgen._files import create_whole
 from fedscgen.flower._channel import runs_below
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ def make_simulated_site(run_config: Mapping[str, Any], node_config: Mapping[str,
     output = Path(run_config["output"]).absolute() / "sites" / site
     part = output / f"run-{run_id}" / "cells.h5ad"
     if not part.exists():
+        from fedscgen._data import read_cells  # takes as long as AnnData does to load
+
         with create_whole(part, overwrite=False, remedy="") as target:
             read_cells(path)[(site_of_cell == site).to_numpy()].copy().write_h5ad(target)
     agreeable = {"aggregators": run_config["secure"], "reveal-counts": True}
