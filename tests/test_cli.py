@@ -122,6 +122,34 @@ def test_a_file_of_settings_is_printed_changed_and_run(file, tmp_path):
     assert read_h5ad(tmp_path / "out" / "corrected.h5ad").obsm["X_fedscgen"].shape == (150, 3)
 
 
+def test_the_report_compares_with_the_cells_as_they_were(file, tmp_path):
+    """Wherever corrected expression goes, and wherever the cells' own is."""
+    adata = read_h5ad(file)
+    adata.layers["log"], adata.X = adata.X, None
+    adata.write_h5ad(file)
+    pages = []
+    for expression in ("fedscgen_corrected", "X"):
+        content = f'[site]\nlayer = "log"\n[correction]\nexpression = "{expression}"\n'
+        (tmp_path / "settings.toml").write_text(content)
+        command = ["simulate", file, "-o", tmp_path / expression, "--settings", tmp_path / "settings.toml"]
+        result = run(*command, "--rounds", 1, "--epochs", 1)
+        assert result.exit_code == 0, said(result)
+        pages.append((tmp_path / expression / "report.html").read_text())
+    first, second = (re.findall(r"<td class='number'>(0\.\d+)</td>", page) for page in pages)
+    assert first == second
+    assert len(first) > 5
+
+
+def test_a_report_that_cannot_be_drawn_costs_no_results(file, tmp_path, monkeypatch, caplog):
+    def fail(*_, **__):
+        raise ValueError("nothing to draw")
+
+    monkeypatch.setattr("fedscgen.report.write_report", fail)
+    assert run("simulate", file, "-o", tmp_path / "out", "--rounds", 1, "--epochs", 1).exit_code == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= {"corrected.h5ad", "model", "ledger.csv"}
+    assert "there is no report.html: nothing to draw" in caplog.text
+
+
 def test_bad_settings_are_refused_before_the_cells_are_read(tmp_path):
     (tmp_path / "settings.toml").write_text("[federation]\nn-round = 3\n")
     result = run("simulate", tmp_path / "none.h5ad", "-o", tmp_path / "out", "--settings", tmp_path / "settings.toml")

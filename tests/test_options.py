@@ -141,6 +141,18 @@ def test_what_does_not_fit_is_named(given, message):
         read_options(Kitchen, given, "a file")
 
 
+def test_a_setting_that_is_there_twice_is_refused():
+    with pytest.raises(ValueError, match="a file: salt-g is there twice"):
+        read_options(Kitchen, {"name": "n", "shelf": {"salt-g": 1, "salt_g": 2}}, "a file")
+    with pytest.raises(ValueError, match="salt-g is there twice"):
+        read_options(Kitchen, {"name": "n", "salt-g": 1, "salt_g": 2}, "a file")
+
+
+def test_entries_of_mappings_are_explained_too():
+    text = write_options(FULL, entries={"spice": "What makes it taste. None: nothing."})
+    assert '# What makes it taste. "": nothing.\nspice = "cumin"\n' in text
+
+
 def test_numbers_of_numpy_become_python_s():
     oven = Oven(np.float32(200), timer=np.int64(5))
     assert (type(oven.heat), type(oven.timer)) == (float, int)

@@ -47,3 +47,18 @@ def test_an_installed_package_brings_its_own_by_an_entry_point(metals, tmp_path,
     monkeypatch.setattr(_registry, "entry_points", lambda group: found if group == PLUGINS else [])
     _registry.load_plugins.cache_clear()
     assert metals.find("gold") == 79
+
+
+def test_a_plug_in_that_fails_is_named_and_keeps_nothing_else_from_work(metals, tmp_path, monkeypatch, caplog):
+    (tmp_path / "plugin_of_lead.py").write_text("import no_such_package\n")
+    (tmp_path / "plugin_of_tin.py").write_text("import forge\nforge.metals.register('tin', 50)\n")
+    (tmp_path / "forge.py").write_text("metals = None\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import forge
+
+    forge.metals = metals
+    found = [EntryPoint("lead", "plugin_of_lead", PLUGINS), EntryPoint("tin", "plugin_of_tin", PLUGINS)]
+    monkeypatch.setattr(_registry, "entry_points", lambda group: found)
+    _registry.load_plugins.cache_clear()
+    assert metals.names() == ["iron", "tin"]
+    assert "the plug-in 'lead' (plugin_of_lead) can't be loaded: No module named 'no_such_package'" in caplog.text

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -41,6 +42,18 @@ def check_fields(options: Any) -> None:
             object.__setattr__(options, name, _convert(hint, getattr(options, name), name))
 
 
+def check_kind(value: Any, cls: type, name: str) -> None:
+    """Refuse an argument that is no such options, such as a dictionary.
+
+    Raises
+    ------
+    TypeError
+        The message names the argument, its value and the class.
+    """
+    if not isinstance(value, cls):
+        raise TypeError(f"{name}={value!r}: pass {cls.__name__}(...)")
+
+
 def read_options(cls: type[Options], given: Mapping[str, Any], where: str) -> Options:
     """Make options of what a file or a message holds.
 
@@ -59,8 +72,8 @@ def read_options(cls: type[Options], given: Mapping[str, Any], where: str) -> Op
     ValueError
         A name is unknown or missing, or a value is of the wrong type or out of range; the message names it.
     """
-    left = {str(name).replace("-", "_"): value for name, value in given.items()}
     try:
+        left = _name_by_underscores(given)
         options = _take(cls, left)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
@@ -75,7 +88,7 @@ def names_of(cls: type) -> list[str]:
     return [name for name, _, _ in _flat_fields(cls)]
 
 
-def write_options(options: Any, *, table: str = "") -> str:
+def write_options(options: Any, *, table: str = "", entries: Mapping[str, str] | None = None) -> str:
     """The options as TOML, one setting per line, below what the docstring of its class says of it.
 
     Parameters
@@ -84,16 +97,18 @@ def write_options(options: Any, *, table: str = "") -> str:
         A dataclass. Fields that are dataclasses are written into the same table.
     table
         Name of the table in which the text will stand; mappings become tables below it.
+    entries
+        What the entries of mappings do, by name.
     """
-    blocks, tables = [], []
+    blocks, tables, texts = [], [], entries or {}
     for holder, field in _flat_values(options):
         value, text = getattr(holder, field.name), explain(type(holder)).get(field.name, "")
         if isinstance(value, Mapping):
             heading = f"{table}.{field.name}".lstrip(".")
-            entries = "".join(f"{name.replace('_', '-')} = {_as_toml(entry)}\n" for name, entry in value.items())
-            tables.append(f"{_as_comment(text)}[{heading}]\n{entries}")
+            lines = [_as_line(name, entry, texts.get(name, "")) for name, entry in value.items()]
+            tables.append(f"{_as_comment(text)}[{heading}]\n{''.join(lines)}")
         else:
-            blocks.append(f"{_as_comment(text)}{field.name.replace('_', '-')} = {_as_toml(value)}\n")
+            blocks.append(_as_line(field.name, value, text))
     return "".join(blocks) + "".join(f"\n{block}" for block in tables)
 
 
@@ -154,7 +169,16 @@ def _take_mapping(name: str, left: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"{name.replace('_', '-')}={entries!r}: expected a table")
     dotted = {key: left.pop(key) for key in list(left) if key.startswith(f"{name}.")}
     entries = {**entries, **{key.removeprefix(f"{name}."): value for key, value in dotted.items()}}
-    return {key.replace("-", "_"): None if value == "" else value for key, value in entries.items()}
+    return {key: None if value == "" else value for key, value in _name_by_underscores(entries).items()}
+
+
+def _name_by_underscores(given: Mapping[str, Any]) -> dict[str, Any]:
+    named: dict[str, Any] = {}
+    for name, value in given.items():
+        if (key := str(name).replace("-", "_")) in named:
+            raise ValueError(f"{key.replace('_', '-')} is there twice, with a hyphen and with an underscore: keep one")
+        named[key] = value
+    return named
 
 
 def _read_value(hint: Any, value: Any) -> Any:
@@ -188,7 +212,22 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
     accepted = _NUMBERS.get(kind, kind)
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind in _NUMBERS):
         raise ValueError(f"{name}={value!r}: expected {_name_type(kind)}")
+    if kind is Mapping:
+        return _copy_mapping(value, name)
+    if kind is float and not math.isfinite(value):
+        raise ValueError(f"{name}={value!r}: expected a finite number")
     return kind(value) if kind in _NUMBERS else value
+
+
+def _copy_mapping(given: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The entries, which later changes of ``given`` don't reach; all of them can be sent and written."""
+    entries = {key: value.item() if isinstance(value, np.generic) else value for key, value in given.items()}
+    for key, value in entries.items():
+        try:
+            json.dumps({key: value}, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{name}: {key}={value!r} can't be written into a file: {error}") from error
+    return entries
 
 
 def _name_type(kind: type) -> str:
@@ -217,12 +256,16 @@ def _flat_values(options: Any) -> Iterator[tuple[Any, Any]]:
             yield options, field
 
 
+def _as_line(name: str, value: Any, text: str) -> str:
+    return f"{_as_comment(text)}{name.replace('_', '-')} = {_as_toml(value)}\n"
+
+
 def _as_toml(value: Any) -> str:
     if value is None:
         return '""'
-    if isinstance(value, tuple):
-        return json.dumps(", ".join(value))
-    return json.dumps(str(value) if isinstance(value, Path) else value)
+    if isinstance(value, tuple) and all(isinstance(item, str) for item in value):
+        value = ", ".join(value)
+    return json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False, allow_nan=False)
 
 
 def _as_comment(text: str) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Generic, TypeVar
+
+logger = logging.getLogger(__name__)
 
 PLUGINS = "fedscgen.plugins"
 """Entry points by which an installed package names the modules that register what it brings."""
@@ -62,6 +65,12 @@ class Registry(Generic[_Value]):
 
 @cache
 def load_plugins() -> None:
-    """Import the modules that installed packages declare under :data:`PLUGINS`, once in a process."""
+    """Import the modules that installed packages declare under :data:`PLUGINS`, once in a process.
+
+    One that fails doesn't keep the others from their work: the log names it and says why.
+    """
     for plugin in entry_points(group=PLUGINS):
-        plugin.load()
+        try:
+            plugin.load()
+        except Exception as error:  # noqa: BLE001  (other people's code)
+            logger.warning("the plug-in %r (%s) can't be loaded: %s", plugin.name, plugin.value, error)

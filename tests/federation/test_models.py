@@ -6,7 +6,7 @@ import pytest
 from cells import make_adata
 from fedscgen import federation
 from fedscgen.federation import CorrectionOptions, FederatedModel, FederationSettings, find_model, register_model
-from fedscgen.model import FedSCGEN, read_model
+from fedscgen.model import CheckpointError, FedSCGEN, read_model
 from pages import read_blocks
 from quick import simulate
 
@@ -110,6 +110,42 @@ def test_a_class_that_lacks_a_method_is_refused_by_its_name():
         register_model("empty", Empty)
     with pytest.raises(ValueError, match=r"Half lacks setup_anndata, initial_weights, genes, get_weights"):
         register_model("half", Half)
+
+
+@pytest.mark.usefixtures("linear")
+@pytest.mark.parametrize("genes", ["intersection", "union"])
+def test_a_model_that_decodes_nothing_needs_no_options(adata, genes):
+    parts = {"a": adata[:80].copy(), "b": adata[80:, 3:].copy()}
+    settings = FederationSettings(architecture="linear", model={"n_latent": 3}, n_rounds=2, genes=genes, seed=0)
+    result = federation.simulate(parts, "hospital", settings=settings, show_progress=False)
+    assert np.isfinite(result.corrected.obsm["X_fedscgen"]).all()
+    assert "fedscgen_corrected" not in result.corrected.layers
+
+
+def test_a_class_that_would_fail_after_training_is_refused(linear):
+    class NoOptions(linear):
+        def correct(self, adata=None, *, references=None):
+            return adata
+
+    class ByPosition(linear):
+        def __init__(self, adata, n_latent=5):
+            super().__init__(adata, n_latent=n_latent)
+
+    with pytest.raises(ValueError, match=r"NoOptions.correct takes no options: let it end with \*\*options"):
+        register_model("no options", NoOptions)
+    with pytest.raises(ValueError, match=r"ByPosition.__init__ takes 'n_latent' by position: put \* before it"):
+        register_model("by position", ByPosition)
+    with pytest.raises(ValueError, match="register a class"):
+        register_model("function", lambda: None)
+
+
+@pytest.mark.usefixtures("linear")
+def test_a_saved_model_says_its_architecture(adata, tmp_path):
+    result = simulate(adata, show_progress=False, **LINEAR)
+    result.model.save(tmp_path / "model")
+    assert read_model(tmp_path / "model").architecture == "linear"
+    with pytest.raises(CheckpointError, match="holds a model of the architecture 'linear', which FedSCGEN can't load"):
+        FedSCGEN.load(tmp_path / "model", adata)
 
 
 def test_a_name_is_given_once():

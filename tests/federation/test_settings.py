@@ -1,5 +1,6 @@
 """Settings are values: they can be run again, kept in a file, and are checked before anything is done."""
 
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -133,6 +134,17 @@ def test_a_client_takes_no_other_options(adata):
         (FederationSettings, {"n_rounds": 2.5}, "n_rounds=2.5: expected a whole number"),
         (FederationSettings, {"restore_best_epoch": "yes"}, "restore_best_epoch='yes': expected true or false"),
         (FederationSettings, {"model": 5}, "model=5: expected Mapping"),
+        (FederationSettings, {"model": {"n_latent": 0}}, "no 'fedscgen' can be made with this: n_latent=0: at least 1"),
+        (
+            FederationSettings,
+            {"model": {"n_latent": "20"}},
+            'model={"n_latent": "20"}: no \'fedscgen\' can be made with',
+        ),
+        (FederationSettings, {"model": {"n_latent": 2.5}}, "model={\"n_latent\": 2.5}: no 'fedscgen' can be made with"),
+        (FederationSettings, {"model": {"n_latent": {1, 2}}}, "model: n_latent={1, 2} can't be written into a file"),
+        (FederationSettings, {"lr": float("inf")}, "lr=inf: expected a finite number"),
+        (FederationSettings, {"lr": float("nan")}, "lr=nan: expected a finite number"),
+        (FederationSettings, {"seed": 2**40}, "seed=1099511627776: from 0 to 4294967295"),
         (FederationSettings, {"batchnorm": "global"}, "unknown batchnorm 'global': choose one of 'pooled', 'local'"),
         (SiteOptions, {"min_cells": 0}, "min_cells=0: at least 1"),
         (SiteOptions, {"layer": 3}, "layer=3: expected text"),
@@ -143,6 +155,51 @@ def test_a_client_takes_no_other_options(adata):
 def test_values_that_do_not_fit_are_refused_at_once(cls, option, message):
     with pytest.raises(ValueError, match=message):
         cls(**option)
+
+
+def test_settings_are_values():
+    given = {"n_latent": np.int64(3)}
+    settings = FederationSettings(model=given)
+    given["n_latent"] = 5
+    assert settings.model == {"n_latent": 3}
+    assert pickle.loads(pickle.dumps(settings)) == settings  # noqa: S301  (our own)
+    assert len({settings, replace(settings), FederationSettings()}) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"settings": {"n_rounds": 3}}, r"settings={'n_rounds': 3}: pass FederationSettings\(...\)"),
+        ({"settings": None}, r"settings=None: pass FederationSettings\(...\)"),
+        ({"settings": SimulationSettings()}, r"pass FederationSettings\(...\)"),
+        ({"site": "cell_type"}, r"site='cell_type': pass SiteOptions\(...\)"),
+        ({"correction": {"shrink": True}}, r"correction={'shrink': True}: pass CorrectionOptions\(...\)"),
+        ({"correction": SiteOptions()}, r"pass CorrectionOptions\(...\)"),
+        (
+            {"secure": PlainAggregator},
+            r"secure=PlainAggregator: pass an aggregator, PlainAggregator\(...\), or its name",
+        ),
+    ],
+)
+def test_what_is_no_such_settings_is_refused_before_anything_is_done(adata, monkeypatch, options, message):
+    monkeypatch.setattr(FedSCGEN, "setup_anndata", None)
+    with pytest.raises(TypeError, match=message):
+        simulate(adata, **options)
+    if "correction" in options:
+        with pytest.raises(TypeError, match=message):
+            Client("site", adata, PlainAggregator().contributor("site"), **options)
+
+
+def test_all_that_was_asked_for_repeats_the_run(adata):
+    adata.obs["kind"] = adata.obs.pop("cell_type")
+    asked = {"site": SiteOptions(labels_key="kind", min_cells=1), "correction": CorrectionOptions(denoise=True)}
+    first = simulate(
+        adata, settings=FederationSettings(n_rounds=1, n_epochs=1, model=SMALL), show_progress=False, **asked
+    )
+    parts = {"settings": first.settings, "site": first.site, "correction": first.correction}
+    again = simulate(adata, show_progress=False, **parts)
+    layers = [result.corrected.layers["fedscgen_corrected"] for result in (first, again)]
+    np.testing.assert_array_equal(*layers)
 
 
 def test_simulate_has_about_ten_parameters():

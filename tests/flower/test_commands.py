@@ -63,6 +63,25 @@ def test_init_refuses_bad_settings_in_one_line_and_writes_nothing(tmp_path, cont
     assert not (tmp_path / "app").exists()
 
 
+def test_init_says_what_each_site_has_to_say_itself(tmp_path):
+    assert "--node-config: denoise=true" in said(run("init", tmp_path / "paper", "--settings", "paper"))
+    (tmp_path / "own.toml").write_text('[site]\nlabels-key = "kind"\n[correction]\nexpression = ""\n')
+    answer = said(run("init", tmp_path / "own", "--settings", tmp_path / "own.toml"))
+    assert '--node-config: labels-key="kind" expression=""' in answer
+    assert "--node-config" not in said(run("init", tmp_path / "default"))
+
+
+def test_init_refuses_what_flower_cannot_carry(tmp_path, monkeypatch):
+    from fedscgen.federation import FederationSettings
+    from fedscgen.flower._project import write_project
+
+    settings = FederationSettings(min_sites=2)
+    monkeypatch.setattr(FederationSettings, "spell_out", lambda self: self)
+    object.__setattr__(settings, "model", {"widths": [64, 32]})
+    with pytest.raises(ValueError, match=r"widths=\[64, 32\] can't be set over Flower, which takes neither lists nor"):
+        write_project(tmp_path / "app", settings=settings)
+
+
 def test_init_says_which_settings_there_are(tmp_path):
     result = run("init", tmp_path / "app", "--settings", "papper")
     assert result.exit_code == 2

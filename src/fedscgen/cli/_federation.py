@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,7 +28,9 @@ from fedscgen.correction import ReferenceKind
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from fedscgen.federation import SimulationSettings
+    from fedscgen.federation import SimulationResult, SimulationSettings
+
+logger = logging.getLogger(__name__)
 
 
 def demo(
@@ -122,7 +126,8 @@ def print_settings(
     with user_errors():
         from fedscgen.federation import read_settings, write_settings
 
-        typer.echo(write_settings(read_settings(source)), nl=False)
+        chosen = read_settings(source)
+        typer.echo(write_settings(replace(chosen, federation=chosen.federation.spell_out())), nl=False)
 
 
 def correct(
@@ -177,7 +182,6 @@ def _choose_settings(source: str, **changes: Any) -> SimulationSettings:
 
 def _simulate_into(folder: Path, adata: AnnData, site_key: str, settings: SimulationSettings, secure: str) -> None:
     from fedscgen.federation import simulate as run
-    from fedscgen.report import write_report
 
     folder.mkdir()
     site = settings.site
@@ -188,17 +192,34 @@ def _simulate_into(folder: Path, adata: AnnData, site_key: str, settings: Simula
     result.model.save(folder / "model")
     result.history.to_csv(folder / "history.csv", index=False)
     result.ledger.to_csv(folder / "ledger.csv", index=False)
-    labels = result.corrected.obs[site.labels_key]
-    labelled = labels.notna() & (labels != site.unlabeled_category)
-    write_report(
-        folder / "report.html",
-        result.corrected[labelled] if not labelled.all() else result.corrected,
-        batch_key=site_key,
-        labels_key=site.labels_key,
-        history=result.history,
-        ledger=result.ledger,
-        settings={"aggregator": secure, **vars(result.settings), "genes in common": len(result.genes)},
+    _report(folder / "report.html", adata, site_key, result, secure)
+
+
+def _report(path: Path, adata: AnnData, site_key: str, result: SimulationResult, secure: str) -> None:
+    """Write the page; cells that can't be drawn cost nobody the results."""
+    from anndata import AnnData
+
+    from fedscgen._data import LATENT_KEY
+    from fedscgen.report import write_report
+
+    site, corrected = result.site, result.corrected
+    shown = AnnData(
+        site.keys.expression_of(adata), corrected.obs, uns=corrected.uns, obsm={LATENT_KEY: corrected.obsm[LATENT_KEY]}
     )
+    labels = shown.obs[site.labels_key]
+    labelled = labels.notna() & (labels != site.unlabeled_category)
+    try:
+        write_report(
+            path,
+            shown[labelled] if not labelled.all() else shown,
+            batch_key=site_key,
+            labels_key=site.labels_key,
+            history=result.history,
+            ledger=result.ledger,
+            settings={"aggregator": secure, **vars(result.settings), "genes in common": len(result.genes)},
+        )
+    except ValueError as error:
+        logger.warning("there is no report.html: %s", error)
 
 
 def _drop_bookkeeping(adata: AnnData) -> AnnData:

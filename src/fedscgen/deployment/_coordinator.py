@@ -73,7 +73,10 @@ def _train(transport: CarrierTransport, config: CoordinatorConfig, output: Path)
         server.run(on_round=_log_round, checkpoint=checkpoint)
     history = pd.DataFrame({"round": range(1, len(server.losses) + 1), "federation_loss": server.losses})
     write_whole(output / "history.csv", history.to_csv(index=False).encode())
-    write_model(model, SavedModel(server.weights, server.genes, server.references, settings.model))
+    saved = SavedModel(
+        server.weights, server.genes, server.references, settings.model, architecture=settings.architecture
+    )
+    write_model(model, saved)
     checkpoint.unlink(missing_ok=True)
 
 
@@ -86,7 +89,7 @@ def _correct(transport: CarrierTransport, config: CoordinatorConfig, output: Pat
         genes=given.genes,
         min_sites=given.min_sites,
         seed=given.seed,
-        architecture=given.architecture,
+        architecture=trained.architecture,
         model=trained.model,
     )
     _gather(transport, config)

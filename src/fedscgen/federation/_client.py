@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from fedscgen._data import check_data, working_copy
-from fedscgen._options import read_options
+from fedscgen._data import LATENT_KEY, check_data, working_copy
+from fedscgen._options import check_kind, read_options
 from fedscgen._types import Message, References
 from fedscgen.aggregation import site_weight, to_summable
 from fedscgen.correction import NoSharedLabelError, align_labels, choose_references, merge_references
@@ -100,6 +100,9 @@ class Client:
         ledger: PrivacyLedger | None = None,
     ) -> None:
         options = SiteOptions() if options is None else options
+        correction = CorrectionOptions() if correction is None else correction
+        check_kind(options, SiteOptions, "options")
+        check_kind(correction, CorrectionOptions, "correction")
         self.site = site
         self.model: FederatedModel | None = None
         self.corrected: AnnData | None = None
@@ -111,7 +114,7 @@ class Client:
         self._names = LabelNames(label_salt)
         self._contributor = contributor
         self._accelerator = accelerator
-        self._correction = CorrectionOptions() if correction is None else correction
+        self._correction = correction
         self._settings = FederationSettings()
         self._randomness = _Randomness(0)
         check_data(adata, self._keys, who=f"site {site!r}: ")
@@ -240,6 +243,8 @@ class Client:
         references = self._add_own_references(model.references, model)
         with _silence_repeated_warnings():
             self.corrected = self._correct_cells(model, references)
+        if LATENT_KEY not in self.corrected.obsm:
+            raise ValueError(f"{type(model).__name__}.correct has written no obsm[{LATENT_KEY!r}]")
         return Message(CORRECT, {"done": True})
 
     def _correct_cells(self, model: FederatedModel, references: References) -> AnnData:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -120,7 +121,18 @@ class FederatedModel(Protocol):
 
     @abstractmethod
     def correct(self, adata: AnnData | None = None, *, references: References | None = None, **options: Any) -> AnnData:
-        """A copy of the cells, corrected; ``options`` are the fields of :class:`CorrectionOptions`."""
+        """A copy of the cells, with the corrected latent vectors in ``obsm["X_fedscgen"]``.
+
+        Parameters
+        ----------
+        adata
+            Cells to correct, the model's genes among theirs; the model's own if ``None``.
+        references
+            Where each cell type belongs.
+        **options
+            The fields of :class:`CorrectionOptions`. A model that decodes writes corrected expression where
+            ``expression`` says; one that doesn't ignores it.
+        """
         ...
 
     @abstractmethod
@@ -155,11 +167,25 @@ def register_model(name: str, model: type[FederatedModel], *, overwrite: bool = 
     ValueError
         The name is taken, or the class lacks a method; the message names it.
     """
+    if not isinstance(model, type):
+        raise ValueError(f"model={model!r}: register a class")
     wanted = [name for name in vars(FederatedModel) if not name.startswith("_")]
     missing = [m for m in wanted if not hasattr(model, m) or m in getattr(model, "__abstractmethods__", ())]
     if missing:
         raise ValueError(f"{model.__name__} lacks {', '.join(missing)}: a model has all that FederatedModel lists")
+    _check_signatures(model)
     _models.register(name, model, overwrite=overwrite)
+
+
+def _check_signatures(model: type[FederatedModel]) -> None:
+    """Refuse what would fail after training: a correction without options, settings that can't be named."""
+    options = inspect.signature(model.correct).parameters.values()
+    if not any(option.kind is inspect.Parameter.VAR_KEYWORD or option.name == "denoise" for option in options):
+        raise ValueError(f"{model.__name__}.correct takes no options: let it end with **options")
+    _, *others = inspect.signature(model).parameters.values()
+    loose = [other.name for other in others if other.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+    if loose:
+        raise ValueError(f"{model.__name__}.__init__ takes {loose[0]!r} by position: put * before it")
 
 
 def find_model(name: str) -> Any:
@@ -176,6 +202,12 @@ def find_model(name: str) -> Any:
         There is none; the message lists those there are.
     """
     return _models.find(name)
+
+
+def find_model_settings(name: str) -> dict[str, Any]:
+    """The settings of a model of that name, with their defaults: the keyword-only arguments of its class."""
+    parameters = inspect.signature(find_model(name)).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
 
 
 register_model("fedscgen", FedSCGEN)

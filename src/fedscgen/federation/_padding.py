@@ -49,7 +49,7 @@ def remove_padding(adata: AnnData, corrected: AnnData, expression: str | None) -
     columns = corrected.var_names.get_indexer(own.var_names)
     if expression == "X":
         own.X = corrected.X[:, columns]
-    elif expression is not None:
+    elif expression is not None and expression in corrected.layers:
         own.layers[expression] = corrected.layers[expression][:, columns]
     return own
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, Literal, Self
 
 import scvi
@@ -16,8 +16,11 @@ from fedscgen._options import check_fields
 from fedscgen._types import check_choice
 from fedscgen.aggregation import BatchNormPolicy, OptimizerKind, Strategy
 from fedscgen.correction import ReferenceKind, Unlabeled
-from fedscgen.federation._models import find_model
+from fedscgen.federation._models import find_model, find_model_settings
 from fedscgen.model import FedSCGEN
+
+_SEEDS = 2**32
+_GENES_TO_TRY = 1000
 
 GenesKind = Literal["intersection", "union"]
 Preset = Literal["default", "paper"]
@@ -94,7 +97,7 @@ class FederationSettings:
     genes: GenesKind = "intersection"
     seed: int | None = None
     architecture: str = "fedscgen"
-    model: Mapping[str, Any] = field(default_factory=dict)
+    model: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -105,16 +108,24 @@ class FederationSettings:
             raise ValueError(f"proximal_weight={self.proximal_weight}: must not be below 0")
         if self.early_stopping_patience is not None and self.early_stopping_patience < 1:
             raise ValueError(f"early_stopping_patience={self.early_stopping_patience}: at least 1 round, or None")
+        if self.seed is not None and not 0 <= self.seed < _SEEDS:
+            raise ValueError(f"seed={self.seed}: from 0 to {_SEEDS - 1}")
         self._check_model()
 
     def _check_model(self) -> None:
-        known = inspect.signature(find_model(self.architecture)).parameters
-        own = [name for name, parameter in known.items() if parameter.kind is inspect.Parameter.KEYWORD_ONLY]
-        unknown = [name for name in self.model if name not in own]
-        if unknown and not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in known.values()):
+        """Refuse settings that the model doesn't have or can't be made with."""
+        known = find_model_settings(self.architecture)
+        unknown = [name for name in self.model if name not in known]
+        if unknown:
             raise ValueError(
-                f"model: unknown setting {unknown[0]!r} of {self.architecture!r}: it has {', '.join(own) or 'none'}"
+                f"model: unknown setting {unknown[0]!r} of {self.architecture!r}: it has {', '.join(known) or 'none'}"
             )
+        if self.model:
+            _try_model(self.architecture, json.dumps(self.model))
+
+    def spell_out(self) -> Self:
+        """The same settings, with those of the model that have their default written out."""
+        return replace(self, model={**find_model_settings(self.architecture), **self.model})
 
     @classmethod
     def from_preset(cls, preset: Preset, **changes: Any) -> Self:
@@ -228,6 +239,15 @@ class CorrectionOptions:
         """Options by name: ``"default"``, or ``"paper"``, which decodes corrected expression as published."""
         check_choice(preset, Preset, "settings")
         return cls(denoise=preset == "paper")
+
+
+@cache
+def _try_model(architecture: str, model: str) -> None:
+    """Make a model's first weights, with settings as JSON."""
+    try:
+        find_model(architecture).initial_weights(_GENES_TO_TRY, 0, **json.loads(model))
+    except Exception as error:
+        raise ValueError(f"model={model}: no {architecture!r} can be made with this: {error}") from error
 
 
 def settings_as_json(settings: FederationSettings) -> dict[str, Any]:

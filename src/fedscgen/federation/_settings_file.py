@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from fedscgen._options import names_of, read_options, write_options
+from fedscgen._options import explain, names_of, read_options, write_options
+from fedscgen.federation._models import find_model
 from fedscgen.federation._settings import CorrectionOptions, FederationSettings, Preset, SiteOptions
 
 if TYPE_CHECKING:
@@ -73,25 +74,28 @@ def read_settings(source: str | Path) -> SimulationSettings:
             correction = CorrectionOptions.from_preset(preset)
             return SimulationSettings(FederationSettings.from_preset(preset), correction=correction)
     try:
-        content = tomllib.loads(Path(source).read_text(encoding="utf-8"))
+        content = tomllib.loads(Path(source).read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         names = ", ".join(map(repr, presets))
         raise FileNotFoundError(f"no settings {str(source)!r}: neither a file nor one of {names}") from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{source} is not TOML: {error}") from error
     return _read_tables(content, source)
 
 
 def write_settings(settings: SimulationSettings) -> str:
-    """The settings as the text of a TOML file, each below what it does.
+    """The settings as the text of a TOML file, each below what it does; those of the model as far as they are set.
 
     Parameters
     ----------
     settings
         What :func:`read_settings` will give again.
     """
+    of_model = explain(find_model(settings.federation.architecture))
     parts = {part.name: getattr(settings, part.name) for part in fields(settings)}
-    return "\n".join(f"[{name}]\n{write_options(options, table=name)}" for name, options in parts.items())
+    return "\n".join(
+        f"[{name}]\n{write_options(options, table=name, entries=of_model)}" for name, options in parts.items()
+    )
 
 
 def _read_tables(content: Mapping[str, Any], source: str | Path) -> SimulationSettings:

@@ -16,6 +16,7 @@ from rich.progress import track
 from scipy import sparse
 
 from fedscgen._data import CELL_TYPE_KEY, DataKeys, check_unique, working_copy
+from fedscgen._options import check_kind
 from fedscgen.federation._client import Client
 from fedscgen.federation._ledger import join_ledgers
 from fedscgen.federation._models import find_model
@@ -54,7 +55,10 @@ class SimulationResult:
     genes
         The model's genes: those that all sites hold, or with ``genes="union"`` those that any holds.
     settings
-        What the federation agreed on; ``simulate(..., settings=result.settings)`` repeats the run.
+        What the federation agreed on.
+    site, correction
+        What the run was asked for besides. With all three,
+        ``simulate(data, settings=result.settings, site=result.site, correction=result.correction)`` repeats the run.
     """
 
     model: Any
@@ -64,6 +68,8 @@ class SimulationResult:
     ledger: pd.DataFrame
     genes: list[str] = field(repr=False)
     settings: FederationSettings
+    site: SiteOptions
+    correction: CorrectionOptions
 
 
 def simulate(
@@ -128,6 +134,11 @@ def simulate(
         settings = FederationSettings.from_preset(settings)
     site = SiteOptions() if site is None else site
     correction = CorrectionOptions() if correction is None else correction
+    check_kind(settings, FederationSettings, "settings")
+    check_kind(site, SiteOptions, "site")
+    check_kind(correction, CorrectionOptions, "correction")
+    if isinstance(secure, type):
+        raise TypeError(f"secure={secure.__name__}: pass an aggregator, {secure.__name__}(...), or its name")
     sites = dict(data) if isinstance(data, Mapping) else _split(data, site_key, site.keys)
     aggregator = make_aggregator(secure, len(sites))
     clients = [
@@ -158,6 +169,8 @@ def simulate(
         ledger=join_ledgers(client.ledger for client in clients),
         genes=server.genes,
         settings=server.settings,
+        site=site,
+        correction=correction,
     )
 
 
@@ -189,13 +202,15 @@ def _restore_order(adata: AnnData, site_key: str, clients: Sequence[Client], exp
             _fill(corrected.obsm, key, rows, part.obsm[key], adata.n_obs)
         if CELL_TYPE_KEY in part.obs:
             types.append(part.obs[CELL_TYPE_KEY].astype(object))
-        if expression is not None:
-            expressions.append((rows, part.X if expression == "X" else part.layers[expression]))
+        if expression == "X":
+            expressions.append((rows, part.X))
+        elif expression is not None and expression in part.layers:
+            expressions.append((rows, part.layers[expression]))
     if types:
         corrected.obs[CELL_TYPE_KEY] = pd.concat(types).reindex(adata.obs_names).astype("category")
     if expression == "X":
         corrected.X = _merge_rows(expressions, adata.n_obs)
-    elif expression is not None:
+    elif expressions:
         corrected.layers[expression] = _merge_rows(expressions, adata.n_obs)
     return corrected
 

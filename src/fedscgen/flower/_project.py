@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
-from dataclasses import replace
+import json
 from typing import TYPE_CHECKING
 
 from fedscgen._files import create_whole
-from fedscgen._options import write_options
+from fedscgen._options import explain, write_options
 from fedscgen.deployment import CoordinatorConfig
 from fedscgen.federation import find_model, read_settings
 from fedscgen.flower._app_config import AppConfig
@@ -15,7 +14,7 @@ from fedscgen.flower._app_config import AppConfig
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fedscgen.federation import FederationSettings
+    from fedscgen.federation import FederationSettings, SimulationSettings
 
 _MIN_SITES = 2
 _TABLE = "tool.flwr.app.config"
@@ -51,7 +50,7 @@ version on every computer:
 
 ## A trial on one computer
 
-Flower starts everything by itself, one process a site. `cells.h5ad` holds log-normalised cells with their sites in
+Flower starts everything by itself, one process per site. `cells.h5ad` holds log-normalised cells with their sites in
 `obs["batch"]` and their types in `obs["cell_type"]`.
 
     pip install "flwr[simulation]==1.41.*"
@@ -116,13 +115,13 @@ fedscgen_result/
 """
 
 
-def choose_settings(source: str) -> FederationSettings:
+def choose_settings(source: str) -> SimulationSettings:
     """Settings by name or from a file, with a seed, and with as many sites as a deployment goes on with by default.
 
     Parameters
     ----------
     source
-        As :func:`fedscgen.federation.read_settings` takes it. Of a file, the tables for a site have no say here.
+        As :func:`fedscgen.federation.read_settings` takes it.
 
     Raises
     ------
@@ -131,9 +130,20 @@ def choose_settings(source: str) -> FederationSettings:
     ValueError
         The file isn't TOML, or something in it is unknown or out of range; the message names it.
     """
-    chosen, defaults = read_settings(source).federation, CoordinatorConfig().settings
-    seed = defaults.seed if chosen.seed is None else chosen.seed
-    return replace(chosen, seed=seed, min_sites=max(chosen.min_sites, defaults.min_sites))
+    chosen, defaults = read_settings(source), CoordinatorConfig().settings
+    seed = defaults.seed if chosen.federation.seed is None else chosen.federation.seed
+    return chosen.change(seed=seed, min_sites=max(chosen.federation.min_sites, defaults.min_sites))
+
+
+def list_site_options(settings: SimulationSettings) -> str:
+    """What these settings ask of each site, as in ``--node-config``; empty if that is what sites do anyway."""
+    asked = [
+        f"{name.replace('_', '-')}={json.dumps('' if value is None else value)}"
+        for options in (settings.site, settings.correction)
+        for name, value in vars(options).items()
+        if value != getattr(type(options)(), name)
+    ]
+    return " ".join(asked)
 
 
 def write_project(folder: Path, *, n_sites: int = 3, settings: FederationSettings | None = None) -> None:
@@ -158,25 +168,24 @@ def write_project(folder: Path, *, n_sites: int = 3, settings: FederationSetting
     if n_sites < _MIN_SITES:
         raise ValueError(f"{n_sites} sites: a federation has at least {_MIN_SITES}")
     chosen = CoordinatorConfig().settings if settings is None else settings
-    config = AppConfig(CoordinatorConfig(n_sites=n_sites, settings=_spell_out(chosen)))
+    # all of the model's settings, as flwr run --run-config changes only what the file holds
+    config = AppConfig(CoordinatorConfig(n_sites=n_sites, settings=chosen.spell_out()))
+    _check_model_settings(config.coordinator.settings)
+    of_model = explain(find_model(chosen.architecture))
     with create_whole(
         folder, overwrite=False, remedy="choose another place, or edit the pyproject.toml in it"
     ) as target:
         target.mkdir()
         for name, content in {
-            "pyproject.toml": _PYPROJECT + write_options(config, table=_TABLE),
+            "pyproject.toml": _PYPROJECT + write_options(config, table=_TABLE, entries=of_model),
             "README.md": _README.format(n_sites=n_sites),
             ".gitignore": _GITIGNORE,
         }.items():
             target.joinpath(name).write_text(content, encoding="utf-8")
 
 
-def _spell_out(settings: FederationSettings) -> FederationSettings:
-    """The same settings with all of the model's: ``flwr run --run-config`` changes only what the file holds."""
-    parameters = inspect.signature(find_model(settings.architecture)).parameters.values()
-    defaults = {
-        parameter.name: parameter.default
-        for parameter in parameters
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and parameter.default is not inspect.Parameter.empty
-    }
-    return replace(settings, model={**defaults, **settings.model})
+def _check_model_settings(settings: FederationSettings) -> None:
+    """Refuse what Flower can't carry: it takes text, numbers, true and false."""
+    for name, value in settings.model.items():
+        if isinstance(value, (list, tuple, dict)):
+            raise ValueError(f"model: {name}={value!r} can't be set over Flower, which takes neither lists nor tables")

@@ -29,10 +29,14 @@ def init(
     simulation, what was tuned there is deployed.
     """
     _need("flwr")
-    from fedscgen.flower._project import choose_settings, write_project
+    from fedscgen.flower._project import choose_settings, list_site_options, write_project
 
-    write_project(folder, n_sites=sites, settings=choose_settings(settings))
+    chosen = choose_settings(settings)
+    write_project(folder, n_sites=sites, settings=chosen.federation)
     typer.echo(f"{folder / 'pyproject.toml'} holds the settings; {folder / 'README.md'} says how to run it.")
+    of_sites = list_site_options(chosen)
+    if of_sites:
+        typer.echo(f"Where its data are and how it corrects, each site says in its own --node-config: {of_sites}")
 
 
 def keys(

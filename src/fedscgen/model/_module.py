@@ -68,6 +68,9 @@ class FedVAE(BaseModuleClass):
     ) -> None:
         super().__init__()
         check_choice(normalization, Normalization, "normalization")
+        for name, size in {"n_hidden": n_hidden, "n_layers": n_layers, "n_latent": n_latent}.items():
+            if size < 1:
+                raise ValueError(f"{name}={size}: at least 1")
         self.kl_weight = kl_weight
         self.encoder = Encoder(n_input, n_hidden, n_layers, n_latent, dropout_rate, normalization)
         self.decoder = Decoder(n_latent, n_hidden, n_layers, n_input, dropout_rate, normalization)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fedscgen._types import NamedArrays
 
 _FORMAT = "fedscgen model 1"
+ARCHITECTURE = "fedscgen"
 _REMEDY = "choose another folder or set overwrite=True"
 _MODEL, _WEIGHTS, _ADATA, _MDATA = "model.json", "weights.npz", "adata.h5ad", "mdata.h5mu"
 
@@ -51,6 +52,8 @@ class SavedModel:
         Keyword arguments of :class:`FedSCGEN`.
     setup
         Where the data are expected, as :class:`~fedscgen._data.DataKeys` takes them.
+    architecture
+        Name of the model's kind, as federations know it.
     """
 
     weights: NamedArrays
@@ -58,6 +61,7 @@ class SavedModel:
     references: References | None
     model: Mapping[str, Any]
     setup: Mapping[str, str | None] = field(default_factory=lambda: DataKeys(batch_key=None).of_saved())
+    architecture: str = ARCHITECTURE
 
 
 def write_model(dir_path: str | Path, saved: SavedModel, overwrite: bool = False) -> None:
@@ -102,6 +106,7 @@ def read_model(dir_path: str | Path) -> SavedModel:
         references=None if references is None else References.from_json(references),
         model=description["model"],
         setup=description["setup"],
+        architecture=description["architecture"],
     )
 
 
@@ -157,6 +162,10 @@ class SaveLoadMixin(BaseModelClass):
         """
         folder = Path(dir_path)
         saved = read_model(folder)
+        if saved.architecture != ARCHITECTURE:
+            raise CheckpointError(
+                f"{folder} holds a model of the architecture {saved.architecture!r}, which FedSCGEN can't load"
+            )
         setup = DataKeys(**{**saved.setup, **keys})
         adata = cls._set_up(_read_data(folder) if adata is None else adata, setup, saved.genes)
         model = cls(adata, **saved.model)
@@ -198,6 +207,7 @@ def _write(folder: Path, saved: SavedModel) -> None:
     description = {
         "format": _FORMAT,
         "fedscgen": version("fedscgen"),
+        "architecture": saved.architecture,
         "model": dict(saved.model),
         "setup": dict(saved.setup),
         "genes": saved.genes,
@@ -213,6 +223,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], NamedArrays]:
         if description.get("format") != _FORMAT:
             raise CheckpointError(f"{folder / _MODEL} has format {description.get('format')!r}, expected {_FORMAT!r}")
         parts = {name: description[name] for name in ("model", "setup", "genes", "references")}
+        parts["architecture"] = description.get("architecture", ARCHITECTURE)
         with (folder / _WEIGHTS).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return parts, {name: arrays[name] for name in arrays.files}
     except CheckpointError:
