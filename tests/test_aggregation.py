@@ -65,11 +65,16 @@ def test_summable_form_holds_second_moments():
     assert to_summable(weights)["b.running_var"] == 7
 
 
+def test_a_running_variance_without_its_mean_is_refused_with_both_names():
+    with pytest.raises(ValueError, match=r"^b\.running_var is a running variance without b\.running_mean, which"):
+        to_summable({"b.running_var": np.ones(1)})
+
+
 @pytest.mark.parametrize(
     ("updates", "message"),
     [
         ([], "there is no update to aggregate"),
-        ([{"w": np.zeros(2)}, {"v": np.zeros(2)}], "update 1 does not fit the model: v, w on one side only"),
+        ([{"w": np.zeros(2)}, {"v": np.zeros(2)}], "update 1: names differ from the model's: v, w on one side only"),
         ([{"w": np.zeros(2)}, {"w": np.zeros(3)}], r"update 1: w has shape \(3,\), expected \(2,\)"),
         ([{"w": np.zeros(2)}, {"w": np.array([0, np.inf])}], "update 1: w holds NaN or inf: training diverged"),
     ],

@@ -71,7 +71,18 @@ def to_summable(weights: Mapping[str, np.ndarray]) -> NamedArrays:
     """Replace each running variance by the second moment, the form in which sites can be summed.
 
     In float64, so that going back for a single site gives the variance it began with.
+
+    Raises
+    ------
+    ValueError
+        There is a running variance without its running mean; the message names both.
     """
+    for name in weights:
+        if name.endswith(_VAR) and _mean_of(name) not in weights:
+            raise ValueError(
+                f"{name} is a running variance without {_mean_of(name)}, which pooling it needs: "
+                "add that, or choose another name"
+            )
     return {
         name: _second_moment(array, weights[_mean_of(name)]) if name.endswith(_VAR) else array
         for name, array in weights.items()
@@ -172,7 +183,7 @@ def check_update(weights: Mapping[str, np.ndarray], expected: Mapping[str, np.nd
     if weights.keys() != expected.keys():
         differing = sorted(weights.keys() ^ expected.keys())
         raise ValueError(
-            f"{who} does not fit the model: {', '.join(differing[:5])} on one side only; "
+            f"{who}: names differ from the model's: {', '.join(differing[:5])} on one side only; "
             "train every site from the same settings and genes"
         )
     for name, array in weights.items():

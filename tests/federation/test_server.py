@@ -157,7 +157,10 @@ def test_an_error_that_is_not_for_missing_sites_ends_the_references(adata):
     client._contributor.contribute = lambda term, task: (
         Message("nothing") if task.kind == "cell type means" else answer(term, task)
     )
-    with pytest.raises(AggregationError, match="site 'site1' does not fit"):
+    with pytest.raises(
+        AggregationError,
+        match=r"site 'site1': names differ from the first site's: counts, sums, weight\. on one side only",
+    ):
         server.run()
     assert len(transport.asked_for("cell type means")) == 1
 
@@ -205,5 +208,71 @@ def test_weights_that_do_not_fit_are_refused(adata):
     server, (client, *_) = federation(adata, {})
     server.agree()
     message = Message("model weights", {"task": "model weights", "round": 1}, {"decoder.output.bias": np.zeros(2)})
-    with pytest.raises(ValueError, match="these weights does not fit the model"):
+    with pytest.raises(ValueError, match="these weights: names differ from the model's"):
         client.handle(message.to_bytes())
+
+
+class Altered(PlainAggregator):
+    """Opens other sums of the weights than it should."""
+
+    def __init__(self, alter):
+        self.alter = alter
+
+    def sum(self, ask, sites, task, *, require_all=False):
+        opened = super().sum(ask, sites, task, require_all=require_all)
+        return replace(opened, arrays=self.alter(opened.arrays)) if task.kind == "model weights" else opened
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
+@pytest.mark.parametrize(
+    ("alter", "message"),
+    [
+        (lambda arrays: {**arrays, "additional": np.ones(1)}, "names differ from the model's: additional on one side"),
+        (
+            lambda arrays: {name: array for name, array in arrays.items() if name != "encoder.hidden.0.weight"},
+            "names differ from the model's: encoder.hidden.0.weight on one side only",
+        ),
+        (
+            lambda arrays: {name: array for name, array in arrays.items() if not name.endswith("running_mean")},
+            r"names differ from the model's: .*\.running_mean",
+        ),
+        (
+            lambda arrays: {**arrays, "encoder.hidden.0.weight": np.ones(2)},
+            r"encoder.hidden.0.weight has shape \(2,\), expected",
+        ),
+        (
+            lambda arrays: {**arrays, "encoder.hidden.0.weight": 1e300 * arrays["encoder.hidden.0.weight"]},
+            "encoder.hidden.0.weight holds NaN or inf",
+        ),
+    ],
+)
+def test_sums_that_do_not_fit_the_weights_are_refused_by_name(adata, alter, message):
+    _, clients = federation(adata, {})
+    server = Server(InProcessTransport(clients), Altered(alter), SETTINGS)
+    with pytest.raises(ValueError, match=f"the average of the sites' weights: {message}"):
+        server.run()
+
+
+def test_a_weight_by_the_name_of_the_loss_is_refused_before_any_site_trains(adata):
+    server, transport, _ = with_absences(adata, {})
+    server.agree()
+    server.begin()
+    server.weights["validation_loss"] = np.zeros(1, np.float32)
+    with pytest.raises(ValueError, match="a weight of the model 'fedscgen' is called 'validation_loss', under which"):
+        server.train_round()
+    assert not transport.asked_for("model weights")
+
+
+class Summing(PlainAggregator):
+    """Sums alone."""
+
+    name = "summing"
+    selects = False
+
+
+def test_a_dominant_reference_of_an_aggregator_that_only_sums_is_refused_without_naming_another(adata):
+    _, clients = federation(adata, {})
+    server = Server(InProcessTransport(clients), Summing(), replace(SETTINGS, reference="dominant"))
+    with pytest.raises(ValueError, match="needs an aggregator that selects, and 'summing' doesn't: use ref") as refused:
+        server.run()
+    assert "MaskedAggregator" not in str(refused.value)

@@ -119,7 +119,7 @@ def test_neither_the_category_nor_a_variance_crosses_the_wire(partial):
     described = [answer.meta["labels"] for answer in answers if answer.kind == "genes and cell types"]
     assert described == [["type0", "type1", "type2", "type3"]] * 3
     means = [answer for answer in answers if answer.kind == "cell type means"]
-    assert [set(answer.arrays) for answer in means] == [{"keys", "values", "weight"}] * 3
+    assert [set(answer.arrays) for answer in means] == [{"keys", "values", "weight."}] * 3
     for client in clients:
         stats = client.model.get_label_stats()
         assert stats.variances.any()

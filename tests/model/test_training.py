@@ -171,7 +171,7 @@ def _not_finite(weights):
     ("spoil", "message"),
     [
         (_misshapen, r"these weights: decoder.output.bias has shape \(3,\), expected \(30,\)"),
-        (_renamed, "these weights does not fit the model: decoder.exit.bias"),
+        (_renamed, "these weights: names differ from the model's: decoder.exit.bias"),
         (_not_finite, "these weights: decoder.output.bias holds NaN or inf"),
     ],
 )

@@ -58,3 +58,29 @@ def test_what_can_not_be_summed_is_refused_by_site_and_name():
         sum_of({}, ["a", "b"])
     with pytest.raises(AggregationError, match="no answer to a message of kind 'hello'"):
         PlainAggregator().contributor("a").answer(Message("hello"))
+
+
+def test_an_array_may_be_called_weight():
+    terms = {"a": Contribution({"weight": np.ones(2)}, 2), "b": Contribution({"weight": np.full(2, 3.0)}, 1)}
+    opened = sum_of(terms)
+    np.testing.assert_array_equal(opened.arrays["weight"], [5.0, 5.0])
+    assert (list(opened.arrays), opened.weight) == (["weight"], 3.0)
+
+
+def test_an_array_by_the_name_of_the_sums_weight_is_refused_at_its_site():
+    with pytest.raises(
+        AggregationError, match=r"an array is called 'weight\.', as the sum's own weight: choose another"
+    ):
+        PlainAggregator().contributor("a").contribute(Contribution({"weight.": np.ones(2)}), FIT)
+
+
+def test_what_is_refused_is_told_in_words_that_hold_for_any_sum():
+    fits = Contribution({"w": np.ones(2)})
+    for other in ({"v": np.ones(2)}, {"w": np.ones(3)}, {"w": np.array([1.0, np.inf])}):
+        with pytest.raises(AggregationError, match=r"site 'b': .*: nothing was opened; ") as refused:
+            sum_of({"a": fits, "b": Contribution(other)})
+        assert not any(word in str(refused.value) for word in ("gene", "train", "learning rate", "model"))
+    with pytest.raises(AggregationError, match="site 'b': names differ from the first site's: v, w on one side only"):
+        sum_of({"a": fits, "b": Contribution({"v": np.ones(2)})})
+    with pytest.raises(AggregationError, match="site 'a': no weight was sent"):
+        PlainAggregator().sum(lambda messages: ((s, Message("fit", {}, fits.arrays)) for s in messages), ["a"], FIT)

@@ -189,12 +189,25 @@ class Server:
         return {name: array / sums.weight for name, array in sums.arrays.items()}
 
     def train_round(self) -> None:
-        """Have every member train from the federation's weights, and average what comes of it."""
+        """Have every member train from the federation's weights, and average what comes of it.
+
+        Raises
+        ------
+        ValueError
+            A weight has the name under which the loss travels, or the opened sums don't fit the federation's weights.
+        """
+        if VALIDATION_LOSS in self.weights:
+            raise ValueError(
+                f"a weight of the model {self.settings.architecture!r} is called {VALIDATION_LOSS!r}, under which the "
+                "loss travels beside the weights: give it another name"
+            )
         sums = self._sum(TRAIN)
         self._note_loss(sums)
         summed = {name: array for name, array in sums.arrays.items() if name != VALIDATION_LOSS}
+        who = "the average of the sites' weights"
+        check_update(summed, self.weights, who=who)
         average = from_sums(summed, sums.weight, like=self.weights)
-        check_update(average, self.weights, who="the average of the sites' weights")
+        check_update(average, self.weights, who=who)  # large sums may still be too large for float32
         self.weights = self._optimizer.step(self.weights, average)
 
     def find_references(self) -> None:
@@ -317,8 +330,13 @@ class Server:
 
     def _reference_kind(self) -> ReferenceKind:
         if self.settings.reference == "dominant" and not self._aggregator.selects:
+            if self._aggregator.name == "masked":
+                raise ValueError(
+                    "reference='dominant' would show every site's counts to the coordinator of a masked sum: "
+                    "use reference='mean', secure='crypten', or MaskedAggregator(reveal_keys=True)"
+                )
             raise ValueError(
-                f"reference='dominant' would show every site's counts to the coordinator of a {self._aggregator.name} "
-                "sum: use reference='mean', secure='crypten', or MaskedAggregator(reveal_keys=True)"
+                f"reference='dominant' needs an aggregator that selects, and {self._aggregator.name!r} doesn't: "
+                "use reference='mean', or an aggregator that does, such as secure='crypten'"
             )
         return self.settings.reference or ("dominant" if self._aggregator.selects else "mean")

@@ -7,25 +7,36 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedscgen._types import Message
-from fedscgen.aggregation import check_update, weighted_sum
+from fedscgen.aggregation import weighted_sum
 from fedscgen.secure._aggregator import AggregationError, Contribution, Sums
 from fedscgen.secure._protection import Protection
 from fedscgen.secure._selection import KEYS, VALUES, read_selection
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from fedscgen._types import NamedArrays
     from fedscgen.secure._aggregator import Ask
 
-_WEIGHT = "weight"
+# no parameter or buffer of a torch module can have a name that ends with a dot
+_WEIGHT = "weight."
 
 
 class PlainContributor:
     """Sends the site's arrays and weight as they are."""
 
     def contribute(self, contribution: Contribution, task: Message) -> Message:
-        """Put the arrays and the weight on the wire in the clear."""
+        """Put the arrays and the weight on the wire in the clear.
+
+        Raises
+        ------
+        AggregationError
+            An array has the name that the weight has on the wire.
+        """
+        if _WEIGHT in contribution.arrays:
+            raise AggregationError(
+                f"an array is called {_WEIGHT!r}, as the sum's own weight: choose another name for it"
+            )
         arrays = {**contribution.arrays, _WEIGHT: np.asarray(contribution.weight, dtype=np.float64)}
         return Message(str(task.meta["task"]), {"protection": Protection.NONE}, arrays)
 
@@ -78,16 +89,36 @@ def _collect(ask: Ask, sites: Sequence[str], task: Message, *, require_all: bool
     missing, expected = list(sites), None
     for site, answer in ask(dict.fromkeys(sites, task)):
         expected = answer.arrays if expected is None else expected
-        try:
-            check_update(answer.arrays, expected, who=f"site {site!r}")
-        except ValueError as error:
-            raise AggregationError(str(error)) from error
+        _check_term(site, answer.arrays, expected)
         missing.remove(site)
         yield site, dict(answer.arrays)
     if missing and (require_all or len(missing) == len(sites)):
         raise AggregationError(
             f"no answer to the task {task.meta['task']!r} from {', '.join(missing)}: nothing was opened"
         )
+
+
+def _check_term(site: str, arrays: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> None:
+    """Refuse what has other names or shapes than the first site's arrays, or isn't finite."""
+    alike = "nothing was opened; run every site with the same settings and names"
+    if arrays.keys() != expected.keys():
+        differing = ", ".join(sorted(arrays.keys() ^ expected.keys())[:5])
+        raise AggregationError(
+            f"site {site!r}: names differ from the first site's: {differing} on one side only: {alike}"
+        )
+    if _WEIGHT not in arrays:
+        raise AggregationError(
+            f"site {site!r}: no weight was sent: nothing was opened; give every site its contributor"
+        )
+    for name, array in arrays.items():
+        if array.shape != expected[name].shape:
+            raise AggregationError(
+                f"site {site!r}: {name} has shape {array.shape}, expected {expected[name].shape}: {alike}"
+            )
+        if not np.isfinite(array).all():
+            raise AggregationError(
+                f"site {site!r}: {name} holds NaN or inf: nothing was opened; find at the site where it comes from"
+            )
 
 
 def _read_selection(site: str, arrays: NamedArrays) -> tuple[np.ndarray, np.ndarray]:
