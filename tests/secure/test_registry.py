@@ -7,7 +7,14 @@ import sys
 import pytest
 
 import fedscgen.secure
-from fedscgen.secure import Aggregator, PlainAggregator, aggregator_names, find_aggregator, make_aggregator
+from fedscgen.secure import (
+    Aggregator,
+    PlainAggregator,
+    aggregator_names,
+    find_aggregator,
+    make_aggregator,
+    register_aggregator,
+)
 
 EXTRAS = ("cryptography", "omegaconf", "platformdirs", "yaml")
 
@@ -91,6 +98,13 @@ def test_an_unknown_name_is_refused_with_the_choices(unknown):
     choices = "choose one of 'plain', 'crypten', 'masked'"
     with pytest.raises(ValueError, match=re.escape(f"unknown aggregator {unknown!r}: {choices}")):
         make_aggregator(unknown, 3)
+
+
+@pytest.mark.parametrize("kind", [PlainAggregator, PlainAggregator(), None])
+def test_only_a_kind_of_aggregator_can_be_registered(kind):
+    with pytest.raises(TypeError, match=r"aggregator 'own': expected an AggregatorKind, .*, not "):
+        register_aggregator("own", kind)
+    assert "own" not in aggregator_names()
 
 
 def test_all_that_is_listed_exists_and_nothing_else():

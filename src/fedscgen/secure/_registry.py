@@ -56,9 +56,15 @@ def register_aggregator(name: str, kind: AggregatorKind, *, overwrite: bool = Fa
 
     Raises
     ------
+    TypeError
+        ``kind`` is no :class:`AggregatorKind`.
     ValueError
         The name is empty, or is taken and ``overwrite`` isn't set.
     """
+    if not isinstance(kind, AggregatorKind):
+        raise TypeError(
+            f"aggregator {name!r}: expected an AggregatorKind, which says how to make both halves, not {kind!r}"
+        )
     _AGGREGATORS.register(name, kind, overwrite=overwrite)
 
 
