@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fedscgen import _registry
 from fedscgen._options import names_of, read_options, write_options
 from fedscgen.deployment import CoordinatorConfig, SiteConfig
 from fedscgen.federation import CorrectionOptions, FederationSettings, SiteOptions, SitePolicy
@@ -105,6 +106,34 @@ def test_crypten_needs_parties_that_talk_to_each_other():
 def test_least_sites_lie_between_one_and_all(min_sites):
     with pytest.raises(ValueError, match=f"min_sites={min_sites}"):
         read_coordinator(n_sites=3, min_sites=min_sites)
+
+
+def test_fewer_named_sites_than_are_waited_for_are_refused():
+    message = r"n_sites=3, but sites=\('A', 'B', 'A'\) names 2, and no other may take part: .* set n_sites=2 or less"
+    with pytest.raises(ValueError, match=message):
+        CoordinatorConfig(sites=("A", "B", "A"), n_sites=3)
+    assert CoordinatorConfig(sites=("A", "B", "C", "D"), n_sites=3).n_sites == 3
+
+
+def test_a_site_can_not_have_the_coordinators_name():
+    with pytest.raises(ValueError, match="site='server' is the coordinator's name in ledgers: give the site a name"):
+        read_site(site="server")
+
+
+def test_a_broken_plug_in_stops_only_who_needs_it(monkeypatch):
+    def load():
+        raise ImportError("broken")
+
+    monkeypatch.setattr(_registry, "load_plugins", load)
+    assert CoordinatorConfig(secure="masked").secure == "masked"
+    assert read_site().policy.aggregators == ("masked",)
+    with pytest.raises(ImportError, match="broken"):
+        CoordinatorConfig(secure="of the plug-in")
+
+
+def test_an_aggregator_that_nobody_knows_is_refused_with_those_that_serve():
+    with pytest.raises(ValueError, match="coordinator 'squared': choose one of 'plain', 'masked'"):
+        CoordinatorConfig(secure="squared")
 
 
 def test_a_correction_needs_a_model():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from fedscgen import secure
@@ -23,13 +24,15 @@ def find_star_aggregator(name: str) -> AggregatorKind:
     ValueError
         There is none of that name, or it needs more than that; the message lists those that don't.
     """
-    star = [known for known in aggregator_names() if find_aggregator(known).star]
-    if name not in star:
-        choices = ", ".join(map(repr, star))
-        raise ValueError(
-            f"unknown aggregator for sites that talk only to the coordinator {name!r}: choose one of {choices}"
-        )
-    return find_aggregator(name)
+    with suppress(ValueError):  # of an unknown name: what is said below fits better
+        kind = find_aggregator(name)
+        if kind.star:
+            return kind
+    # the names come last, as they need every plug-in: one that is broken must not stop the other aggregators
+    choices = ", ".join(repr(known) for known in aggregator_names() if find_aggregator(known).star)
+    raise ValueError(
+        f"unknown aggregator for sites that talk only to the coordinator {name!r}: choose one of {choices}"
+    )
 
 
 def make_aggregator(name: str, n_sites: int, *, reveals_counts: bool) -> Aggregator:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from fedscgen._options import check_fields
 from fedscgen.deployment._aggregators import find_star_aggregator
-from fedscgen.federation import CorrectionOptions, FederationSettings, SiteOptions, SitePolicy
+from fedscgen.federation import SERVER, CorrectionOptions, FederationSettings, SiteOptions, SitePolicy
 
 Workflow = Literal["training", "correction"]
 """What a run does: train, or correct the cells of sites that come later."""
@@ -24,7 +24,7 @@ class SiteConfig:
     Parameters
     ----------
     site
-        The site's name, unique in the federation.
+        The site's name, unique in the federation; not ``"server"``, which is the coordinator's in privacy ledgers.
     data
         Path of its cells, log-normalised, an ``.h5ad`` file.
     output
@@ -67,6 +67,8 @@ class SiteConfig:
         check_fields(self)
         if not self.site:
             raise ValueError("site='': give the site a name of its own")
+        if self.site == SERVER:
+            raise ValueError(f"site={SERVER!r} is the coordinator's name in ledgers: give the site a name of its own")
         _check_positive(self, "idle_timeout")
 
     def read_label_salt(self) -> str | None:
@@ -142,6 +144,12 @@ class CoordinatorConfig:
         _check_positive(self, "join_timeout", "answer_timeout")
         if not self.settings.min_sites <= self.n_sites:
             raise ValueError(f"min_sites={self.settings.min_sites}: at most n_sites={self.n_sites}")
+        n_named = len(set(self.sites))
+        if self.sites and n_named < self.n_sites:
+            raise ValueError(
+                f"n_sites={self.n_sites}, but sites={self.sites} names {n_named}, and no other may take part: "
+                f"name all of them, or set n_sites={n_named} or less"
+            )
         if self.workflow == "correction" and self.trained_model is None:
             raise ValueError("workflow='correction' needs trained_model: the folder that a training has written")
 
