@@ -5,7 +5,9 @@ import pytest
 
 from cells import make_adata
 from fedscgen.deployment import checklist
+from fedscgen.federation import PrivacyLedger
 from fedscgen.secure import Protection
+from pages import read_blocks
 from quick import QUICK, simulate
 
 
@@ -45,6 +47,33 @@ def test_each_kind_of_protection_is_explained_as_everywhere(ledgers, tmp_path):
         assert (f"**{word.explanation}**: was that agreed?" if word.readable else word.explanation) in text
     with pytest.raises(ValueError, match="unknown protection 'magic': choose one of 'none'"):
         written(row.assign(protection="magic"), tmp_path)
+
+
+def test_a_site_may_be_called_like_a_missing_value(ledgers, tmp_path):
+    ledger = ledgers["masked"].replace({"site0": "NA"})
+    text = written(ledger, tmp_path, "NA")
+    assert text.startswith("# What has left site NA\n")
+    assert text == written(ledgers["masked"], tmp_path).replace("site site0", "site NA")
+    with pytest.raises(ValueError, match=r"its senders are \['NA', 'server', 'site1', 'site2'\]"):
+        written(ledger, tmp_path, "nowhere")
+
+
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_a_message_whose_protection_is_not_said_is_listed_as_not_protected(ledgers, tmp_path, nothing):
+    row = ledgers["masked"].query("sender == 'site0'").iloc[[-1]].assign(shape="(3,)", kind="odd")
+    text = written(row.assign(protection=nothing), tmp_path)
+    assert "- [ ] odd ((3,)), 1 times" in text
+    assert "protection `none`: **not protected: the receiver can read it**: was that agreed?" in text
+
+
+def test_the_page_shows_lines_as_the_program_prints_them(tmp_path):
+    (example,) = read_blocks("docs/deployment.md", "text", "For the data-protection officer")
+    rows = [("introduction", "names and settings", 109, "none"), ("masked model weights", "(9,)", 90, "masked")]
+    ledger = pd.DataFrame([(None, "north", "server", *row) for row in rows], columns=PrivacyLedger.columns)
+    printed = [line for line in written(ledger, tmp_path, "north").splitlines() if " times, " in line]
+    shown = example.splitlines()
+    assert shown[0] == printed[0]
+    assert shown[1].partition("protection ")[2] == printed[1].partition("protection ")[2]
 
 
 def test_another_file_or_site_is_refused(ledgers, tmp_path):

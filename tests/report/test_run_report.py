@@ -12,6 +12,7 @@ from matplotlib.image import imread
 
 from fedscgen.metrics import metrics_table
 from fedscgen.report import _run_report, write_report
+from fedscgen.secure import Protection
 from page import Page
 
 KEYS = {"batch_key": "batch", "labels_key": "cell_type"}
@@ -230,6 +231,24 @@ def test_report_of_a_run_without_open_messages_says_so(tmp_path, quick):
     )
     page = report(tmp_path, small(), losses("x", "y"), ledger=ledger)
     assert "The sites sent 1 message, 2 B in all. None of it went unprotected." in page.text
+
+
+@pytest.mark.parametrize("nothing", [None, "", np.nan])
+def test_report_counts_what_is_not_known_to_be_protected_as_open(tmp_path, quick, nothing):
+    ledger = pd.DataFrame(
+        {
+            "sender": ["x"] * 3,
+            "receiver": ["server"] * 3,
+            "kind": ["fit", "odd", "silent"],
+            "bytes": [2, 30, 400],
+            "protection": ["masked", "magic", nothing],
+        }
+    )
+    page = report(tmp_path, small(), losses("x", "y"), ledger=ledger)
+    assert "The sites sent 3 messages, 432 B in all. 430 B of it had no protection" in page.text
+    assert "unknown" not in page.row("fit")[4]
+    assert page.row("odd")[4] == "magic unknown word: count it as not protected"
+    assert page.row("silent")[4] == f"none {Protection.NONE.explanation}"
 
 
 def test_cells_without_a_type_are_shown_as_such(tmp_path, quick):

@@ -12,9 +12,13 @@ from fedscgen.secure import Protection
 if TYPE_CHECKING:
     from pathlib import Path
 
+_TYPES = dict.fromkeys(PrivacyLedger.columns, "str") | {"bytes": "int64"}
+
 
 def checklist(ledger: Path, site: str) -> str:
     """All that a site has sent, as a list to tick off, in Markdown.
+
+    A message whose protection isn't said counts as not protected.
 
     Parameters
     ----------
@@ -30,9 +34,10 @@ def checklist(ledger: Path, site: str) -> str:
     ValueError
         It is no ledger, has a word that is no :class:`~fedscgen.secure.Protection`, or nothing that the site has sent.
     """
-    rows = pd.read_csv(ledger)
+    rows = pd.read_csv(ledger, dtype=_TYPES, keep_default_na=False)  # a site may be called "NA"
     if list(rows.columns) != PrivacyLedger.columns:
         raise ValueError(f"{ledger} is no privacy ledger: its columns are {', '.join(map(str, rows.columns))}")
+    rows["protection"] = rows["protection"].replace("", Protection.NONE.value)
     sent = rows[rows["sender"] == site]
     if sent.empty:
         raise ValueError(f"{ledger} has nothing that site {site!r} sent: its senders are {sorted(set(rows['sender']))}")

@@ -30,6 +30,7 @@ _METRICS = {
     "ARI": ("ARI", "the same, by pairs of cells"),
 }
 _EXPLANATIONS = {word.value: word.explanation for word in Protection}
+_UNKNOWN = "unknown word: count it as not protected"
 
 
 def is_from_site(ledger: pd.DataFrame) -> pd.Series:
@@ -186,7 +187,7 @@ def ledger(table: pd.DataFrame | None) -> str:
         "to_site": ~sent,  # what left the sites comes first
         "kind": table["kind"].astype(str),
         "route": _roles(table["sender"]) + " → " + _roles(table["receiver"]),
-        "protection": table["protection"].astype(str),
+        "protection": _words(table),
     }
     summary = table["bytes"].groupby(list(columns.values()), sort=False).agg(["size", "sum"])
     summary = summary.rename_axis(list(columns)).sort_index(level="to_site", sort_remaining=False, kind="stable")
@@ -204,7 +205,8 @@ def ledger(table: pd.DataFrame | None) -> str:
 
 
 def _ledger_lead(sent: pd.DataFrame) -> str:
-    open_bytes = sent.loc[sent["protection"].astype(str) == Protection.NONE, "bytes"].sum()
+    words = _words(sent)
+    open_bytes = sent.loc[(words == Protection.NONE) | ~words.isin(list(_EXPLANATIONS)), "bytes"].sum()
     openly = (
         f"{volume(open_bytes)} of it had no protection: whoever received it could read it."
         if open_bytes
@@ -220,9 +222,17 @@ def _roles(column: pd.Series) -> pd.Series:
     return column.astype(str).map(lambda name: "coordinator" if name == _SERVER else "site")
 
 
-def _protection(name: str) -> str:
-    explanation = _EXPLANATIONS.get(name)
-    return text(name) + (f" <small>{text(explanation)}</small>" if explanation else "")
+def _words(table: pd.DataFrame) -> pd.Series:
+    """The word for each message's protection; where none is said, that for no protection."""
+    words = table["protection"].astype(object)
+    return words.where(words.notna() & (words != ""), Protection.NONE.value).astype(str)
+
+
+def _protection(word: str) -> str:
+    explanation = _EXPLANATIONS.get(word)
+    if explanation is None:
+        return f"{text(word)} <small class='bad'>{text(_UNKNOWN)}</small>"
+    return f"{text(word)} <small>{text(explanation)}</small>"
 
 
 def settings(values: Mapping[str, Any] | None) -> str:
