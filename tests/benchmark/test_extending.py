@@ -53,6 +53,12 @@ def test_a_method_s_name_is_taken_once():
         register_method("pca", Method(lambda cells: cells.all.X))
 
 
+def test_a_function_alone_is_no_method():
+    with pytest.raises(TypeError, match=r"method 'mine' is a function, not a Method: pass Method\(function\)"):
+        register_method("mine", lambda cells: cells.all.X)
+    assert "mine" not in list_methods()
+
+
 def test_settings_of_a_method_are_what_it_takes_besides_the_cells():
     def embed(cells, *, layer="counts", n_components=3):
         return cells.all.layers[layer][:, :n_components]

@@ -206,6 +206,20 @@ def test_a_snapshot_is_what_a_shorter_federation_gives(three_sites, reference):
         np.testing.assert_allclose(embedding, whole, atol=1e-5)
 
 
+@pytest.mark.usefixtures("linear")
+def test_another_model_has_a_snapshot_after_each_round(three_sites):
+    settings = {"architecture": "linear", "model": {"n_latent": 3}, "lr": 0.1, "n_epochs": 1}
+    scvi.settings.seed = 3
+    snapshots = dict(round_by_round(Cells(three_sites, three_sites, seed=3), n_rounds=2, **settings))
+    assert list(snapshots) == [1, 2]
+    np.testing.assert_allclose(snapshots[2], embed_linear(three_sites, n_rounds=2, **settings), atol=1e-4)
+
+
+def embed_linear(adata, **settings):
+    scvi.settings.seed = 3
+    return METHODS["fedscgen"](Cells(adata, adata, seed=3), settings)
+
+
 def test_scvi_takes_counts_where_there_are_any(three_sites):
     logged = three_sites.copy()
     del logged.layers["counts"]

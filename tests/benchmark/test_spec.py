@@ -1,5 +1,8 @@
 """Specifications: what is read, and what is said of those that can't be run."""
 
+import subprocess
+import sys
+
 import pytest
 
 from fedscgen.benchmark import SpecError, read_spec, standard_specs
@@ -129,12 +132,82 @@ def test_the_paper_is_the_published_grid():
         (EXPERIMENT.replace("integration", "batch_out").replace("pca", "harmony"), "can't embed a batch"),
         (EXPERIMENT.replace("integration", "tuning") + "n_rounds = 2\nn_epochs = [1]", "doesn't train in rounds"),
         (EXPERIMENT.replace("integration", "tuning") + "n_epochs = [1]", "n_rounds is None"),
+        ("[methods.scgen]\nmax-epochs = 1\nmax_epochs = 2\n" + EXPERIMENT, "sets 'max-epochs' twice, with hyphens"),
+        ("methods.scgen = 3\n" + EXPERIMENT, r"\[methods.scgen\] is no table"),
     ],
 )
 def test_what_does_not_fit_is_named(write, text, message):
     with pytest.raises(SpecError, match=message) as error:
         read_spec(write(text))
     assert "spec.toml" in str(error.value)
+
+
+VALUES = [
+    ("n_rounds = 'three'", "n_rounds='three': expected a whole number"),
+    ("n_rounds = -1", "n_rounds=-1: must be above 0"),
+    ("preset = 'papr'", "unknown preset 'papr': choose one of 'default', 'paper'"),
+    ("model = { n_latnt = 5 }", "model: unknown setting 'n_latnt' of 'fedscgen': it has n_hidden"),
+    ("model = 'large'", "model='large': expected a table"),
+    ("min_cells = 0", "min_cells=0: at least 1"),
+    ("seed = 3", "sets 'seed', which"),
+    ("batch_key = 'ward'", "sets 'batch_key', which"),
+    ("labels_key = 'type'", "sets 'labels_key', which"),
+    ("layer = 'counts'", "sets 'layer', which"),
+    ("genes = 'union'", "sets 'genes', which"),
+]
+OF_FEDERATIONS = [
+    ("secure = 'nope'", "unknown aggregator 'nope': choose one of 'plain'"),
+    ("secure = ['masked']", r"secure=\['masked'\]: expected the name of an aggregator"),
+    ("architecture = 'nope'", "unknown architecture 'nope': choose one of 'fedscgen'"),
+    ("unlabeled = 'knnn'", "unknown unlabeled 'knnn': choose one of 'knn', 'mean', 'leave'"),
+]
+OF_LOCAL = [
+    ("secure = 'plain'", "sets 'secure', which 'local' doesn't have"),
+    ("architecture = 'fedscgen'", "sets 'architecture', which 'local' doesn't have"),
+    ("lr_decay = 0.9", "sets 'lr_decay', which 'local' doesn't have"),
+]
+
+
+@pytest.mark.parametrize(
+    ("like", "line", "message"),
+    [
+        *[(like, *case) for like in ("fedscgen", "fedscgen-masked", "local") for case in VALUES],
+        *[("fedscgen", *case) for case in OF_FEDERATIONS],
+        *[("local", *case) for case in OF_LOCAL],
+    ],
+)
+def test_values_that_a_method_can_not_run_with_are_refused_before_it_runs(write, like, line, message):
+    with pytest.raises(SpecError, match=message) as error:
+        read_spec(write(f"[methods.mine]\nlike = '{like}'\n{line}\n{EXPERIMENT}"))
+    assert "spec.toml: [methods.mine]" in str(error.value)
+
+
+@pytest.mark.parametrize("like", ["local", "fedscgen"])
+def test_settings_may_have_the_names_that_the_command_prints(write, like):
+    spec = read_spec(write(f"[methods.mine]\nlike = '{like}'\nn-rounds = 3\nmodel = {{ n-latent = 5 }}\n{EXPERIMENT}"))
+    assert spec.methods["mine"].settings == {"n_rounds": 3, "model": {"n_latent": 5}}
+
+
+@pytest.mark.usefixtures("linear")
+@pytest.mark.parametrize(("embedding", "refused"), [("latent", False), ("sampled", True), ("reencoded", True)])
+def test_another_model_is_embedded_by_its_latent_vectors_alone(write, embedding, refused):
+    text = f"[methods.mine]\nlike = 'fedscgen'\narchitecture = 'linear'\nembedding = '{embedding}'\n{EXPERIMENT}"
+    if not refused:
+        assert read_spec(write(text)).methods["mine"].settings["architecture"] == "linear"
+        return
+    with pytest.raises(SpecError, match=f"embedding '{embedding}' needs a FedSCGEN, not the model 'linear'"):
+        read_spec(write(text))
+
+
+def test_to_read_a_spec_without_settings_of_a_federation_does_not_load_it(write):
+    script = (
+        "import sys; from fedscgen.benchmark import read_spec, standard_specs;"
+        "standard_specs(); read_spec(sys.argv[1]);"
+        "print('torch' in sys.modules)"
+    )
+    run = [sys.executable, "-c", script, write(EXPERIMENT)]
+    output = subprocess.run(run, check=True, capture_output=True, text=True)  # noqa: S603
+    assert output.stdout == "False\n"
 
 
 def test_a_name_that_is_none_says_which_there_are():

@@ -49,9 +49,7 @@ def local(cells: Cells, *, preset: Preset = "default", **settings: Any) -> np.nd
     Every batch trains a model of its own from the same random weights, for as many epochs as all rounds of a federation
     have. Then each cell type moves, at every site, to where it lies in the latent space of the site with most of it.
     """
-    from fedscgen.federation import read_settings
-
-    chosen = read_settings(preset).change(seed=cells.seed, **settings)
+    chosen = _choose_settings({**settings, "preset": preset, "seed": cells.seed})
     federation = chosen.federation
     batches = cells.all.obs[BATCH]
     rows = [np.flatnonzero(batches == site) for site in batches.cat.categories]
@@ -100,22 +98,50 @@ def round_by_round(
     The weights are those of the federation. References are chosen with all cells at hand, which gives what the sites
     find together.
     """
+    from fedscgen.correction import choose_references
+
     snapshots: dict[int, Any] = {}
     chosen = _choose_settings(settings, expression=None)
     result = _simulate(cells, chosen, settings, on_round=snapshots.__setitem__)
     choice = _find_choice(result, chosen)
     for n_rounds in sorted(snapshots):
         result.model.load_weights(snapshots.pop(n_rounds))
-        result.model.references = result.model.get_references(**choice)
+        result.model.references = choose_references(result.model.get_label_stats(), **choice)
         yield n_rounds, _embed(result.model, cells, embedding, choice, shrink=chosen.correction.shrink)
+
+
+def check_local(settings: Mapping[str, Any]) -> None:
+    """Refuse with a ``ValueError`` settings with which :func:`local` can't run."""
+    _choose_settings(settings)
+
+
+def check_federation(settings: Mapping[str, Any]) -> None:
+    """Refuse with a ``ValueError`` settings with which :func:`fedscgen` can't run."""
+    from fedscgen.federation import find_model
+    from fedscgen.model import FedSCGEN
+    from fedscgen.secure import find_aggregator
+
+    secure, embedding = settings.get("secure", "plain"), settings.get("embedding", "latent")
+    if not isinstance(secure, str):
+        raise ValueError(f"secure={secure!r}: expected the name of an aggregator")
+    find_aggregator(secure)
+    check_choice(embedding, Embedding, "embedding")
+    chosen = _choose_settings({name: value for name, value in settings.items() if name != "embedding"})
+    architecture = chosen.federation.architecture
+    if embedding != "latent" and not issubclass(find_model(architecture), FedSCGEN):
+        raise ValueError(f"embedding {embedding!r} needs a FedSCGEN, not the model {architecture!r}: take 'latent'")
 
 
 def _choose_settings(settings: Mapping[str, Any], **correction: Any) -> SimulationSettings:
     """Settings as a specification names them, and how the benchmark corrects."""
-    from fedscgen.federation import read_settings
+    from fedscgen.federation import Preset, read_settings
 
+    preset, network = settings.get("preset", "default"), settings.get("model", {})
+    check_choice(preset, Preset, "preset")
+    if not isinstance(network, Mapping):
+        raise ValueError(f"model={network!r}: expected a table")
     given = {name: value for name, value in settings.items() if name not in ("preset", "secure")}
-    chosen = read_settings(settings.get("preset", "default")).change(**given)
+    chosen = read_settings(preset).change(**given)
     return replace(chosen, correction=replace(chosen.correction, **correction))
 
 
@@ -153,8 +179,8 @@ def _embed(
     if embedding == "sampled":
         latent = model.get_latent_representation(cells.all, give_mean=False)
         return _shift(latent, cells, **choice, **correction)
-    reencode = embedding == "reencoded"
-    return np.asarray(model.correct(cells.all, expression=None, reencode=reencode, **correction).obsm[_KEYS[embedding]])
+    options = {"expression": None, "reencode": embedding == "reencoded", **correction}
+    return np.asarray(model.correct(cells.all, references=model.references, **options).obsm[_KEYS[embedding]])
 
 
 def _shift(latent: np.ndarray, cells: Cells, *, kind: ReferenceKind, min_cells: int, **correction: Any) -> np.ndarray:

@@ -43,6 +43,9 @@ class Method:
     embed_by_round
         Function that takes the same and yields, for each round, the number of rounds so far and the embedding, if the
         method trains in rounds.
+    check
+        Function that takes the settings of a specification, completed by the defaults, and raises a ``ValueError`` that
+        names the one with which the method can't run. It is called when a specification is read.
     """
 
     embed: Callable[..., np.ndarray]
@@ -52,6 +55,7 @@ class Method:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     decode: Callable[..., Matrix] | None = None
     embed_by_round: Callable[..., Iterator[tuple[int, np.ndarray]]] | None = None
+    check: Callable[[Mapping[str, Any]], None] | None = None
 
     @property
     def decodes(self) -> bool:
@@ -82,6 +86,11 @@ class Method:
         if self.embed_by_round is None:
             raise TypeError("this method doesn't train in rounds: see in_rounds")
         return self.embed_by_round(cells, **self.complete(settings))
+
+    def check_settings(self, settings: Mapping[str, Any]) -> None:
+        """Refuse with a ``ValueError`` settings with which the method can't run, as far as it can tell."""
+        if self.check is not None:
+            self.check(self.complete(settings))
 
     def complete(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Settings, with this method's own defaults where they say nothing."""
@@ -157,6 +166,10 @@ def _train_scvi(cells: Cells, model: Mapping[str, Any], train: Mapping[str, Any]
 # what the benchmark chooses itself
 _OF_TRAINING = {"accelerator", "callbacks"}
 _OF_CORRECTION = {"expression", "reencode"}
+_OF_CELLS = {"batch_key", "labels_key", "layer", "genes"}
+_OF_RUN = {"seed"}
+# what sites that train alone take of a federation's settings
+_OF_LOCAL = {"n_rounds", "n_epochs", "lr", "batch_size", "restore_best_epoch", "reference", "model", "min_cells"}
 
 
 def _name_settings_of_scvi() -> set[str]:
@@ -174,7 +187,11 @@ def _name_settings_of_scgen() -> set[str]:
 def _name_settings_of_federation() -> set[str]:
     from fedscgen.federation import SimulationSettings
 
-    return {"preset", "secure", *names_of(SimulationSettings)} - _OF_CORRECTION
+    return {"preset", "secure", *names_of(SimulationSettings)} - _OF_CORRECTION - _OF_CELLS - _OF_RUN
+
+
+def _name_settings_of_local() -> set[str]:
+    return set(_OF_LOCAL)
 
 
 def _make_federation(**defaults: Any) -> Method:
@@ -185,6 +202,7 @@ def _make_federation(**defaults: Any) -> Method:
         defaults=defaults,
         decode=_fedscgen.fedscgen_expression,
         embed_by_round=_fedscgen.round_by_round,
+        check=_fedscgen.check_federation,
     )
 
 
@@ -201,7 +219,7 @@ _OWN: Mapping[str, Method] = {
         takes_newcomers=True,
         decode=_fedscgen.scgen_expression,
     ),
-    "local": Method(_fedscgen.local, _name_settings_of_federation),
+    "local": Method(_fedscgen.local, _name_settings_of_local, check=_fedscgen.check_local),
     "fedscgen": _make_federation(),
     "fedscgen-masked": _make_federation(secure="masked"),
     "fedscgen-crypten": _make_federation(secure="crypten"),
@@ -224,9 +242,13 @@ def register_method(name: str, method: Method, *, overwrite: bool = False) -> No
 
     Raises
     ------
+    TypeError
+        It is no :class:`Method`, such as a function alone.
     ValueError
         The name is empty or taken.
     """
+    if not isinstance(method, Method):
+        raise TypeError(f"method {name!r} is a {type(method).__name__}, not a Method: pass Method(function)")
     _METHODS.register(name, method, overwrite=overwrite)
 
 

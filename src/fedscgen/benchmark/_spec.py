@@ -207,20 +207,37 @@ class _Reader:
         return DataSource(name, **{**table, "minor_types": tuple(table.get("minor_types", ()))})
 
     def _read_method(self, name: str, table: dict[str, Any]) -> MethodSettings:
-        settings = dict(table)
+        where = f"[methods.{name}]"
+        settings = self._read_names(table, where)
+        if "model" in settings and isinstance(settings["model"], dict):
+            settings["model"] = self._read_names(settings["model"], f"{where} model")
         like = settings.pop("like", name)
         known_methods = list_methods()
         if like not in known_methods:
             remedy = f"add like = one of {', '.join(known_methods)}"
-            raise self._error(f"[methods.{name}] is like {like!r}, which is no method: {remedy}")
+            raise self._error(f"{where} is like {like!r}, which is no method: {remedy}")
         allowed = known_methods[like].settings()
         unknown = sorted(set(settings) - allowed)
         if unknown:
             known = ", ".join(sorted(allowed))
-            raise self._error(f"[methods.{name}] sets {unknown[0]!r}, which {like!r} doesn't have; it has {known}")
+            raise self._error(f"{where} sets {unknown[0]!r}, which {like!r} doesn't have; it has {known}")
         if "embedding" in settings:
-            self._check_choices([settings["embedding"]], get_args(Embedding), "embedding", f"[methods.{name}]")
+            self._check_choices([settings["embedding"]], get_args(Embedding), "embedding", where)
+        try:
+            known_methods[like].check_settings(settings)
+        except ValueError as error:
+            raise self._error(f"{where}: {error}") from error
         return MethodSettings(like, settings)
+
+    def _read_names(self, table: object, where: str) -> dict[str, Any]:
+        """The table with underscores in its names, as Python has them."""
+        if not isinstance(table, dict):
+            raise self._error(f"{where} is no table")
+        settings = {key.replace("-", "_"): value for key, value in table.items()}
+        if len(settings) < len(table):
+            repeated = next(key for key in table if "-" in key and key.replace("-", "_") in table)
+            raise self._error(f"{where} sets {repeated!r} twice, with hyphens and with underscores: keep one")
+        return settings
 
     def _read_experiment(
         self, table: dict[str, Any], data: dict[str, DataSource], methods: dict[str, MethodSettings]
