@@ -127,7 +127,7 @@ def all_metrics(
     Numbers by name; higher is better. First :data:`ALL_METRICS` in their order, then what :func:`register_metric`
     added, then the means ``"bio"`` and ``"batch"`` of the two :data:`METRIC_GROUPS`, and ``"total"``, 0.6 bio + 0.4
     batch (Luecken et al. 2022). A metric that has no value on these cells is NaN, says why in the log, and doesn't take
-    part in the means.
+    part in the means. So is a metric of another package that fails, whatever its error.
 
     Raises
     ------
@@ -149,7 +149,11 @@ def all_metrics(
 
 def _value_or_nan(name: str, metric: Metric, cells: EmbeddedCells) -> float:
     try:
-        return metric.measure(cells)
+        return float(metric.measure(cells))
     except UndefinedMetricError as reason:
         logger.warning("%s has no value here, and is left out of the means: %s", name, reason)
-        return float("nan")
+    except Exception as error:
+        if metric is _OWN.get(name):
+            raise
+        logger.warning("%s, a metric of another package, failed: %s: %s", name, type(error).__name__, error)
+    return float("nan")

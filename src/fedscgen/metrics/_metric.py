@@ -107,9 +107,13 @@ def register_metric(name: str, metric: Metric, *, overwrite: bool = False) -> No
 
     Raises
     ------
+    TypeError
+        It is no :class:`Metric`, such as a function alone.
     ValueError
         The name is empty, taken, or that of a mean; or there is no such group.
     """
+    if not isinstance(metric, Metric):
+        raise TypeError(f"metric {name!r} is a {type(metric).__name__}, not a Metric: pass Metric(function, group=...)")
     check_choice(metric.group, MetricGroup, "group of metrics")
     if name in _NAMES_OF_MEANS:
         raise ValueError(f"{name!r} is the name of a mean of metrics: choose another name")
