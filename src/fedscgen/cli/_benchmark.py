@@ -28,7 +28,7 @@ def run(
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Tasks at a time. By default one per GPU, or one per CPU core.")
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads a task.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads per task.")] = 1,
     data_dir: Annotated[
         Path | None, typer.Option(help="Folder with published data (NAME.h5ad); what is missing is downloaded.")
     ] = None,
