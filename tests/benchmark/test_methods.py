@@ -206,9 +206,8 @@ def test_a_snapshot_is_what_a_shorter_federation_gives(three_sites, reference):
         np.testing.assert_allclose(embedding, whole, atol=1e-5)
 
 
-@pytest.mark.usefixtures("linear")
-def test_another_model_has_a_snapshot_after_each_round(three_sites):
-    settings = {"architecture": "linear", "model": {"n_latent": 3}, "lr": 0.1, "n_epochs": 1}
+def test_another_model_has_a_snapshot_after_each_round(three_sites, linear):
+    settings = {"architecture": linear, "model": {"n_latent": 3}, "lr": 0.1, "n_epochs": 1}
     scvi.settings.seed = 3
     snapshots = dict(round_by_round(Cells(three_sites, three_sites, seed=3), n_rounds=2, **settings))
     assert list(snapshots) == [1, 2]

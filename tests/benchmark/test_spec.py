@@ -174,6 +174,11 @@ OF_LOCAL = [
         *[(like, *case) for like in ("fedscgen", "fedscgen-masked", "local") for case in VALUES],
         *[("fedscgen", *case) for case in OF_FEDERATIONS],
         *[("local", *case) for case in OF_LOCAL],
+        *[(like, "model = 'large'", "model='large': expected a table") for like in ("scgen", "scvi", "scanvi")],
+        ("scgen", "model = { n_latnt = 5 }", "model: unknown setting 'n_latnt' of 'fedscgen': it has n_hidden"),
+        ("scgen", "max_epochs = 'three'", "max_epochs='three': expected a whole number above 0"),
+        ("scvi", "max_epochs = true", "max_epochs=True: expected a whole number above 0"),
+        ("scanvi", "scanvi_epochs = 1.5", "scanvi_epochs=1.5: expected a whole number above 0"),
     ],
 )
 def test_values_that_a_method_can_not_run_with_are_refused_before_it_runs(write, like, line, message):
@@ -188,14 +193,13 @@ def test_settings_may_have_the_names_that_the_command_prints(write, like):
     assert spec.methods["mine"].settings == {"n_rounds": 3, "model": {"n_latent": 5}}
 
 
-@pytest.mark.usefixtures("linear")
 @pytest.mark.parametrize(("embedding", "refused"), [("latent", False), ("sampled", True), ("reencoded", True)])
-def test_another_model_is_embedded_by_its_latent_vectors_alone(write, embedding, refused):
-    text = f"[methods.mine]\nlike = 'fedscgen'\narchitecture = 'linear'\nembedding = '{embedding}'\n{EXPERIMENT}"
+def test_another_model_is_embedded_by_its_latent_vectors_alone(write, linear, embedding, refused):
+    text = f"[methods.mine]\nlike = 'fedscgen'\narchitecture = '{linear}'\nembedding = '{embedding}'\n{EXPERIMENT}"
     if not refused:
-        assert read_spec(write(text)).methods["mine"].settings["architecture"] == "linear"
+        assert read_spec(write(text)).methods["mine"].settings["architecture"] == linear
         return
-    with pytest.raises(SpecError, match=f"embedding '{embedding}' needs a FedSCGEN, not the model 'linear'"):
+    with pytest.raises(SpecError, match=f"embedding '{embedding}' needs a FedSCGEN, not the model '{linear}'"):
         read_spec(write(text))
 
 

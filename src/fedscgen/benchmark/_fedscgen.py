@@ -110,6 +110,13 @@ def round_by_round(
         yield n_rounds, _embed(result.model, cells, embedding, choice, shrink=chosen.correction.shrink)
 
 
+def check_network(settings: Mapping[str, Any]) -> None:
+    """Refuse with a ``ValueError`` settings whose ``model`` is no table."""
+    network = settings.get("model", {})
+    if not isinstance(network, Mapping):
+        raise ValueError(f"model={network!r}: expected a table")
+
+
 def check_local(settings: Mapping[str, Any]) -> None:
     """Refuse with a ``ValueError`` settings with which :func:`local` can't run."""
     _choose_settings(settings)
@@ -136,10 +143,9 @@ def _choose_settings(settings: Mapping[str, Any], **correction: Any) -> Simulati
     """Settings as a specification names them, and how the benchmark corrects."""
     from fedscgen.federation import Preset, read_settings
 
-    preset, network = settings.get("preset", "default"), settings.get("model", {})
+    preset = settings.get("preset", "default")
     check_choice(preset, Preset, "preset")
-    if not isinstance(network, Mapping):
-        raise ValueError(f"model={network!r}: expected a table")
+    check_network(settings)
     given = {name: value for name, value in settings.items() if name not in ("preset", "secure")}
     chosen = read_settings(preset).change(**given)
     return replace(chosen, correction=replace(chosen.correction, **correction))

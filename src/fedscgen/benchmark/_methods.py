@@ -194,6 +194,20 @@ def _name_settings_of_local() -> set[str]:
     return set(_OF_LOCAL)
 
 
+def _check_training(settings: Mapping[str, Any]) -> None:
+    """Refuse sizes of training that are no whole numbers above 0, and a network that is no table."""
+    for name in ("max_epochs", "scanvi_epochs", "batch_size"):
+        value = settings.get(name, 1)
+        if type(value) is not int or value < 1:
+            raise ValueError(f"{name}={value!r}: expected a whole number above 0")
+    _fedscgen.check_network(settings)
+
+
+def _check_scgen(settings: Mapping[str, Any]) -> None:
+    _check_training(settings)
+    _fedscgen.check_local({"model": settings.get("model", {})})  # which has the same network
+
+
 def _make_federation(**defaults: Any) -> Method:
     return Method(
         _fedscgen.fedscgen,
@@ -210,14 +224,15 @@ def _make_federation(**defaults: Any) -> Method:
 _OWN: Mapping[str, Method] = {
     "pca": Method(_pca, centralized=True, takes_newcomers=True),
     "harmony": Method(_harmony, centralized=True),
-    "scvi": Method(_scvi, _name_settings_of_scvi, centralized=True),
-    "scanvi": Method(_scanvi, _name_settings_of_scvi, centralized=True),
+    "scvi": Method(_scvi, _name_settings_of_scvi, centralized=True, check=_check_training),
+    "scanvi": Method(_scanvi, _name_settings_of_scvi, centralized=True, check=_check_training),
     "scgen": Method(
         _fedscgen.scgen,
         _name_settings_of_scgen,
         centralized=True,
         takes_newcomers=True,
         decode=_fedscgen.scgen_expression,
+        check=_check_scgen,
     ),
     "local": Method(_fedscgen.local, _name_settings_of_local, check=_fedscgen.check_local),
     "fedscgen": _make_federation(),
