@@ -186,7 +186,7 @@ def test_a_checkpoint_of_other_settings_is_refused(adata, path, change, message)
 
 
 def test_settings_that_json_has_no_type_for_are_still_the_same(path):
-    settings = FederationSettings(model=MappingProxyType({"n_hidden": (16, 8)}))
+    settings = FederationSettings(model=MappingProxyType({"n_hidden": np.int64(16)}), seed=np.int64(3))
     Checkpoint(settings_as_json(settings), 1, ["a"], [], (0, {}), ["site0"], {}, (1, {}, {})).write(path)
     Checkpoint.read(path).check(path, settings, ["a"], ["site0"])
 

@@ -111,10 +111,10 @@ def test_a_tuned_federation_can_be_deployed(tmp_path):
 
 
 def test_every_setting_can_be_changed_for_a_single_run(app):
-    changes = 'lr=0.1 early-stopping-patience=2 seed="" join-timeout=20 sites="a, b" n-sites=4 model.n-latent=20'
+    changes = 'lr=0.1 early-stopping-patience=2 seed="" join-timeout=20 sites="a, b" n-sites=2 model.n-latent=20'
     config = read_app(app, changes)
     assert (config.settings.lr, config.settings.early_stopping_patience, config.settings.seed) == (0.1, 2, None)
-    assert (config.join_timeout, config.sites, config.n_sites) == (20.0, ("a", "b"), 4)
+    assert (config.join_timeout, config.sites, config.n_sites) == (20.0, ("a", "b"), 2)
     assert config.settings.model["n_latent"] == 20
     with pytest.raises(ValueError, match=r"model\.n-latents"):
         read_app(app, "model.n-latents=20")
