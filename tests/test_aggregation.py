@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedscgen._types import ClientUpdate
-from fedscgen.aggregation import ServerOptimizer, aggregate, from_sums, to_summable, weights_for_site
+from fedscgen.aggregation import ServerOptimizer, aggregate, from_sums, policy_of_result, to_summable, weights_for_site
 
 
 def site(seed, n_cells):
@@ -55,9 +55,30 @@ def test_fedavg_ignores_cells():
     assert aggregate(updates, "weighted_fedavg")["w"] == pytest.approx(0.99)
 
 
+def test_averaged_statistics_are_the_means_of_the_sites_own():
+    updates = [site(seed, n_cells)[0] for seed, n_cells in enumerate((5, 40))]
+    for strategy, shares in (("fedavg", None), ("weighted_fedavg", (5, 40))):
+        averaged = aggregate(updates, strategy, "averaged")
+        for name in updates[0].weights:
+            expected = np.average([update.weights[name] for update in updates], axis=0, weights=shares)
+            np.testing.assert_allclose(averaged[name], expected, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def test_statistics_to_be_averaged_are_a_sites_own_until_training_ends():
+    weights, own = (
+        {"w": np.full(1, n), "b.running_mean": np.full(1, n), "b.running_var": np.full(1, n)} for n in (1, 2)
+    )
+    assert to_summable(weights, "averaged") == weights
+    loaded = weights_for_site(weights, own, "averaged")
+    assert (loaded["w"], loaded["b.running_mean"], loaded["b.running_var"]) == (1, 2, 2)
+    assert weights_for_site(weights, own, policy_of_result("averaged")) == weights
+    assert [policy_of_result(policy) for policy in ("pooled", "local")] == ["pooled", "local"]
+
+
 def test_rounded_sums_give_no_negative_variance():
     sums = {"b.running_mean": np.array([2.0]), "b.running_var": np.array([3.999999])}
     assert from_sums(sums, 1.0)["b.running_var"] == 0
+    assert from_sums({"b.running_var": np.array([-1e-9])}, 1.0, batchnorm="averaged")["b.running_var"] == 0
 
 
 def test_summable_form_holds_second_moments():

@@ -112,6 +112,19 @@ def test_the_published_settings_have_a_name(file, tmp_path):
     assert not any("linear_path" in name for name in np.load(tmp_path / "out" / "model" / "weights.npz").files)
 
 
+def test_a_simulation_goes_on_from_a_saved_model(file, tmp_path):
+    command = ["simulate", file, "--rounds", 1, "--epochs", 1]
+    assert run(*command, "-o", tmp_path / "first").exit_code == 0
+    result = run(*command, "-o", tmp_path / "out", "--init-model", tmp_path / "first" / "model")
+    assert result.exit_code == 0, said(result)
+    axes = [np.load(tmp_path / name / "model" / "weights.npz")["linear_path.axes"] for name in ("first", "out")]
+    np.testing.assert_allclose(axes[0], axes[1], atol=1e-6)
+    assert "sums before training" not in (tmp_path / "out" / "ledger.csv").read_text()
+    result = run(*command, "-o", tmp_path / "none", "--init-model", tmp_path / "absent")
+    assert result.exit_code == 2
+    assert "there is no such folder or file" in said(result)
+
+
 def test_a_file_of_settings_is_printed_changed_and_run(file, tmp_path):
     printed = run("settings", "paper").stdout
     assert "# Rounds of training.\nn-rounds = 8\n" in printed

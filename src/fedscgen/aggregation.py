@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from fedscgen._types import ClientUpdate, NamedArrays
 
 Strategy = Literal["fedavg", "weighted_fedavg"]
-BatchNormPolicy = Literal["pooled", "local"]
+BatchNormPolicy = Literal["pooled", "local", "averaged"]
+"""What becomes of BatchNorm statistics: see :func:`weights_for_site`, :func:`from_sums`, :func:`policy_of_result`."""
+
 OptimizerKind = Literal["average", "momentum", "adam"]
 
 _MOMENTUM = 0.9
@@ -26,7 +28,9 @@ _BETA1, _BETA2, _ADAPTIVITY, _SERVER_LR = 0.9, 0.99, 1e-3, 1e-2
 _MEAN, _VAR = ".running_mean", ".running_var"
 
 
-def aggregate(updates: Sequence[ClientUpdate], strategy: Strategy = "weighted_fedavg") -> NamedArrays:
+def aggregate(
+    updates: Sequence[ClientUpdate], strategy: Strategy = "weighted_fedavg", batchnorm: BatchNormPolicy = "pooled"
+) -> NamedArrays:
     """Average the sites' weights in the clear.
 
     Parameters
@@ -36,6 +40,8 @@ def aggregate(updates: Sequence[ClientUpdate], strategy: Strategy = "weighted_fe
     strategy
         ``"fedavg"`` weighs every site alike, ``"weighted_fedavg"`` by its cells
         (McMahan et al. 2017, algorithm 1).
+    batchnorm
+        As :func:`from_sums` takes it.
 
     Raises
     ------
@@ -47,8 +53,9 @@ def aggregate(updates: Sequence[ClientUpdate], strategy: Strategy = "weighted_fe
     for position, update in enumerate(updates):
         check_update(update.weights, updates[0].weights, who=f"update {position}")
     shares = [site_weight(update.n_cells, strategy) for update in updates]
-    summed = weighted_sum((to_summable(update.weights), share) for update, share in zip(updates, shares, strict=True))
-    return from_sums(summed, sum(shares), like=updates[0].weights)
+    forms = [to_summable(update.weights, batchnorm) for update in updates]
+    summed = weighted_sum(zip(forms, shares, strict=True))
+    return from_sums(summed, sum(shares), like=updates[0].weights, batchnorm=batchnorm)
 
 
 def site_weight(n_cells: int, strategy: Strategy) -> float:
@@ -67,16 +74,19 @@ def weighted_sum(terms: Iterable[tuple[Mapping[str, np.ndarray], float]]) -> Nam
     return total
 
 
-def to_summable(weights: Mapping[str, np.ndarray]) -> NamedArrays:
+def to_summable(weights: Mapping[str, np.ndarray], batchnorm: BatchNormPolicy = "pooled") -> NamedArrays:
     """Replace each running variance by the second moment, the form in which sites can be summed.
 
-    In float64, so that going back for a single site gives the variance it began with.
+    In float64, so that going back for a single site gives the variance it began with. With ``"averaged"`` the variances
+    stay: it is they that are averaged.
 
     Raises
     ------
     ValueError
         There is a running variance without its running mean; the message names both.
     """
+    if batchnorm == "averaged":
+        return dict(weights)
     for name in weights:
         if name.endswith(_VAR) and _mean_of(name) not in weights:
             raise ValueError(
@@ -90,18 +100,23 @@ def to_summable(weights: Mapping[str, np.ndarray]) -> NamedArrays:
 
 
 def from_sums(
-    sums: Mapping[str, np.ndarray], total: float, *, like: Mapping[str, np.ndarray] | None = None
+    sums: Mapping[str, np.ndarray],
+    total: float,
+    *,
+    like: Mapping[str, np.ndarray] | None = None,
+    batchnorm: BatchNormPolicy = "pooled",
 ) -> NamedArrays:
     """Turn weighted sums of :func:`to_summable` arrays into the pooled weights, in float32.
 
     BatchNorm variances follow from the law of total variance: the mean of the sites' variances plus the variance of
-    the sites' means. ``like`` gives the order of names.
+    the sites' means. With ``"averaged"`` they are the mean of the sites' variances alone, as published (Bakhtiari et
+    al. 2025). ``like`` gives the order of names.
     """
     means = {name: array / total for name, array in sums.items()}
     for name in means:
         if name.endswith(_VAR):
-            # fixed-point sums may land a rounding error below zero
-            means[name] = np.maximum(means[name] - means[_mean_of(name)] ** 2, 0.0)
+            of_means = 0.0 if batchnorm == "averaged" else means[_mean_of(name)] ** 2
+            means[name] = np.maximum(means[name] - of_means, 0.0)  # fixed-point sums may land a rounding error below
     return {name: means[name].astype(np.float32) for name in (like if like is not None else means)}
 
 
@@ -163,8 +178,8 @@ def weights_for_site(
 ) -> NamedArrays:
     """What a site loads when the server's ``weights`` arrive.
 
-    ``"pooled"`` takes all of them; ``"local"`` keeps the site's ``own`` BatchNorm statistics and takes the parameters
-    (SiloBN: Andreux et al. 2020).
+    ``"pooled"`` takes all of them; ``"local"`` (SiloBN: Andreux et al. 2020) and ``"averaged"`` keep the site's ``own``
+    BatchNorm statistics and take the parameters.
     """
     check_choice(policy, BatchNormPolicy, "BatchNorm policy")
     if policy == "pooled":
@@ -172,7 +187,22 @@ def weights_for_site(
     return {name: own[name] if name.endswith((_MEAN, _VAR)) else array for name, array in weights.items()}
 
 
-def check_update(weights: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], *, who: str) -> None:
+def policy_of_result(policy: BatchNormPolicy) -> BatchNormPolicy:
+    """By which policy sites load the weights that training has ended with.
+
+    With ``"averaged"`` every site trains on with its own statistics, and takes the average for references and
+    correction.
+    """
+    return "pooled" if policy == "averaged" else policy
+
+
+def check_update(
+    weights: Mapping[str, np.ndarray],
+    expected: Mapping[str, np.ndarray],
+    *,
+    who: str,
+    remedy: str = "train every site from the same settings and genes",
+) -> None:
     """Refuse weights that don't fit ``expected`` by name and shape, or hold NaN or inf.
 
     Raises
@@ -182,16 +212,10 @@ def check_update(weights: Mapping[str, np.ndarray], expected: Mapping[str, np.nd
     """
     if weights.keys() != expected.keys():
         differing = sorted(weights.keys() ^ expected.keys())
-        raise ValueError(
-            f"{who}: names differ from the model's: {', '.join(differing[:5])} on one side only; "
-            "train every site from the same settings and genes"
-        )
+        raise ValueError(f"{who}: names differ from the model's: {', '.join(differing[:5])} on one side only; {remedy}")
     for name, array in weights.items():
         if array.shape != expected[name].shape:
-            raise ValueError(
-                f"{who}: {name} has shape {array.shape}, expected {expected[name].shape}; "
-                "train every site from the same settings and genes"
-            )
+            raise ValueError(f"{who}: {name} has shape {array.shape}, expected {expected[name].shape}; {remedy}")
         if not np.isfinite(array).all():
             raise ValueError(
                 f"{who}: {name} holds NaN or inf: training diverged there; lower the learning rate or check its data"

@@ -91,6 +91,28 @@ def test_a_training_and_then_a_newcomer(carrier, run, output, make_site, tmp_pat
     assert set(ledger["receiver"]) == {"server", "west", "at west"}
 
 
+def test_a_training_begins_with_a_model_whose_path_stays_with_the_coordinator(
+    carrier, run, output, make_site, tmp_path
+):
+    run(n_rounds=1)
+    (output / "model").rename(tmp_path / "first_model")
+    for name in ("north", "south", "west"):
+        carrier.sites[f"at {name}"] = make_site(name, run=2)
+    seen = []
+    carrier.disturb = lambda address, message: seen.append(bytes(message.to_buffer()))
+    run(n_rounds=1, lr=1e-12, seed=9, init_model=str(tmp_path / "first_model"))
+    first, last = (read_model(folder).weights for folder in (tmp_path / "first_model", output / "model"))
+    np.testing.assert_allclose(last["decoder.output.weight"], first["decoder.output.weight"], atol=1e-4)
+    assert seen
+    assert not any(b"first_model" in data for data in seen)
+
+
+def test_an_initial_model_that_is_not_there_is_told_before_sites_are_waited_for(carrier, run, tmp_path):
+    carrier.sites.clear()
+    with pytest.raises(FileNotFoundError, match=r"init_model=.*absent: there is no such folder or file"):
+        run(init_model=str(tmp_path / "absent"))
+
+
 def test_the_ledgers_of_both_ends_agree(run, output, tmp_path):
     run()
     coordinator = pd.read_csv(output / "ledger-training.csv")

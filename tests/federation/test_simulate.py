@@ -21,7 +21,7 @@ def assert_same(weights, others, **tolerance):
         np.testing.assert_allclose(array, others[name], err_msg=name, **(tolerance or {"rtol": 0}))
 
 
-@pytest.mark.parametrize("batchnorm", ["pooled", "local"])
+@pytest.mark.parametrize("batchnorm", ["pooled", "local", "averaged"])
 def test_one_site_equals_local_training_exactly(adata, batchnorm):
     adata.obs["site"] = "only"
     options = {**QUICK, "n_rounds": 3, "n_epochs": 2, "batchnorm": batchnorm}
@@ -330,6 +330,8 @@ def test_the_papers_preset_is_the_published_network_and_schedule(adata):
     settings = FederationSettings.from_preset("paper", n_rounds=1, model={"n_hidden": 16})
     result = federation.simulate(adata, settings=settings, show_progress=False)
     assert (settings.n_rounds, settings.n_epochs, settings.lr, settings.batch_size) == (1, 2, 1e-3, 50)
+    assert (settings.strategy, settings.batchnorm, settings.fixed_batches) == ("fedavg", "averaged", True)
+    assert not settings.restore_best_epoch
     assert settings.model == {**FedSCGEN.PRESETS["scarches"], "n_hidden": 16}
     assert "sums before training" not in set(result.ledger["kind"])
     with pytest.raises(ValueError, match="unknown settings 'nature': choose one of 'default', 'paper'"):
@@ -352,7 +354,14 @@ def test_a_federation_begins_where_its_sites_would_together(adata):
 
 @pytest.mark.parametrize(
     "option",
-    [{"lr_decay": 0.1}, {"server_optimizer": "momentum"}, {"proximal_weight": 10.0}, {"restore_best_epoch": False}],
+    [
+        {"lr_decay": 0.1},
+        {"server_optimizer": "momentum"},
+        {"proximal_weight": 10.0},
+        {"restore_best_epoch": False},
+        {"fixed_batches": True},
+        {"batchnorm": "averaged"},
+    ],
 )
 def test_each_setting_of_training_makes_a_difference(adata, option):
     options = {**QUICK, "n_rounds": 3, "n_epochs": 3, "lr": 0.01}

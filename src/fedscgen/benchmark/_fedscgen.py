@@ -70,6 +70,7 @@ def _train_alone(adata: AnnData, settings: FederationSettings, accelerator: str)
             settings.n_rounds * settings.n_epochs,
             lr=settings.lr,
             batch_size=settings.batch_size,
+            fixed_batches=settings.fixed_batches,
             early_stopping=settings.restore_best_epoch,
             accelerator=accelerator,
         )

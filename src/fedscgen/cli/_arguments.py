@@ -17,7 +17,7 @@ SettingsSource = Annotated[
     typer.Option(
         "--settings",
         metavar="NAME|FILE.toml",
-        help="All settings: default, paper (the published network and schedule), or a file as fedscgen settings prints "
+        help="All settings: default, paper (the published federation), or a file as fedscgen settings prints "
         "it. Other options have priority.",
     ),
 ]

@@ -88,6 +88,13 @@ def simulate(
     patience: Annotated[
         int | None, typer.Option(min=1, help="Stop after so many rounds without a better validation loss.")
     ] = None,
+    init_model: Annotated[
+        Path | None,
+        typer.Option(
+            help="What training begins with: the folder of a model, or a file with weights of the published network "
+            "(.pt). Random weights by default."
+        ),
+    ] = None,
     secure: SecureOption = "plain",
     seed: Seed = None,
     overwrite: Overwrite = False,
@@ -113,7 +120,7 @@ def simulate(
             early_stopping_patience=patience,
             seed=seed,
         )
-        _simulate_into(folder, read_cells(file), site_key, chosen, secure)
+        _simulate_into(folder, read_cells(file), site_key, chosen, secure, init_model)
     typer.echo(f"Open {output / 'report.html'} in a browser; the corrected cells are in {output / 'corrected.h5ad'}.")
 
 
@@ -180,13 +187,25 @@ def _choose_settings(source: str, **changes: Any) -> SimulationSettings:
     return chosen.change(seed=0) if chosen.federation.seed is None else chosen
 
 
-def _simulate_into(folder: Path, adata: AnnData, site_key: str, settings: SimulationSettings, secure: str) -> None:
+def _simulate_into(
+    folder: Path,
+    adata: AnnData,
+    site_key: str,
+    settings: SimulationSettings,
+    secure: str,
+    init_model: Path | None = None,
+) -> None:
     from fedscgen.federation import simulate as run
 
     folder.mkdir()
-    site = settings.site
     result = run(
-        adata, site_key, settings=settings.federation, site=site, correction=settings.correction, secure=secure
+        adata,
+        site_key,
+        settings=settings.federation,
+        site=settings.site,
+        correction=settings.correction,
+        secure=secure,
+        init_model=init_model,
     )
     result.corrected.write_h5ad(folder / "corrected.h5ad")
     result.model.save(folder / "model")

@@ -116,6 +116,10 @@ class CoordinatorConfig:
         Folder for the coordinator's results, seen from where its program was started unless the path is absolute.
     trained_model
         Folder of the model that a training has written, for a correction; None for a training.
+    init_model
+        What a training begins with, seen from where the program was started unless the path is absolute: the folder of
+        a model, or a file with weights of the published network. The federation works on its genes. None: random
+        weights.
     allow_insecure_channel
         Run though the connection to the sites isn't encrypted: only where something else protects it.
     settings
@@ -135,6 +139,7 @@ class CoordinatorConfig:
     answer_timeout: float = 3600.0
     output: Path = Path("fedscgen_result")
     trained_model: Path | None = None
+    init_model: Path | None = None
     allow_insecure_channel: bool = False
     settings: FederationSettings = field(default_factory=lambda: FederationSettings(min_sites=2, seed=0))
 

@@ -11,7 +11,7 @@ from fedscgen._files import lock_folder, write_whole
 from fedscgen.deployment._aggregators import make_aggregator
 from fedscgen.deployment._introduction import Proposal
 from fedscgen.deployment._transport import CarrierTransport
-from fedscgen.federation import FederationSettings, PrivacyLedger, Server, SiteError
+from fedscgen.federation import FederationSettings, InitialModel, PrivacyLedger, Server, SiteError
 from fedscgen.model import SavedModel, read_model, write_model
 from fedscgen.secure import AggregationError, PlainAggregator
 
@@ -48,6 +48,8 @@ def coordinate(carrier: Carrier, config: CoordinatorConfig) -> None:
         Too few sites are left; the message says why others aren't.
     CheckpointError
         The output's checkpoint, or the model, is damaged or of another federation.
+    ValueError
+        The initial model can't be read, or doesn't fit the federation.
     """
     output = config.output.absolute()
     output.mkdir(parents=True, exist_ok=True)
@@ -66,10 +68,11 @@ def _train(transport: CarrierTransport, config: CoordinatorConfig, output: Path)
     model, settings = output / "model", config.settings
     if model.exists():
         raise FileExistsError(f"{model} exists: choose another output, or move the model away")
+    init_model = None if config.init_model is None else InitialModel.read(config.init_model)
     _gather(transport, config)
     checkpoint = output / "checkpoint.fedscgen"
     with make_aggregator(config.secure, len(transport.sites), reveals_counts=config.reveals_counts) as aggregator:
-        server = Server(transport, aggregator, settings)
+        server = Server(transport, aggregator, settings, init_model)
         server.run(on_round=_log_round, checkpoint=checkpoint)
     history = pd.DataFrame({"round": range(1, len(server.losses) + 1), "federation_loss": server.losses})
     write_whole(output / "history.csv", history.to_csv(index=False).encode())

@@ -1,6 +1,7 @@
 """A federation: its sites, its server, what they exchange, and all of it in one process."""
 
 from fedscgen.federation._client import Client
+from fedscgen.federation._initial_model import InitialModel
 from fedscgen.federation._ledger import PrivacyLedger
 from fedscgen.federation._models import FederatedModel, find_model, register_model
 from fedscgen.federation._policy import PolicyError, SitePolicy
@@ -20,6 +21,7 @@ __all__ = [
     "FederatedModel",
     "FederationSettings",
     "InProcessTransport",
+    "InitialModel",
     "PolicyError",
     "Preset",
     "PrivacyLedger",

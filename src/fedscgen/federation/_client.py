@@ -14,7 +14,7 @@ import torch
 from fedscgen._data import LATENT_KEY, check_data, working_copy
 from fedscgen._options import check_kind, read_options
 from fedscgen._types import Message, References
-from fedscgen.aggregation import site_weight, to_summable
+from fedscgen.aggregation import policy_of_result, site_weight, to_summable
 from fedscgen.correction import NoSharedLabelError, align_labels, choose_references, merge_references
 from fedscgen.federation._ledger import PrivacyLedger
 from fedscgen.federation._models import find_model
@@ -211,12 +211,13 @@ class Client:
             settings.n_epochs,
             lr=settings.lr * settings.lr_decay ** (round_ - 1),
             batch_size=settings.batch_size,
+            fixed_batches=settings.fixed_batches,
             early_stopping=settings.restore_best_epoch,
             proximal_weight=settings.proximal_weight,
             accelerator=self._accelerator,
         )
         self._note_epochs(round_, time.perf_counter() - began)
-        arrays = {**to_summable(update.weights), VALIDATION_LOSS: np.asarray(loss)}
+        arrays = {**to_summable(update.weights, settings.batchnorm), VALIDATION_LOSS: np.asarray(loss)}
         return Contribution(arrays, self._weigh(update.n_cells))
 
     def _validate(self, message: Message) -> Contribution:
@@ -271,7 +272,9 @@ class Client:
 
     def _load(self, message: Message) -> FederatedModel:
         model = self._require_model()
-        model.load_weights(message.arrays, self._settings.batchnorm)
+        policy = self._settings.batchnorm
+        trains = message.kind in (TRAIN, VALIDATE)
+        model.load_weights(message.arrays, policy if trains else policy_of_result(policy))
         return model
 
     def _require_model(self) -> FederatedModel:

@@ -107,6 +107,7 @@ class FederatedModel(Protocol):
         *,
         lr: float = ...,
         batch_size: int = ...,
+        fixed_batches: bool = ...,
         early_stopping: bool = ...,
         proximal_weight: float = ...,
         accelerator: str = ...,

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fedscgen.correction import ReferenceKind
+    from fedscgen.federation._initial_model import InitialModel
     from fedscgen.federation._settings import FederationSettings
     from fedscgen.federation._transport import Transport
     from fedscgen.secure import Aggregator, Sums
@@ -54,6 +55,8 @@ class Server:
         How sums over the sites are opened; entered by the caller.
     settings
         What the federation agrees on.
+    init_model
+        What training begins with, on whose genes the federation then works; it stays here. ``None``: random weights.
 
     Attributes
     ----------
@@ -75,7 +78,13 @@ class Server:
         The settings, with a seed that is a number.
     """
 
-    def __init__(self, transport: Transport, aggregator: Aggregator, settings: FederationSettings) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        aggregator: Aggregator,
+        settings: FederationSettings,
+        init_model: InitialModel | None = None,
+    ) -> None:
         self.sites = list(transport.sites)
         self._members = self.sites
         self.genes: list[str] = []
@@ -86,6 +95,7 @@ class Server:
         self._transport = transport
         self._aggregator = aggregator
         self._given = settings
+        self._init_model = init_model
         self._seed = settings.find_seed()
         self.settings = replace(settings, seed=self._seed)
         self._model = find_model(settings.architecture)
@@ -145,7 +155,8 @@ class Server:
         self._check_enough_sites()
         answers = dict(self._ask(dict.fromkeys(self.sites, Message(DESCRIBE))))
         answers = {site: answers[site] for site in self.sites}  # in an order that doesn't depend on who was fastest
-        self.genes = agree_on_genes({s: answer.meta["genes"] for s, answer in answers.items()}, self.settings.genes)
+        genes = agree_on_genes({s: answer.meta["genes"] for s, answer in answers.items()}, self.settings.genes)
+        self.genes = genes if self._init_model is None else self._init_model.choose_genes(genes)
         self._reported = {site: answer.meta["labels"] for site, answer in answers.items()}
         self._hashed = all_hash({site: answer.meta["hashed"] for site, answer in answers.items()})
         self.labels = self._find_labels()
@@ -156,12 +167,8 @@ class Server:
 
         Parameters
         ----------
-        genes
-            The model's genes, in its order.
-        weights
-            The model's weights.
-        references
-            Where each shared cell type belongs.
+        genes, weights, references
+            The model's, with the genes in its order.
 
         Raises
         ------
@@ -180,9 +187,10 @@ class Server:
         self._members = self.sites
 
     def begin(self) -> None:
-        """Make the weights that training begins with, for which the model may ask for sums over the sites."""
+        """Find the weights that training begins with, for which the model may ask for sums over the sites."""
         initial = self._model.initial_weights(len(self.genes), self._seed, **self.settings.model)
-        self.weights = self._model.begin(initial, self._open_mean)
+        given = self._init_model
+        self.weights = self._model.begin(initial, self._open_mean) if given is None else given.fit_to(initial)
 
     def _open_mean(self, question: Mapping[str, np.ndarray]) -> NamedArrays:
         sums = self._aggregator.sum(self._ask, self.sites, Message(BEGIN, {"task": BEGIN}, question))
@@ -206,7 +214,7 @@ class Server:
         summed = {name: array for name, array in sums.arrays.items() if name != VALIDATION_LOSS}
         who = "the average of the sites' weights"
         check_update(summed, self.weights, who=who)
-        average = from_sums(summed, sums.weight, like=self.weights)
+        average = from_sums(summed, sums.weight, like=self.weights, batchnorm=self.settings.batchnorm)
         check_update(average, self.weights, who=who)  # large sums may still be too large for float32
         self.weights = self._optimizer.step(self.weights, average)
 

@@ -21,6 +21,10 @@ from fedscgen.model import FedSCGEN
 
 _SEEDS = 2**32
 _GENES_TO_TRY = 1000
+_PUBLISHED: Mapping[str, Any] = {
+    "n_rounds": 8, "n_epochs": 2, "lr": 1e-3, "batch_size": 50, "fixed_batches": True,
+    "strategy": "fedavg", "batchnorm": "averaged", "restore_best_epoch": False,
+}  # fmt: skip
 
 GenesKind = Literal["intersection", "union"]
 Preset = Literal["default", "paper"]
@@ -43,11 +47,16 @@ class FederationSettings:
         What the learning rate is multiplied by from round to round.
     batch_size
         Cells in a mini-batch.
+    fixed_batches
+        Whether a site's mini-batches are the same ones in every epoch, in one order and without the incomplete last
+        one, as published. False: they are drawn anew, and all cells take part.
     strategy
         ``"weighted_fedavg"`` weighs a site by its training cells, ``"fedavg"`` all alike.
     batchnorm
         ``"pooled"``: every site trains on with all sites' BatchNorm statistics; ``"local"``: with its own. The
-        federation's model, which sites that join later get, has the pooled ones in either case.
+        federation's model, which sites that join later get, has the pooled ones in either case. ``"averaged"``: with
+        its own until training ends, and then all have the mean of the sites' means and of their variances, as
+        published.
     server_optimizer
         What becomes of the sites' average: ``"average"``, ``"momentum"`` or ``"adam"``; see
         :class:`fedscgen.aggregation.ServerOptimizer`.
@@ -86,6 +95,7 @@ class FederationSettings:
     lr: float = 3e-4
     lr_decay: float = 1.0
     batch_size: int = 50
+    fixed_batches: bool = False
     strategy: Strategy = "weighted_fedavg"
     batchnorm: BatchNormPolicy = "pooled"
     server_optimizer: OptimizerKind = "average"
@@ -134,14 +144,15 @@ class FederationSettings:
         Parameters
         ----------
         preset
-            ``"default"``, or ``"paper"``: the network and the schedule of the publication (Bakhtiari et al. 2025).
+            ``"default"``, or ``"paper"``: the published network and federation (Bakhtiari et al. 2025). Early stopping
+            and the falling learning rate are left out: there they wait for a site's 20th epoch, of 16 in all.
         **changes
             As the class takes them. Of ``model``, entries that aren't given are the preset's.
         """
         check_choice(preset, Preset, "settings")
         if preset == "paper":
             network = {**FedSCGEN.PRESETS["scarches"], **changes.get("model", {})}
-            changes = {"n_rounds": 8, "n_epochs": 2, "lr": 1e-3, "batch_size": 50, **changes, "model": network}
+            changes = {**_PUBLISHED, **changes, "model": network}
         return cls(**changes)
 
     def find_seed(self) -> int:

@@ -18,6 +18,7 @@ from scipy import sparse
 from fedscgen._data import CELL_TYPE_KEY, DataKeys, check_unique, working_copy
 from fedscgen._options import check_kind
 from fedscgen.federation._client import Client
+from fedscgen.federation._initial_model import InitialModel
 from fedscgen.federation._ledger import join_ledgers
 from fedscgen.federation._models import find_model
 from fedscgen.federation._padding import padded_copy
@@ -27,6 +28,8 @@ from fedscgen.federation._transport import InProcessTransport
 from fedscgen.secure import make_aggregator
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from fedscgen._types import NamedArrays, References
     from fedscgen.federation._models import FederatedModel
     from fedscgen.federation._settings import Preset
@@ -58,7 +61,8 @@ class SimulationResult:
         What the federation agreed on.
     site, correction
         What the run was asked for besides. With all three,
-        ``simulate(data, settings=result.settings, site=result.site, correction=result.correction)`` repeats the run.
+        ``simulate(data, settings=result.settings, site=result.site, correction=result.correction)`` repeats the run;
+        one with an initial model needs that too.
     """
 
     model: Any
@@ -82,6 +86,7 @@ def simulate(
     secure: str | Aggregator = "plain",
     accelerator: str = "auto",
     show_progress: bool = True,
+    init_model: str | Path | None = None,
     on_round: Callable[[int, NamedArrays], None] | None = None,
 ) -> SimulationResult:
     """Run a whole federation: every site trains, agrees on references and corrects its cells.
@@ -111,6 +116,9 @@ def simulate(
         Where to train, as Lightning names it.
     show_progress
         Show a progress bar over the rounds.
+    init_model
+        Path of what training begins with, as :meth:`InitialModel.read` takes it. The federation then works on that
+        model's genes. ``None``: random weights, or what the model makes of them.
     on_round
         Called after each round with its number and the federation's weights as they stand, such as to keep snapshots.
         Load them with :meth:`fedscgen.model.FedSCGEN.load_weights`.
@@ -118,7 +126,7 @@ def simulate(
     Raises
     ------
     KeyError, ValueError
-        Bad data or settings; the message names the site, the value and the remedy.
+        Bad data, settings or initial model; the message names the site, the value and the remedy.
     NoSharedLabelError
         No cell type is held by two sites.
     SiteError, AggregationError
@@ -139,13 +147,14 @@ def simulate(
     check_kind(correction, CorrectionOptions, "correction")
     if isinstance(secure, type):
         raise TypeError(f"secure={secure.__name__}: pass an aggregator, {secure.__name__}(...), or its name")
+    given = None if init_model is None else InitialModel.read(init_model)
     sites = dict(data) if isinstance(data, Mapping) else _split(data, site_key, site.keys)
     aggregator = make_aggregator(secure, len(sites))
     clients = [
         Client(name, cells, aggregator.contributor(name), site, correction, accelerator=accelerator)
         for name, cells in sites.items()
     ]
-    server = Server(InProcessTransport(clients), aggregator, settings)
+    server = Server(InProcessTransport(clients), aggregator, settings, given)
     try:
         with aggregator:
             server.run(
@@ -160,6 +169,8 @@ def simulate(
         padded = {name: padded_copy(cells, site.keys, server.genes) for name, cells in sites.items()}
         data = _concatenate(padded, site_key)
     else:
+        known = data.var_names.isin(server.genes)  # an initial model may have fewer
+        data = data if known.all() else data[:, known]
         corrected = _restore_order(data, site_key, clients, correction.expression)
     return SimulationResult(
         model=_make_model(data, replace(site.keys, batch_key=site.batch_key or site_key), server),

@@ -25,7 +25,10 @@ def hidden_block(n_in: int, n_out: int, dropout_rate: float, normalization: Norm
 
 
 class Encoder(nn.Module):
-    """Expression to mean and log-variance of the latent posterior. The first layer is linear only, as published."""
+    """Expression to mean and log-variance of the latent posterior.
+
+    The first layer is linear only, as published; with ``first_bias`` it has a bias, which the published one lacks.
+    """
 
     def __init__(
         self,
@@ -35,10 +38,11 @@ class Encoder(nn.Module):
         n_latent: int,
         dropout_rate: float,
         normalization: Normalization = "batch",
+        first_bias: bool = True,
     ) -> None:
         super().__init__()
         blocks = [hidden_block(n_hidden, n_hidden, dropout_rate, normalization) for _ in range(n_layers - 1)]
-        self.hidden = nn.Sequential(nn.Linear(n_input, n_hidden), *blocks)
+        self.hidden = nn.Sequential(nn.Linear(n_input, n_hidden, bias=first_bias), *blocks)
         self.mean = nn.Linear(n_hidden, n_latent)
         self.log_variance = nn.Linear(n_hidden, n_latent)
 

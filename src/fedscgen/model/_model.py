@@ -50,7 +50,7 @@ class FedSCGEN(TrainingMixin, CorrectionMixin, SaveLoadMixin, BaseModelClass):
         What follows the linear map of a hidden layer: ``"batch"``, or ``"layer"``, which knows no other cell.
     linear_path
         Begin training at the principal components of all cells, and learn what isn't linear beside them. ``False``
-        is the published network, which begins at random.
+        is the published network, which begins at random, and whose first layer has no bias.
 
     Examples
     --------

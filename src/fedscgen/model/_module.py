@@ -51,7 +51,8 @@ class FedVAE(BaseModuleClass):
     normalization
         ``"batch"`` or ``"layer"``: what follows every linear map of a hidden layer but the encoder's first.
     linear_path
-        Let a linear map lead past the hidden layers of encoder and decoder.
+        Let a linear map lead past the hidden layers of encoder and decoder. ``False`` is the published network, whose
+        first layer has no bias.
     """
 
     def __init__(
@@ -72,7 +73,9 @@ class FedVAE(BaseModuleClass):
             if size < 1:
                 raise ValueError(f"{name}={size}: at least 1")
         self.kl_weight = kl_weight
-        self.encoder = Encoder(n_input, n_hidden, n_layers, n_latent, dropout_rate, normalization)
+        self.encoder = Encoder(
+            n_input, n_hidden, n_layers, n_latent, dropout_rate, normalization, first_bias=linear_path
+        )
         self.decoder = Decoder(n_latent, n_hidden, n_layers, n_input, dropout_rate, normalization)
         self.linear_path = LinearPath(n_input, n_latent) if linear_path else None
 

@@ -1,4 +1,4 @@
-"""Where training differs from scvi-tools' defaults: the optimizer, and which epoch's weights remain."""
+"""Where training differs from scvi-tools' defaults: mini-batches, the optimizer, which epoch's weights remain."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch.callbacks import Callback
+from scvi.dataloaders import AnnDataLoader, DataSplitter
 from scvi.train import TrainingPlan
 
 if TYPE_CHECKING:
@@ -33,6 +34,35 @@ def quiet_lightning() -> Iterator[None]:
             yield
     finally:
         lightning.setLevel(level)
+
+
+class BatchSplitter(DataSplitter):
+    """scvi-tools' data splitter, whose mini-batches may be the same in every epoch.
+
+    Parameters
+    ----------
+    fixed_batches
+        Take the training cells in the order in which they are given, instead of a new one in every epoch.
+    *args, **kwargs
+        As scvi-tools' data splitter takes.
+    """
+
+    def __init__(self, *args: Any, fixed_batches: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._fixed_batches = fixed_batches
+
+    def train_dataloader(self) -> AnnDataLoader:
+        """Give the training cells in mini-batches."""
+        if not self._fixed_batches:
+            return super().train_dataloader()
+        return AnnDataLoader(
+            self.adata_manager,
+            indices=self.train_idx,
+            drop_last=self.drop_last,
+            load_sparse_tensor=self.load_sparse_tensor,
+            pin_memory=self.pin_memory,
+            **self.data_loader_kwargs,
+        )
 
 
 class FedSCGENTrainingPlan(TrainingPlan):

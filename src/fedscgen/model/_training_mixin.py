@@ -14,7 +14,7 @@ from fedscgen import aggregation
 from fedscgen._data import chunks_of, dense_chunks
 from fedscgen._types import ClientUpdate, NamedArrays
 from fedscgen.model._module import FedVAE
-from fedscgen.model._training import MONITOR, FedSCGENTrainingPlan, RestoreBestEpoch, quiet_lightning
+from fedscgen.model._training import MONITOR, BatchSplitter, FedSCGENTrainingPlan, RestoreBestEpoch, quiet_lightning
 from fedscgen.principal_components import BASIS, find_principal_components, second_moments
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class TrainingMixin(UnsupervisedTrainingMixin, BaseModelClass):
     """Training, and the weights that come of it by name."""
 
     _training_plan_cls = FedSCGENTrainingPlan
+    _data_splitter_cls = BatchSplitter
     _drawn_split: tuple[float, np.ndarray, np.ndarray] | None = None
 
     def train(
@@ -94,6 +95,7 @@ class TrainingMixin(UnsupervisedTrainingMixin, BaseModelClass):
         lr: float = 3e-4,
         batch_size: int = 50,
         train_size: float = 0.9,
+        fixed_batches: bool = False,
         early_stopping: bool = True,
         proximal_weight: float = 0.0,
         plan_kwargs: dict[str, Any] | None = None,
@@ -107,6 +109,9 @@ class TrainingMixin(UnsupervisedTrainingMixin, BaseModelClass):
         ----------
         max_epochs
             Passes over the training cells.
+        fixed_batches
+            Take the same mini-batches in the same order in every epoch of every call, and leave out the last one if it
+            is incomplete and not the only one (Bakhtiari et al. 2025).
         early_stopping
             Return the weights of the epoch with the lowest validation loss, instead of the last one's.
         proximal_weight
@@ -123,6 +128,7 @@ class TrainingMixin(UnsupervisedTrainingMixin, BaseModelClass):
             max_epochs,
             batch_size=batch_size,
             train_size=train_size,
+            fixed_batches=fixed_batches,
             early_stopping=early_stopping,
             plan_kwargs={"lr": lr, "proximal_weight": proximal_weight, **(plan_kwargs or {})},
             **{"enable_progress_bar": False, **trainer_kwargs},
@@ -138,6 +144,7 @@ class TrainingMixin(UnsupervisedTrainingMixin, BaseModelClass):
         train_size: float,
         early_stopping: bool,
         plan_kwargs: dict[str, Any],
+        fixed_batches: bool = False,
         callbacks: Sequence[Any] = (),
         **kwargs: Any,
     ) -> None:
@@ -159,7 +166,8 @@ class TrainingMixin(UnsupervisedTrainingMixin, BaseModelClass):
                 datasplitter_kwargs={
                     "external_indexing": [train, validation, np.array([], dtype=int)],
                     # a last batch of one cell has no variance to normalise by
-                    "drop_last": len(train) > batch_size and len(train) % batch_size in (1, 2),
+                    "drop_last": len(train) > batch_size and (fixed_batches or len(train) % batch_size in (1, 2)),
+                    "fixed_batches": fixed_batches,
                     "data_and_attributes": [REGISTRY_KEYS.X_KEY],
                 },
                 plan_kwargs=plan_kwargs,
@@ -300,7 +308,8 @@ class TrainingMixin(UnsupervisedTrainingMixin, BaseModelClass):
         weights
             Arrays with this model's names and shapes.
         batchnorm
-            ``"pooled"`` takes all of them; ``"local"`` keeps this model's own BatchNorm statistics, once it has any.
+            ``"pooled"`` takes all of them; ``"local"`` and ``"averaged"`` keep this model's own BatchNorm statistics,
+            once it has any.
 
         Raises
         ------
