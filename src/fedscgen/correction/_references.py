@@ -93,6 +93,15 @@ def include_batches(references: References, stats: LabelStats, *, min_cells: int
 
     Types that the references don't hold stay out: whether two batches share them can't be known from here.
 
+    Parameters
+    ----------
+    references
+        As published, with the counts behind them.
+    stats
+        The newcomer's batches.
+    min_cells
+        A batch with fewer cells of a type doesn't take part in its reference.
+
     Raises
     ------
     ValueError
@@ -114,7 +123,13 @@ def include_batches(references: References, stats: LabelStats, *, min_cells: int
 
 
 def merge_references(first: References, second: References) -> References:
-    """All of ``first``'s references, and those of ``second`` for cell types that ``first`` doesn't hold."""
+    """All of ``first``'s references, and those of ``second`` for cell types that ``first`` doesn't hold.
+
+    Parameters
+    ----------
+    first, second
+        References in the same latent space.
+    """
     added = [i for i, label in enumerate(second.labels) if label not in first.labels]
     labels = (*first.labels, *(second.labels[i] for i in added))
     means = [references for references in (first.means, second.means[added]) if len(references)]
@@ -238,7 +253,14 @@ def apply_shifts(
 ) -> np.ndarray:
     """Add to each cell's latent vector the shift of its batch and type; shape ``(n_cells, n_latent)``, float32.
 
-    Codes are positions in ``shifts.batches`` and ``shifts.labels``; a negative code moves nothing.
+    Parameters
+    ----------
+    latent
+        Shape ``(n_cells, n_latent)``.
+    batch_codes, label_codes
+        Positions in ``shifts.batches`` and ``shifts.labels``, shape ``(n_cells,)``; a negative code moves nothing.
+    shifts
+        By batch and cell type.
     """
     known = (batch_codes >= 0) & (label_codes >= 0)
     moves = np.zeros(latent.shape)
@@ -256,7 +278,15 @@ def _combine(labels: tuple[str, ...], counts: np.ndarray, means: np.ndarray, kin
 
 
 def align_labels(stats: LabelStats, labels: Sequence[str]) -> LabelStats:
-    """Statistics over just ``labels``, in that order; zero for those that ``stats`` lacks."""
+    """Statistics over just ``labels``, in that order; zero for those that ``stats`` lacks.
+
+    Parameters
+    ----------
+    stats
+        Without variances in the result.
+    labels
+        Names of cell types.
+    """
     position = {label: i for i, label in enumerate(stats.labels)}
     held = [column for column, label in enumerate(labels) if label in position]
     own = [position[labels[column]] for column in held]

@@ -1,0 +1,306 @@
+"""A batch's own part: how far it lies from the landmarks, and its cells without that. Pure numpy.
+
+What is here stays at the site, but for the sums that :class:`LandmarkSums` gives.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from fedscgen.correction._classifier import label_moments
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fedscgen._types import NamedArrays
+    from fedscgen.correction._landmarks import Landmarks, Question
+
+_N_STEPS = 3
+_N_LAST_STEPS = 6
+_SHRINKAGE = 2.0  # cells' worth of prior knowledge that a batch's offset from a landmark is zero
+_SHRINKAGE_OF_SHIFT = 1.0
+_DIVERSITY = 2.0  # Harmony's theta
+_WIDTH = 0.1  # Harmony's sigma
+_DIMENSIONS = 10  # that tell which landmark is near
+_CHUNK = 8192  # cells
+
+
+class Moved(NamedTuple):
+    """Cells without their batch's effect.
+
+    Parameters
+    ----------
+    latent
+        Shape ``(n_cells, n_latent)``, float64.
+    belief
+        How far each cell is believed to be of each type, and of none that is known, ``(n_cells, n_types + 1)``.
+    """
+
+    latent: np.ndarray
+    belief: np.ndarray
+
+
+class BatchFit:
+    """Fits one batch's shift and offsets to given landmarks.
+
+    Ridge regression of the batch's means near each landmark on the landmarks, in turn with the shares of landmarks in
+    each cell: its type's, and within a type by soft clustering with a penalty on landmarks of which the batch holds
+    more than its part (as in Harmony: Korsunsky et al. 2019).
+
+    Parameters
+    ----------
+    latent
+        Shape ``(n_cells, n_latent)``.
+    codes
+        Each cell's type by its label: a position in the landmarks' labels, their number for a label that they lack, -1
+        for none. Shape ``(n_cells,)``.
+    landmarks
+        What is common.
+    n_steps
+        Turns.
+
+    Attributes
+    ----------
+    shift
+        Of all cells, shape ``(n_latent,)``.
+    offsets
+        Of the cells near each landmark, shape ``(n_landmarks, n_latent)``.
+    cells, means
+        Cells near each landmark, and their mean latent vector, ``(n_landmarks,)`` and ``(n_landmarks, n_latent)``.
+    """
+
+    def __init__(self, latent: np.ndarray, codes: np.ndarray, landmarks: Landmarks, n_steps: int = _N_STEPS) -> None:
+        self._latent = np.asarray(latent, dtype=np.float64)
+        self._codes = codes
+        self._landmarks = landmarks
+        self._directions = _unit(landmarks.positions[:, :_DIMENSIONS])
+        self._penalty = np.zeros(len(landmarks.types))
+        self._moved = self._latent.copy()
+        self.shift = np.zeros(latent.shape[1])
+        self.offsets = np.zeros_like(landmarks.positions)
+        for _ in range(n_steps):
+            self._take_turn()
+
+    @property
+    def weights(self) -> np.ndarray:
+        """How much each landmark's mean counts, ``(n_landmarks,)``: one over its variance with an offset's."""
+        weights: np.ndarray = self.cells * _SHRINKAGE / (self.cells + _SHRINKAGE)
+        return weights
+
+    def result(self) -> Moved:
+        """The cells without the batch's effect, and what they are believed to be."""
+        beliefs = [self._believe(rows) for rows in self._chunks()]
+        return Moved(self._moved, np.concatenate(beliefs))
+
+    def moments(self, evidence: np.ndarray) -> NamedArrays:
+        """Sums of the cells without the shift, labelled ones as :func:`weigh_labels` says."""
+        n_types = len(self._landmarks.labels)
+        belief = np.concatenate([self._believe(rows) for rows in self._chunks()])[:, :n_types]
+        n_others = int((self._codes == n_types).sum())
+        return label_moments(self._latent - self.shift, belief * evidence, n_others)
+
+    def _take_turn(self) -> None:
+        shares = [self._share(rows) for rows in self._chunks()]
+        self.cells = sum(part.sum(axis=0) for part in shares)
+        sums = sum(part.T @ self._latent[rows] for part, rows in zip(shares, self._chunks(), strict=True))
+        self.means = sums / np.maximum(self.cells, 1e-9)[:, None]
+        gaps = self.means - self._landmarks.positions
+        placed = self._landmarks.n_cells > 0
+        weights = self.weights * placed
+        self.shift = weights @ gaps / (weights.sum() + _SHRINKAGE_OF_SHIFT)
+        self.offsets = (placed * self.cells / (self.cells + _SHRINKAGE))[:, None] * (gaps - self.shift)
+        for part, rows in zip(shares, self._chunks(), strict=True):
+            self._moved[rows] = self._latent[rows] - self.shift - part @ self.offsets
+        self._penalize()
+
+    def _penalize(self) -> None:
+        """Make landmarks less likely of which the batch holds more than its part of the type."""
+        common = self._landmarks
+        if not common.n_cells.any():
+            return
+        n_types = len(common.labels) + 1
+        own, all_ = (np.bincount(common.types, cells, n_types) for cells in (self.cells, common.n_cells))
+        expected = (own / np.maximum(all_, 1e-9))[common.types] * common.n_cells
+        aim = _DIVERSITY * np.log((expected + 1) / (self.cells + 1))
+        self._penalty = (self._penalty + aim) / 2
+
+    def _share(self, rows: slice) -> np.ndarray:
+        """Each landmark's share in each cell, ``(n_cells, n_landmarks)``; they sum to one."""
+        belief = self._believe(rows)
+        closeness = 2 / _WIDTH * _unit(self._moved[rows, :_DIMENSIONS]) @ self._directions.T + self._penalty
+        shares: np.ndarray = np.empty_like(closeness)
+        for kind in np.unique(self._landmarks.types):
+            of_type = self._landmarks.types == kind
+            shares[:, of_type] = belief[:, [kind]] * _normalize(closeness[:, of_type])
+        return shares
+
+    def _believe(self, rows: slice) -> np.ndarray:
+        """How far each cell is believed to be of each type, and of none that is known."""
+        return believe(self._latent[rows] - self.shift, self._codes[rows], self._landmarks)
+
+    def _chunks(self) -> Iterator[slice]:
+        for start in range(0, len(self._latent), _CHUNK):
+            yield slice(start, start + _CHUNK)
+
+
+def believe(latent: np.ndarray, codes: np.ndarray, landmarks: Landmarks) -> np.ndarray:
+    """How far cells are of each type: by their label where there is one, and by where they lie.
+
+    Parameters
+    ----------
+    latent
+        Without the batch's shift, shape ``(n_cells, n_latent)``.
+    codes
+        As :class:`BatchFit` takes them.
+    landmarks
+        What is common.
+
+    Returns
+    -------
+    Probabilities of each type, and last of none that is known, shape ``(n_cells, n_types + 1)``.
+    """
+    n_types = len(landmarks.labels)
+    labelled = codes >= 0
+    belief = np.zeros((len(latent), n_types + 1))
+    belief[np.flatnonzero(labelled), codes[labelled]] = 1
+    doubted = ~labelled if landmarks.label_noise == 0 else np.ones(len(latent), dtype=bool)
+    if n_types == 0:
+        return np.ones_like(belief)
+    if doubted.any():
+        densities = landmarks.classifier.log_densities(latent[doubted])
+        if landmarks.label_noise:
+            wrong = landmarks.label_noise / n_types
+            trust = np.where(belief[doubted] > 0, 1 - landmarks.label_noise, wrong)
+            densities += np.where(labelled[doubted, None], np.log(trust), 0.0)
+        belief[doubted] = _normalize(densities)
+    return belief
+
+
+class LandmarkSums:
+    """A site's answers while landmarks are sought: sums over its cells, never a cell.
+
+    Parameters
+    ----------
+    latent, codes
+        As :class:`BatchFit` takes them.
+    batch_codes
+        Each cell's batch, shape ``(n_cells,)``.
+    n_types
+        Cell types that the federation knows.
+    min_cells
+        Of labels with fewer cells in a batch, and of landmarks with fewer at the site, nothing is given.
+    """
+
+    def __init__(
+        self, latent: np.ndarray, batch_codes: np.ndarray, codes: np.ndarray, n_types: int, min_cells: int = 1
+    ) -> None:
+        self._batches = [(latent[batch_codes == b], codes[batch_codes == b]) for b in np.unique(batch_codes)]
+        self._evidence = [weigh_labels(*batch, n_types, min_cells) for batch in self._batches]
+        self._n_types = n_types
+        self._min_cells = min_cells
+        self._last: tuple[Landmarks, list[BatchFit]] | None = None
+
+    def answer(self, question: Question) -> NamedArrays:
+        """Sums over the site's cells, by name."""
+        if question.landmarks is None:
+            return _add(
+                [
+                    label_moments(np.asarray(latent, dtype=np.float64), evidence, int((codes == self._n_types).sum()))
+                    for (latent, codes), evidence in zip(self._batches, self._evidence, strict=True)
+                ]
+            )
+        fits = self._fit(question.landmarks)
+        held = sum(fit.cells for fit in fits) >= self._min_cells
+        if question.step == "holders":
+            return {"holders": held.astype(np.float64)}
+        moments = _add([fit.moments(evidence) for fit, evidence in zip(fits, self._evidence, strict=True)])
+        if not question.open:
+            return moments
+        chosen = np.asarray(question.open)
+        means = _add([_landmark_moments(fit) for fit in fits])
+        return moments | {name: np.where(_like(held, array), array, 0.0)[chosen] for name, array in means.items()}
+
+    def _fit(self, landmarks: Landmarks) -> list[BatchFit]:
+        """Each batch's fit; the last one is kept, since two questions are asked about the same landmarks."""
+        if self._last is None or self._last[0].to_json() != landmarks.to_json():
+            self._last = landmarks, [BatchFit(latent, codes, landmarks) for latent, codes in self._batches]
+        return self._last[1]
+
+
+def weigh_labels(latent: np.ndarray, codes: np.ndarray, n_types: int, min_cells: int) -> np.ndarray:
+    """How much each cell of a batch tells of each type, shape ``(n_cells, n_types)``: one where that is its label.
+
+    No mean is to be one of a few cells. A label of fewer than ``min_cells`` cells tells nothing in a batch with labels
+    throughout. Where only some cells have one, it counts if at least ``min_cells`` cells are to be expected of the
+    type: each of the labelled cells then shares its weight with the nearest ones without a label.
+
+    Parameters
+    ----------
+    latent, codes
+        One batch's, as :class:`BatchFit` takes them.
+    n_types
+        Cell types that the federation knows.
+    min_cells
+        Fewest cells in any mean.
+    """
+    counts = np.bincount(codes[codes >= 0], minlength=n_types + 1)[:n_types]
+    evidence: np.ndarray = np.eye(n_types + 1)[codes][:, :n_types]
+    evidence[codes < 0] = 0
+    evidence[:, counts < min_cells] = 0
+    expected = counts * len(codes) / max((codes >= 0).sum(), 1)
+    for kind in np.flatnonzero((counts > 0) & (counts < min_cells) & (expected >= min_cells)):
+        near = np.flatnonzero((codes < 0) | (codes == kind))
+        for cell in np.flatnonzero(codes == kind):
+            distances = ((latent[near] - latent[cell]) ** 2).sum(axis=1)
+            evidence[near[np.argsort(distances)[:min_cells]], kind] += 1 / min_cells
+    return evidence
+
+
+def move_to_landmarks(latent: np.ndarray, batch_codes: np.ndarray, codes: np.ndarray, landmarks: Landmarks) -> Moved:
+    """Remove each batch's shift and offsets, whether or not it took part in finding the landmarks.
+
+    Parameters
+    ----------
+    latent, batch_codes, codes
+        As :class:`LandmarkSums` takes them.
+    landmarks
+        What is common.
+    """
+    moved = np.empty(latent.shape)
+    belief = np.empty((len(latent), len(landmarks.labels) + 1))
+    for batch in np.unique(batch_codes):
+        rows = batch_codes == batch
+        fit = BatchFit(latent[rows], codes[rows], landmarks, n_steps=_N_LAST_STEPS)
+        moved[rows], belief[rows] = fit.result()
+    return Moved(moved, belief)
+
+
+def _landmark_moments(fit: BatchFit) -> NamedArrays:
+    return {
+        "cells": fit.cells,
+        "weights": fit.weights,
+        "positions": fit.weights[:, None] * (fit.means - fit.shift),
+    }
+
+
+def _add(parts: list[NamedArrays]) -> NamedArrays:
+    return {name: np.sum([part[name] for part in parts], axis=0) for name in parts[0]}
+
+
+def _like(mask: np.ndarray, array: np.ndarray) -> np.ndarray:
+    return mask.reshape(-1, *[1] * (array.ndim - 1))
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    lengths = np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9)
+    units: np.ndarray = vectors / lengths
+    return units
+
+
+def _normalize(logs: np.ndarray) -> np.ndarray:
+    """Probabilities from logs, by row."""
+    raised = np.exp(logs - logs.max(axis=1, keepdims=True))
+    probabilities: np.ndarray = raised / raised.sum(axis=1, keepdims=True)
+    return probabilities

@@ -1,0 +1,163 @@
+"""Where cells of all sites belong: landmarks in latent space, found by sums over the sites alone. Pure numpy.
+
+A cell's latent vector is ``z = landmark + batch + offset + noise``: the batch's shift moves all of its cells alike, its
+offset only those near one landmark. Landmarks are common; shifts and offsets never leave the site. Every landmark
+belongs to a cell type, or to the cells without a known type, and each type has about one per thirty cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+
+from fedscgen.correction._classifier import Classifier
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Self
+
+    from fedscgen._types import NamedArrays
+
+Step = Literal["labels", "holders", "means"]
+
+_CELLS_PER_LANDMARK = 30
+_MOST_LANDMARKS = 100
+_N_ROUNDS = 5
+_FEWEST_HOLDERS = 2
+
+
+@dataclass(frozen=True)
+class Landmarks:
+    """What is common to all sites.
+
+    Parameters
+    ----------
+    labels
+        Names of the cell types that the federation knows, ``n_types`` long; none if it knows none.
+    types
+        Position in ``labels`` of each landmark's type, ``n_types`` for those of cells of no known type, shape
+        ``(n_landmarks,)``.
+    positions
+        Shape ``(n_landmarks, n_latent)``.
+    n_cells
+        Cells near each landmark at all sites, shape ``(n_landmarks,)``; not whole numbers, as cells are shared.
+    classifier
+        Which type a cell is likely of.
+    label_noise
+        Share of given labels that may be wrong.
+    """
+
+    kind: ClassVar[str] = "landmarks"
+
+    labels: tuple[str, ...]
+    types: np.ndarray
+    positions: np.ndarray
+    n_cells: np.ndarray
+    classifier: Classifier
+    label_noise: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, as JSON-serialisable values."""
+        return {
+            "kind": self.kind,
+            "labels": list(self.labels),
+            "types": self.types.tolist(),
+            "positions": self.positions.tolist(),
+            "n_cells": self.n_cells.tolist(),
+            "classifier": self.classifier.to_json(),
+            "label_noise": self.label_noise,
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """Read what :meth:`to_json` wrote."""
+        return cls(
+            labels=tuple(content["labels"]),
+            types=np.asarray(content["types"], dtype=np.int64),
+            positions=np.array(content["positions"], dtype=np.float64, ndmin=2),
+            n_cells=np.asarray(content["n_cells"], dtype=np.float64),
+            classifier=Classifier.from_json(content["classifier"]),
+            label_noise=float(content["label_noise"]),
+        )
+
+
+class Question(NamedTuple):
+    """What every site is asked for while landmarks are sought.
+
+    Parameters
+    ----------
+    step
+        ``"labels"``: what a classifier is made of. ``"holders"``: which landmarks the site holds. ``"means"``: where
+        the site's cells near each open landmark lie.
+    landmarks
+        As they stand; None in the first step.
+    open
+        Positions of the landmarks of which the means are asked: at least two sites hold each.
+    """
+
+    step: Step
+    landmarks: Landmarks | None = None
+    open: Sequence[int] = ()
+
+
+def find_landmarks(
+    sum_over_sites: Callable[[Question], NamedArrays],
+    labels: Sequence[str],
+    *,
+    label_noise: float = 0.0,
+    seed: int = 0,
+    n_rounds: int = _N_ROUNDS,
+) -> Landmarks:
+    """Find where cells of all sites belong.
+
+    Parameters
+    ----------
+    sum_over_sites
+        From a question to the sum over all sites of what :meth:`LandmarkSums.answer` gives there. It is called once,
+        and then twice a round.
+    labels
+        Names of the cell types that at least two sites have labelled cells of; none aligns cells without any label.
+    label_noise
+        Share of given labels that may be wrong.
+    seed
+        Of the places where landmarks begin.
+    n_rounds
+        Rounds.
+    """
+    moments = sum_over_sites(Question("labels"))
+    classifier = Classifier.from_sums(moments)
+    landmarks = _place(tuple(labels), classifier, float(moments["n_cells"]), label_noise, seed)
+    for _ in range(n_rounds):
+        holders = sum_over_sites(Question("holders", landmarks))["holders"]
+        shared = np.flatnonzero(np.rint(holders) >= _FEWEST_HOLDERS)
+        sums = sum_over_sites(Question("means", landmarks, shared.tolist()))
+        landmarks = _move(landmarks, shared, sums)
+    return landmarks
+
+
+def _place(labels: tuple[str, ...], classifier: Classifier, n_cells: float, label_noise: float, seed: int) -> Landmarks:
+    """Landmarks drawn around each type's mean, in proportion to its cells."""
+    expected = classifier.shares * n_cells
+    numbers = np.rint(expected / max(_CELLS_PER_LANDMARK, n_cells / _MOST_LANDMARKS)).astype(int)
+    numbers = np.maximum(numbers, 1)
+    types = np.repeat(np.arange(len(numbers)), numbers)
+    named = types < len(labels)
+    steps = np.random.default_rng(seed).standard_normal((len(types), len(classifier.center)))
+    positions = np.concatenate([classifier.means, classifier.center[None]])[types]
+    several = (numbers > 1)[types]
+    for which, precision in ((named, classifier.precision), (~named, classifier.spread)):
+        root = np.linalg.cholesky(np.linalg.inv(precision))
+        positions[which & several] += steps[which & several] @ root.T
+    return Landmarks(labels, types, positions, np.zeros(len(types)), classifier, label_noise)
+
+
+def _move(landmarks: Landmarks, shared: np.ndarray, sums: NamedArrays) -> Landmarks:
+    """Landmarks at the weighted means of what the sites hold near them; those that one site holds alone stay."""
+    positions, n_cells = landmarks.positions.copy(), np.zeros(len(landmarks.types))
+    if len(shared):
+        positions[shared] = sums["positions"] / np.maximum(sums["weights"], 1e-9)[:, None]
+        n_cells[shared] = sums["cells"]
+    return replace(landmarks, positions=positions, n_cells=n_cells, classifier=Classifier.from_sums(sums))
