@@ -1,6 +1,6 @@
 """Experiments: read from a specification, run on all devices, and kept so that an interrupted run goes on."""
 
-from fedscgen.benchmark._cells import Cells
+from fedscgen.benchmark._cells import UNLABELLED, Cells, Embedded
 from fedscgen.benchmark._classification import classify
 from fedscgen.benchmark._comparison import compare
 from fedscgen.benchmark._cost import describe_plan
@@ -9,8 +9,10 @@ from fedscgen.benchmark._run import BenchmarkSummary, run_benchmark, write_table
 from fedscgen.benchmark._spec import SpecError, read_spec, standard_specs
 
 __all__ = [
+    "UNLABELLED",
     "BenchmarkSummary",
     "Cells",
+    "Embedded",
     "Method",
     "SpecError",
     "classify",
