@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fedscgen import metrics
-from fedscgen.metrics import ALL_METRICS, METRIC_GROUPS, all_metrics, neighbors_and_distances
+from fedscgen.metrics import ALL_METRICS, METRIC_GROUPS, SCIB_GROUPS, all_metrics, neighbors_and_distances
 
 pytest.importorskip("scib_metrics")
 
@@ -36,9 +36,12 @@ def test_each_number_is_that_of_its_metric(pbmc, measurement):
         "cLISI": metrics.clisi(*at[90], labels),
         "kNN": metrics.knn_accuracy(metrics.nearest_neighbors(embedding, 16), labels),
         "PCR": metrics.pcr_comparison(pbmc.obsm["X_pca"], embedding, batch),
+        "ILASW": metrics.isolated_label_asw(embedding, labels, batch),
+        "BRAS": metrics.bras(embedding, labels, batch),
+        "TDI": metrics.type_distance_inflation(pbmc.obsm["X_pca"], embedding, batch, labels),
     }
     assert tuple(expected) == ALL_METRICS
-    assert list(values) == [*ALL_METRICS, "bio", "batch", "total"]
+    assert list(values) == [*ALL_METRICS, "bio", "batch", "total", "scib bio", "scib batch", "scib total"]
     assert {name: values[name] for name in ALL_METRICS} == pytest.approx(expected, abs=1e-12)
     assert all(type(value) is float for value in values.values())
 
@@ -48,6 +51,24 @@ def test_groups_are_plain_means_and_the_total_weighs_them(measurement):
     for group, names in METRIC_GROUPS.items():
         assert values[group] == pytest.approx(np.mean([values[name] for name in names]))
     assert values["total"] == pytest.approx(0.6 * values["bio"] + 0.4 * values["batch"])
+    for group, names in SCIB_GROUPS.items():
+        assert values[group] == pytest.approx(np.mean([values[name] for name in names]))
+    assert values["scib total"] == pytest.approx(0.6 * values["scib bio"] + 0.4 * values["scib batch"])
+
+
+def test_the_second_total_takes_what_the_benchmarker_of_scib_metrics_takes():
+    """By the names of its functions."""
+    from dataclasses import asdict
+
+    from scib_metrics.benchmark import BatchCorrection, BioConservation
+
+    names = {"isolated_labels": ["ILASW"], "nmi_ari_cluster_labels_kmeans": ["NMI", "ARI"],
+             "silhouette_label": ["ASW_C"], "clisi_knn": ["cLISI"],
+             "bras": ["BRAS"], "ilisi_knn": ["iLISI"], "kbet_per_label": ["kBET"],
+             "graph_connectivity": ["GC"], "pcr_comparison": ["PCR"]}  # fmt: skip
+    for group, theirs in (("scib bio", BioConservation()), ("scib batch", BatchCorrection())):
+        taken = [name for function, on in asdict(theirs).items() if on for name in names[function]]
+        assert sorted(SCIB_GROUPS[group]) == sorted(taken)
 
 
 def test_undoing_the_batch_effect_raises_every_score_of_mixing(pbmc, measurement):
@@ -82,8 +103,10 @@ def test_a_metric_without_a_value_is_nan_and_says_why(caplog):
     before = np.tile([[-1.0], [1.0]], (60, 1))
     with caplog.at_level(logging.WARNING, logger="fedscgen"):
         values = all_metrics(embedding, batch, labels, before=before)
-    assert [name for name in values if np.isnan(values[name])] == ["ASW_B", "kBET", "PCR"]
-    assert [record.getMessage().partition(" has no value")[0] for record in caplog.records] == ["ASW_B", "kBET", "PCR"]
+    assert [name for name in values if np.isnan(values[name])] == ["ASW_B", "kBET", "PCR", "BRAS"]
+    assert [record.getMessage().partition(" has no value")[0] for record in caplog.records] == [
+        "ASW_B", "kBET", "PCR", "BRAS",
+    ]  # fmt: skip
     assert "no label has cells in two batches" in caplog.text
     assert values["batch"] == pytest.approx((values["GC"] + values["iLISI"]) / 2)
     assert values["bio"] > 0.9

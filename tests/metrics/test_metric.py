@@ -34,7 +34,7 @@ def test_a_metric_that_is_added_is_measured_and_counts_for_no_mean(equal_types):
     before = all_metrics(*arguments, before=embedding)
     exec(read_blocks(PAGE, "python", "A new metric")[0], {})  # noqa: S102  (our own page)
     after = all_metrics(*arguments, before=embedding)
-    assert list(after) == [*ALL_METRICS, "reach", "bio", "batch", "total"]
+    assert list(after) == [*ALL_METRICS, "reach", "bio", "batch", "total", "scib bio", "scib batch", "scib total"]
     np.testing.assert_equal({name: after[name] for name in before}, before)
     nearest = cdist(embedding, embedding).argsort(axis=1)[:, 1:16]
     codes = equal_types.obs["batch"].cat.codes.to_numpy()
@@ -62,7 +62,7 @@ def test_a_metric_of_another_package_that_fails_is_nan_and_named_in_the_log(equa
     with caplog.at_level(logging.WARNING, logger="fedscgen"):
         after = all_metrics(*arguments, before=embedding)
     assert np.isnan(after[name])
-    others = before.keys() - {name, "bio", "total"}
+    others = before.keys() - {name, "bio", "total", "scib bio", "scib total"}
     np.testing.assert_equal({other: after[other] for other in others}, {other: before[other] for other in others})
     (message,) = [record.getMessage() for record in caplog.records if record.getMessage().startswith(name)]
     assert "failed: AttributeError: " in message

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from fedscgen.metrics import silhouette_batch, silhouette_label
+from fedscgen.metrics import bras, isolated_label_asw, silhouette_batch, silhouette_label
 
 LINE = np.array([[0.0], [1.0], [10.0], [12.0]])
 # Silhouettes of {0, 1} and {10, 12}: (b - a) / b with a = 1, 1, 2, 2 and b = 11, 10, 9.5, 11.5.
@@ -40,6 +40,43 @@ def test_silhouettes_equal_scib_metrics(equal_types):
     assert silhouette_label(embedding, labels) == pytest.approx(float(expected), abs=1e-5)
     expected = scib_metrics.silhouette_batch(embedding, labels, batch)
     assert silhouette_batch(embedding, labels, batch) == pytest.approx(float(expected), abs=1e-5)
+
+
+@pytest.mark.parametrize("change", ["as it is", "a type of one batch", "a batch of one cell"])
+def test_bras_and_isolated_labels_equal_scib_metrics(equal_types, change):
+    """In double precision, which the reference takes where JAX is told to."""
+    scib_metrics = pytest.importorskip("scib_metrics")
+    import jax
+
+    embedding = equal_types.obsm["X_pca"].astype(np.float64)
+    labels, batch = np.asarray(equal_types.obs["cell_type"]), np.asarray(equal_types.obs["batch"]).astype(object)
+    first = np.flatnonzero(labels == labels[0])
+    batch[first if change == "a type of one batch" else first[: change == "a batch of one cell"]] = "own"
+    with jax.enable_x64(True):
+        theirs = scib_metrics.bras, scib_metrics.isolated_labels
+        expected = [float(metric(embedding, labels, batch)) for metric in theirs]
+    found = [metric(embedding, labels, batch) for metric in (bras, isolated_label_asw)]
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
+def test_bras_equals_the_one_by_hand():
+    """Along two axes. The second batches are spread: 1 to the cell of one's own batch, and 1/2 to all others."""
+    apart = np.repeat(np.eye(2), 3, axis=0)
+    assert bras(apart, ["t"] * 6, list("aaabbb")) == pytest.approx(0)
+    assert bras(apart, ["t"] * 6, list("abcabc")) == pytest.approx(0.5)
+
+
+def test_bras_sees_an_effect_that_pairs_of_batches_hide():
+    rng = np.random.default_rng(0)
+    batch = np.repeat(["a", "b", "c", "d"], 50)
+    embedding = rng.normal(scale=0.1, size=(200, 3)) + np.where(batch < "c", 1.0, -1.0)[:, None]
+    assert silhouette_batch(embedding, ["t"] * 200, batch) > 0.9
+    assert bras(embedding, ["t"] * 200, batch) < 0.1
+
+
+def test_isolated_label_asw_is_the_mean_over_the_types_that_fewest_batches_hold():
+    batch = ["x", "y", "x", "x"]
+    assert isolated_label_asw(LINE, ["a", "a", "b", "b"], batch) == pytest.approx((WIDTHS[2:].mean() + 1) / 2)
 
 
 def test_labels_may_be_categories_numbers_or_names(pbmc):

@@ -42,7 +42,7 @@ class Cells:
     wants_expression: bool = False
 
     @property
-    def unlabelled_category(self) -> str | None:
+    def no_label(self) -> str | None:
         """:data:`UNLABELLED` if any cell is, else ``None``."""
         return UNLABELLED if (self.all.obs[LABELS] == UNLABELLED).any() else None
 

@@ -18,7 +18,8 @@ from fedscgen.metrics._knn_accuracy import knn_accuracy
 from fedscgen.metrics._lisi import clisi, ilisi
 from fedscgen.metrics._metric import EmbeddedCells, Metric, list_metrics, register_metric
 from fedscgen.metrics._pcr_comparison import pcr_comparison
-from fedscgen.metrics._silhouette import silhouette_batch, silhouette_label
+from fedscgen.metrics._silhouette import bras, isolated_label_asw, silhouette_batch, silhouette_label
+from fedscgen.metrics._type_distances import type_distance_inflation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +32,12 @@ METRIC_GROUPS: Mapping[str, tuple[str, ...]] = {
     "bio": ("NMI", "ARI", "ILF1", "ASW_C", "cLISI"),
     "batch": ("ASW_B", "GC", "kBET", "iLISI", "PCR"),
 }
-_WEIGHTS = {"bio": 0.6, "batch": 0.4}
+SCIB_GROUPS: Mapping[str, tuple[str, ...]] = {
+    "scib bio": ("ILASW", "NMI", "ARI", "ASW_C", "cLISI"),
+    "scib batch": ("BRAS", "iLISI", "kBET", "GC", "PCR"),
+}
+"""The groups as scib-metrics' ``Benchmarker`` has had them since 0.5.10."""
+_WEIGHTS = (0.6, 0.4)  # of bio and batch
 
 # each takes as many neighbours as the package that it comes from: scib, scib-metrics or scArches
 _OWN: Mapping[str, Metric] = {
@@ -97,6 +103,25 @@ _OWN: Mapping[str, Metric] = {
         "batch correction",
         "the batch explains less of the variance than before correction (principal-component regression)",
     ),
+    "ILASW": Metric(
+        lambda cells: isolated_label_asw(cells.embedding, cells.labels, cells.batch),
+        "bio conservation",
+        "types that few batches hold lie apart from the rest (silhouette width)",
+    ),
+    "BRAS": Metric(
+        lambda cells: bras(cells.embedding, cells.labels, cells.batch),
+        "batch correction",
+        "cells of one type overlap with those of all other batches together (adapted silhouette width)",
+    ),
+    "TDI": Metric(
+        # the uncorrected embedding is of principal components, and noise in further ones would change its unit
+        lambda cells: type_distance_inflation(
+            cells.before[:, : cells.embedding.shape[1]], cells.embedding, cells.batch, cells.labels
+        ),
+        "bio conservation",
+        "pairs of cell types that lie farther apart than in any batch before correction (share; 0 is best)",
+        lower_is_better=True,
+    ),
 }
 ALL_METRICS = tuple(_OWN)
 
@@ -118,16 +143,19 @@ def all_metrics(
     batch, labels
         Batch and cell type of each cell, shape ``(n_cells,)``.
     before
-        The uncorrected embedding of the same cells, shape ``(n_cells, any)``: PCR measures what is gone.
+        The uncorrected embedding of the same cells, shape ``(n_cells, any)``: PCR measures what is gone, TDI what has
+        grown. TDI takes as many of its first columns as the embedding has.
     seed
         Seed of the k-means starts behind NMI and ARI, and of the Leiden clusterings behind ILF1.
 
     Returns
     -------
-    Numbers by name; higher is better. First :data:`ALL_METRICS` in their order, then what :func:`register_metric`
-    added, then the means ``"bio"`` and ``"batch"`` of the two :data:`METRIC_GROUPS`, and ``"total"``, 0.6 bio + 0.4
-    batch (Luecken et al. 2022). A metric that has no value on these cells is NaN, says why in the log, and doesn't take
-    part in the means. So is a metric of another package that fails, whatever its error.
+    Numbers by name; higher is better, but for TDI. First :data:`ALL_METRICS` in their order, then what
+    :func:`register_metric` added, then the means ``"bio"`` and ``"batch"`` of the two :data:`METRIC_GROUPS`, and
+    ``"total"``, 0.6 bio + 0.4 batch (Luecken et al. 2022); then ``"scib bio"``, ``"scib batch"`` and ``"scib total"``,
+    the same of :data:`SCIB_GROUPS`: the definition of today's scib-metrics, with BRAS in place of ASW_B and ILASW in
+    place of ILF1. A metric that has no value on these cells is NaN, says why in the log, and doesn't take part in the
+    means. So is a metric of another package that fails, whatever its error.
 
     Raises
     ------
@@ -143,8 +171,13 @@ def all_metrics(
     label_codes = check_names(labels, "label", n_cells=len(array))
     cells = EmbeddedCells(array, uncorrected, batch_codes, label_codes, seed)
     values = {name: _value_or_nan(name, metric, cells) for name, metric in list_metrics().items()}
-    means = {group: float(np.nanmean([values[name] for name in names])) for group, names in METRIC_GROUPS.items()}
-    return {**values, **means, "total": sum(weight * means[group] for group, weight in _WEIGHTS.items())}
+    return {**values, **_weigh(values, METRIC_GROUPS, "total"), **_weigh(values, SCIB_GROUPS, "scib total")}
+
+
+def _weigh(values: Mapping[str, float], groups: Mapping[str, tuple[str, ...]], total: str) -> dict[str, float]:
+    """Means of bio conservation and batch correction, and their weighted sum."""
+    means = {group: float(np.nanmean([values[name] for name in names])) for group, names in groups.items()}
+    return {**means, total: sum(weight * mean for weight, mean in zip(_WEIGHTS, means.values(), strict=True))}
 
 
 def _value_or_nan(name: str, metric: Metric, cells: EmbeddedCells) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 
 from fedscgen.metrics._checks import check_names
 from fedscgen.metrics._neighbors import check_neighbors_and_distances, connectivities
+from fedscgen.metrics._silhouette import find_isolated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,8 +54,7 @@ def isolated_label_f1(
     indices, lengths = check_neighbors_and_distances(neighbors, distances)
     label_codes = check_names(labels, "label", n_cells=len(indices), at_least=1)
     batch_codes = check_names(batch, "batch", n_cells=len(indices), at_least=1)
-    n_batches = np.count_nonzero(_cross_table(label_codes, batch_codes), axis=1)
-    isolated = n_batches == n_batches.min()
+    isolated = find_isolated(label_codes, batch_codes)
     clusterings = _leiden_clusters(connectivities(indices, lengths), seed)
     best = np.max([_f1_scores(label_codes, clusters)[isolated].max(axis=1) for clusters in clusterings], axis=0)
     return float(best.mean())

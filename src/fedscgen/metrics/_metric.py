@@ -19,7 +19,7 @@ MetricGroup = Literal["bio conservation", "batch correction"]
 """What a metric asks: whether cell types stay apart, or whether batches mix."""
 
 _N_NEIGHBORS = 90  # the most that a metric of this package needs
-_NAMES_OF_MEANS = ("bio", "batch", "total")
+_NAMES_OF_MEANS = ("bio", "batch", "total", "scib bio", "scib batch", "scib total")
 
 
 @dataclass(frozen=True)
@@ -74,17 +74,20 @@ class Metric:
     Parameters
     ----------
     measure
-        Function that takes the cells and returns a number; higher is better, and 1 is best. It raises
-        :class:`UndefinedMetricError` where the cells are well formed, but it has no value on them.
+        Function that takes the cells and returns a number; unless said otherwise, higher is better and 1 is best. It
+        raises :class:`UndefinedMetricError` where the cells are well formed, but it has no value on them.
     group
         What it asks.
     meaning
         What a high value says, in one line.
+    lower_is_better
+        Whether it counts something bad; 0 is best then.
     """
 
     measure: Callable[[EmbeddedCells], float]
     group: MetricGroup
     meaning: str = ""
+    lower_is_better: bool = False
 
 
 _METRICS: Registry[Metric] = Registry("metric")
