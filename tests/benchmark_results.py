@@ -35,7 +35,7 @@ def write_results(
                         continue
                     for seed in seeds:
                         names = {"experiment": kind, "kind": kind, "dataset": dataset, "scenario": scenario,
-                                 "method": method, "seed": seed}  # fmt: skip
+                                 "condition": "", "method": method, "seed": seed, "cell_type": ""}  # fmt: skip
                         rows += _rows(names, measured, i / len(methods), rng, batches, n_rounds, n_epochs)
     table = pd.DataFrame(rows)
     table.to_csv(folder / "results.csv", index=False)
@@ -72,7 +72,7 @@ def _rows(names, measured, quality, rng, batches, n_rounds, n_epochs):
 
 
 def _distributions(scores, rng, n_batches, n_types):
-    keys = ["experiment", "kind", "dataset", "scenario", "method", "seed", "held_out"]
+    keys = ["experiment", "kind", "dataset", "scenario", "condition", "method", "seed", "held_out"]
     runs = scores.loc[scores["kind"].isin(["integration", "batch_out"]), keys].drop_duplicates()
     rows = []
     for run in runs.to_dict("records"):

@@ -42,6 +42,14 @@ methods = ["fedscgen"]
 seeds = [0]
 
 [[experiments]]
+name = "hidden"
+kind = "hidden_labels"
+data = ["drawn"]
+methods = ["fedscgen"]
+shares = [0.5]
+seeds = [0]
+
+[[experiments]]
 name = "tuning"
 kind = "tuning"
 data = ["drawn"]
@@ -58,7 +66,7 @@ methods = ["fedscgen"]
 classifiers = ["k-NN", "k-means"]
 seeds = [0]
 """
-N_TASKS = 8
+N_TASKS = 9
 MEASURED = ["seconds", "peak_memory_mb"]
 
 
@@ -120,6 +128,9 @@ def test_results_are_tidy(whole_run):
     assert set(expression.index) == {"expression_spearman", "expression_spearman_min", "marker_overlap"}
     assert expression["expression_spearman_min"] <= expression["expression_spearman"] <= 1
     assert 0 <= expression["marker_overlap"] <= 1
+    hidden = results[results["kind"] == "hidden_labels"].set_index("metric")
+    assert {"total", "scib total", "accuracy", "macro-F1", "k-NN accuracy"} <= set(hidden.index)
+    assert set(hidden["condition"]) == {"50 % hidden"}
     tuning = results[results["kind"] == "tuning"]
     assert set(zip(tuning["n_rounds"], tuning["n_epochs"], strict=True)) == {("1", "1"), ("2", "1")}
     left_out = results[results["experiment"] == "left out"]
@@ -138,7 +149,8 @@ def test_results_are_tidy(whole_run):
 def test_a_summary_is_written_with_the_tables(whole_run):
     results, summary = (pd.read_csv(whole_run / f"{name}.csv") for name in ("results", "summary"))
     totals = results[(results["kind"] == "integration") & (results["metric"] == "total")].groupby("method")["value"]
-    shown = summary[summary["metric"] == "total"].set_index("method")
+    assert summary["scored_with"].iloc[0] == "unseen labels"
+    shown = summary[(summary["metric"] == "total") & (summary["experiment"] == "integration")].set_index("method")
     assert list(shown.index) == ["pca", "fedscgen"]
     assert shown["mean"].to_dict() == pytest.approx(totals.mean().to_dict())
     assert shown["sd"].to_dict() == pytest.approx(totals.std().to_dict())

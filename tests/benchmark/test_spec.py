@@ -5,7 +5,15 @@ import sys
 
 import pytest
 
-from fedscgen.benchmark import SpecError, read_spec, standard_specs
+from fedscgen.benchmark import (
+    Method,
+    SpecError,
+    _methods,
+    list_methods,
+    read_spec,
+    register_method,
+    standard_specs,
+)
 
 WHOLE = """
 name = "mine"
@@ -29,6 +37,9 @@ data = ["hospital", "drawn", "demo"]
 methods = ["pca", "fedavg"]
 """
 EXPERIMENT = '[[experiments]]\nname = "e"\nkind = "integration"\ndata = ["demo"]\nmethods = ["pca"]\n'
+
+
+HIDDEN = EXPERIMENT.replace("integration", "hidden_labels")
 
 
 @pytest.fixture
@@ -56,6 +67,21 @@ def test_a_spec_names_data_methods_and_experiments(write, tmp_path):
 def test_an_experiment_may_have_seeds_of_its_own(write):
     (experiment,) = read_spec(write("seeds = [1, 2]\n" + EXPERIMENT + "seeds = [7]\n")).experiments
     assert experiment.seeds == (7,)
+
+
+@pytest.mark.parametrize(("kind", "shares"), [("hidden_labels", (0.5, 0.8, 0.95)), ("label_noise", (0.2,))])
+def test_shares_have_a_default_and_may_be_others(write, kind, shares):
+    text = EXPERIMENT.replace("integration", kind)
+    assert read_spec(write(text)).experiments[0].shares == shares
+    assert read_spec(write(text + "shares = [0.3]")).experiments[0].shares == (0.3,)
+
+
+def test_a_method_that_takes_no_label_for_a_type_is_refused_where_labels_are_hidden(write, monkeypatch):
+    monkeypatch.setattr(_methods._METHODS, "_values", list_methods())
+    register_method("strict", Method(lambda cells: cells.all.X, takes_unlabelled=False))
+    with pytest.raises(SpecError, match="'strict' doesn't get along with cells without a label"):
+        read_spec(write(HIDDEN.replace("pca", "strict")))
+    read_spec(write(EXPERIMENT.replace("pca", "strict")))
 
 
 @pytest.mark.parametrize(
@@ -134,6 +160,16 @@ def test_the_paper_is_the_published_grid():
         (EXPERIMENT.replace("integration", "tuning") + "n_epochs = [1]", "n_rounds is None"),
         ("[methods.scgen]\nmax-epochs = 1\nmax_epochs = 2\n" + EXPERIMENT, "sets 'max-epochs' twice, with hyphens"),
         ("methods.scgen = 3\n" + EXPERIMENT, r"\[methods.scgen\] is no table"),
+        (EXPERIMENT + "shares = [0.5]", "unknown key 'shares'"),
+        (HIDDEN + "shares = [0.5, 1.0]", r"shares are \[0.5, 1.0\]: each lies between 0 and 1"),
+        (HIDDEN + "shares = []", r"shares is \[\], not a list of float"),
+        (HIDDEN + "cell_type = 'B'", "unknown key 'cell_type'"),
+        (EXPERIMENT.replace("integration", "label_noise") + "noisy_sites = 'two'", "choice of noisy_sites 'two'"),
+        (EXPERIMENT.replace("integration", "random_split") + "cell_type = 3", "cell_type is 3, not the name of a type"),
+        (EXPERIMENT.replace("integration", "unlabelled_newcomer").replace("pca", "scvi"), "'scvi' can't embed a batch"),
+        ("[data.d]\nsimulate = {}\ngiven_labels_key = 'a'\n" + EXPERIMENT, "given_labels_key, which goes with a file"),
+        ("[data.d]\ncoarser = 3\n" + EXPERIMENT, "coarser is 3, not a table of lists"),
+        ("[data.d]\ncoarser = { a = ['T'], b = ['T'] }\n" + EXPERIMENT, "coarser puts a type into two"),
     ],
 )
 def test_what_does_not_fit_is_named(write, text, message):

@@ -45,6 +45,10 @@ def test_a_task_survives_its_text():
         {"data": replace(DRAWN, minor_types=("a",))},
         {"held_out": 0},
         {"n_rounds": 3},
+        {"share": 0.5},
+        {"noisy_sites": "all"},
+        {"cell_type": "B"},
+        {"data": replace(DRAWN, coarser={"T": ["a", "b"]})},
     ],
 )
 def test_whatever_changes_a_result_changes_the_name(change):
@@ -71,6 +75,37 @@ def test_each_batch_is_left_out_in_turn_and_pictured_once(read):
     tasks = [run.task for run in plan(read(experiment(kind="batch_out", more=more)))]
     assert [(task.seed, task.held_out) for task in tasks] == [(3, 0), (3, 1), (3, 2), (4, 0), (4, 1), (4, 2)]
     assert [task.pictured for task in tasks] == [True] * 3 + [False] * 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "conditions"),
+    [
+        ("hidden_labels", "", ["50 % hidden", "80 % hidden", "95 % hidden"]),
+        ("label_noise", "shares = [0.1]", ["10 % wrong at one site"]),
+        ("label_noise", "noisy_sites = 'all'", ["20 % wrong"]),
+        ("random_split", "", [""]),
+    ],
+)
+def test_each_share_is_a_condition_of_its_own(read, kind, more, conditions):
+    assert [run.task.condition for run in plan(read(experiment(kind=kind, more=more)))] == conditions
+
+
+@pytest.mark.parametrize("kind", ["unlabelled_site", "unlabelled_newcomer"])
+def test_each_site_is_without_labels_in_turn(read, kind):
+    assert [run.task.held_out for run in plan(read(experiment(kind=kind)))] == [0, 1, 2]
+
+
+def test_finer_labels_are_scored_where_there_are_coarser_ones(read):
+    text = '[data.drawn]\nsimulate = { n_sites = 2 }\ncoarser = { some = ["type_1", "type_2"] }\n'
+    (run,) = plan(read(text + experiment(kind="finer_labels", data='["demo", "drawn"]')))
+    assert run.task.data.coarser == {"some": ["type_1", "type_2"]}
+    with pytest.raises(SpecError, match="'e' has no run: it needs data with given_labels_key or coarser"):
+        plan(read(experiment(kind="finer_labels")))
+
+
+def test_a_type_to_split_may_be_named(read):
+    (run,) = plan(read(experiment(kind="random_split", more="cell_type = 'B'")))
+    assert run.task.cell_type == "B"
 
 
 def test_minor_types_of_published_data_are_known(read):

@@ -4,9 +4,11 @@ from fedscgen.benchmark._cells import UNLABELLED, Cells, Embedded
 from fedscgen.benchmark._classification import classify
 from fedscgen.benchmark._comparison import compare
 from fedscgen.benchmark._cost import describe_plan
-from fedscgen.benchmark._methods import Method, list_methods, register_method
+from fedscgen.benchmark._method import Method
+from fedscgen.benchmark._methods import list_methods, register_method
+from fedscgen.benchmark._read_spec import read_spec, standard_specs
 from fedscgen.benchmark._run import BenchmarkSummary, run_benchmark, write_tables
-from fedscgen.benchmark._spec import SpecError, read_spec, standard_specs
+from fedscgen.benchmark._spec import SpecError
 
 __all__ = [
     "UNLABELLED",

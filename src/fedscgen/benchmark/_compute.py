@@ -1,4 +1,4 @@
-"""One task: load cells, embed them, measure the embedding."""
+"""One task: load cells, tell the method what its protocol lets it know, measure what the method makes of them."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
-from fedscgen.benchmark._cells import BATCH, LABELS, Cells
-from fedscgen.benchmark._classification import classify
+from fedscgen.benchmark import _measures as measures
+from fedscgen.benchmark import _protocols as protocols
+from fedscgen.benchmark._cells import BATCH, LABELS, Cells, Embedded
 from fedscgen.benchmark._methods import N_COMPONENTS, find_method
-from fedscgen.benchmark._tables import QUANTILES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from anndata import AnnData
 
-    from fedscgen._data import Matrix
+    from fedscgen.benchmark._protocols import Labelling
     from fedscgen.benchmark._spec import DataSource
     from fedscgen.benchmark._tasks import Task
     from fedscgen.datasets import Inclusion
 
-_SHOWN_CELLS = 2_000
-_LISI_NEIGHBORS = 90  # as scib-metrics takes
+_WITH_LISI = ("integration", "batch_out")
 
 
 @dataclass
@@ -34,14 +34,9 @@ class Outcome:
     distributions: list[dict[str, Any]] = field(default_factory=list)
     picture: dict[str, np.ndarray] = field(default_factory=dict)
 
-
-@dataclass(frozen=True)
-class _Prepared:
-    """Cells, their embedding before correction, and which of them are measured."""
-
-    adata: AnnData
-    before: np.ndarray
-    measured: np.ndarray
+    def add(self, axes: Mapping[str, Any], values: Mapping[str, float]) -> None:
+        """Add a row for each value."""
+        self.rows += [{**axes, "metric": name, "value": value} for name, value in values.items()]
 
 
 def compute(task: Task, *, data_dir: str | None = None, accelerator: str = "cpu") -> Outcome:
@@ -63,109 +58,120 @@ def compute(task: Task, *, data_dir: str | None = None, accelerator: str = "cpu"
     """
     import scvi
 
-    prepared = _prepare(task.data, task.inclusion, data_dir, task.min_cells)
-    scvi.settings.seed = task.seed
-    adata = prepared.adata
+    adata, before = _prepare(task.data, task.inclusion, data_dir)
     names = sorted(adata.obs[BATCH].cat.categories)
-    held_out = "" if task.held_out is None else names[task.held_out]
-    train = adata if task.held_out is None else adata[adata.obs[BATCH] != held_out].copy()
-    cells = Cells(adata, train, task.seed, accelerator)
-    outcome = Outcome()
-    method = find_method(task.method.like)
+    batch = "" if task.held_out is None else names[task.held_out]
+    yardstick = measures.Yardstick(adata, before, label_cells(task, adata, batch), task.min_cells)
+    scvi.settings.seed = task.seed
+    cells = give_cells(adata, yardstick.labelling, task, accelerator)
+    outcome, method = Outcome(), find_method(task.method.like)
+    axes = {"kind": task.kind, "held_out": batch, "cell_type": yardstick.labelling.cell_type}
     if task.kind == "tuning":
         settings = {**task.method.settings, "n_rounds": task.n_rounds, "n_epochs": task.n_epochs}
         for n_rounds, embedding in method.round_by_round(cells, settings):
-            _measure(outcome, task, prepared, embedding, {"n_rounds": n_rounds, "n_epochs": task.n_epochs})
-        return outcome
-    if task.kind == "expression":
-        _measure_expression(outcome, task, adata, method.expression(cells, task.method.settings))
-        return outcome
-    embedding = method(cells, task.method.settings)
-    _measure(outcome, task, prepared, embedding, {"held_out": held_out})
-    if task.classifiers:
-        _measure_classifiers(outcome, task, prepared, embedding, held_out)
-    if task.pictured:
-        outcome.picture = _take_picture(adata, embedding)
+            at_round = {**axes, "n_rounds": n_rounds, "n_epochs": task.n_epochs}
+            outcome.add(at_round, measures.measure_integration(task, yardstick, embedding))
+    elif task.kind == "expression":
+        corrected = method.expression(cells, task.method.settings)
+        outcome.add(axes, measures.measure_expression(task, yardstick, corrected))
+    else:
+        _measure(outcome, task, axes, yardstick, method.run(cells, task.method.settings))
     return outcome
 
 
-def _measure(outcome: Outcome, task: Task, prepared: _Prepared, embedding: np.ndarray, axes: Mapping[str, Any]) -> None:
-    """Measure all metrics, and how LISI is distributed over the cells."""
-    from fedscgen.metrics import all_metrics, lisi_per_cell, neighbors_and_distances
-
-    cells = prepared.measured
-    batch, labels = (prepared.adata.obs[key].astype(str).to_numpy()[cells] for key in (BATCH, LABELS))
-    values = all_metrics(embedding[cells], batch, labels, before=prepared.before[cells], seed=task.seed)
-    outcome.rows += [{"kind": task.kind, **axes, "metric": name, "value": value} for name, value in values.items()]
-    if task.kind == "tuning":
-        return
-    neighbors, distances = neighbors_and_distances(embedding[cells], _LISI_NEIGHBORS)
-    for name, groups in (("iLISI", batch), ("cLISI", labels)):
-        quantiles = np.nanquantile(lisi_per_cell(neighbors, distances, groups), list(QUANTILES.values()))
-        row = {"kind": task.kind, **axes, "metric": name, "n_groups": len(np.unique(groups))}
-        outcome.distributions.append(row | dict(zip(QUANTILES, quantiles.tolist(), strict=True)))
-
-
-def _measure_expression(outcome: Outcome, task: Task, adata: AnnData, corrected: Matrix) -> None:
-    """Measure whether types keep their expression and their markers at each site."""
-    from fedscgen.metrics import expression_conservation
-
-    batch, labels = (adata.obs[key].astype(str).to_numpy() for key in (BATCH, LABELS))
-    values = expression_conservation(adata.X, corrected, batch, labels, min_cells=task.min_cells)
-    outcome.rows += [{"kind": task.kind, "metric": name, "value": value} for name, value in values.items()]
-
-
-def _measure_classifiers(
-    outcome: Outcome, task: Task, prepared: _Prepared, embedding: np.ndarray, held_out: str
+def _measure(
+    outcome: Outcome, task: Task, axes: Mapping[str, Any], yardstick: measures.Yardstick, embedded: Embedded
 ) -> None:
-    obs, cells = prepared.adata.obs, prepared.measured
-    labels, asked = obs[LABELS].to_numpy()[cells], (obs[BATCH] == held_out).to_numpy()[cells]
-    for classifier in task.classifiers:
-        values = classify(classifier, embedding[cells], labels, asked, seed=task.seed)
-        axes = {"kind": "classification", "held_out": held_out, "classifier": classifier}
-        outcome.rows += [{**axes, "metric": name, "value": value} for name, value in values.items()]
+    """Measure all that an experiment of this kind asks of an embedding."""
+    embedding = embedded.embedding
+    outcome.add(axes, measures.measure_integration(task, yardstick, embedding))
+    outcome.add(axes, measures.measure_naming(task, yardstick, embedded))
+    if task.kind == "random_split":
+        outcome.add(axes, measures.measure_split(yardstick, embedded))
+    if task.kind in _WITH_LISI:
+        outcome.distributions += [{**axes, **row} for row in measures.measure_lisi(yardstick, embedding)]
+    for row in measures.measure_classifiers(task, yardstick, embedding):
+        outcome.rows.append({**axes, "kind": "classification", **row})
+    if task.pictured:
+        outcome.picture = measures.take_picture(yardstick, embedding)
 
 
-def _take_picture(adata: AnnData, embedding: np.ndarray) -> dict[str, np.ndarray]:
-    """Lay some cells out in the plane, with their batches and types; none if the model diverged."""
-    from fedscgen.pl import umap_layout
+def label_cells(task: Task, adata: AnnData, batch: str) -> Labelling:
+    """What the method is told of the cells' types, and what it is scored with; ``batch``: the one in question."""
+    labels, batches = (adata.obs[key].astype(str).to_numpy() for key in (LABELS, BATCH))
+    share = 0.0 if task.share is None else task.share
+    match task.kind:
+        case "hidden_labels":
+            return protocols.hide_share(labels, batches, share, task.seed)
+        case "unlabelled_site":
+            return protocols.hide_site(labels, batches, batch)
+        case "unlabelled_newcomer":
+            return protocols.hide_newcomer(labels, batches, batch)
+        case "label_noise":
+            return protocols.replace_share(labels, batches, share, task.seed, sites=task.noisy_sites)
+        case "renamed_type":
+            return protocols.rename_type(labels, batches, task.seed, cell_type=task.cell_type)
+        case "random_split":
+            return protocols.split_type(labels, batches, task.seed, cell_type=task.cell_type)
+        case "finer_labels":
+            return protocols.give_coarser(labels, find_coarser(adata, task.data))
+        case "batch_out":
+            return protocols.hold_out(labels, batches, batch)
+        case _:
+            return protocols.give_all(labels)
 
-    if not np.isfinite(embedding).all():
-        return {}
-    chosen = np.sort(np.random.default_rng(0).permutation(adata.n_obs)[:_SHOWN_CELLS])
-    arrays = {"layout": umap_layout(embedding[chosen])}
-    for name, key in (("batch", BATCH), ("label", LABELS)):
-        column = adata.obs[key].iloc[chosen].cat.remove_unused_categories()
-        names = np.array([str(each) for each in column.cat.categories])
-        arrays |= {name: column.cat.codes.to_numpy(), f"{name}_names": names}
-    return arrays
+
+def find_coarser(adata: AnnData, source: DataSource) -> np.ndarray:
+    """Each cell's coarser type, shape ``(n_cells,)``.
+
+    Raises
+    ------
+    ValueError
+        The data have no such column, or miss it for some cells; or a type that is to be merged isn't there.
+    """
+    key, labels = source.given_labels_key, adata.obs[LABELS].astype(str)
+    if key is not None:
+        if key not in adata.obs or adata.obs[key].isna().any():
+            raise ValueError(f"{source.name!r} has no obs[{key!r}] for all cells: there are {', '.join(adata.obs)}")
+        return np.asarray(adata.obs[key].astype(str))
+    merged = {name: coarse for coarse, names in source.coarser.items() for name in names}
+    unknown = sorted(merged.keys() - set(labels))
+    if unknown:
+        raise ValueError(f"coarser merges {unknown[0]!r}, which {source.name!r} lacks: it has {', '.join(set(labels))}")
+    return np.asarray(labels.replace(merged))
 
 
-_latest: dict[tuple[str, str, str | None, int], _Prepared] = {}  # of one data set: neighbouring tasks share it
+def give_cells(adata: AnnData, labelling: Labelling, task: Task, accelerator: str = "cpu") -> Cells:
+    """Cells as the method gets them: of ``obs`` just batches and the labels as given, so that it learns no others."""
+    from anndata import AnnData
+
+    obs = pd.DataFrame({BATCH: adata.obs[BATCH], LABELS: pd.Categorical(labelling.given)}, index=adata.obs_names)
+    given = AnnData(adata.X, obs=obs, var=adata.var, layers=dict(adata.layers))
+    train = given[~labelling.held_out].copy() if labelling.held_out.any() else given
+    return Cells(given, train, task.seed, accelerator, wants_expression=task.kind == "random_split")
 
 
-def _prepare(source: DataSource, inclusion: Inclusion, data_dir: str | None, min_cells: int) -> _Prepared:
-    """Load the cells, or take those that the last task had."""
+# of one data set: neighbouring tasks share it
+_latest: dict[tuple[str, str, str | None], tuple[AnnData, np.ndarray]] = {}
+
+
+def _prepare(source: DataSource, inclusion: Inclusion, data_dir: str | None) -> tuple[AnnData, np.ndarray]:
+    """Load the cells and their embedding before correction, or take those that the last task had."""
     from scanpy.pp import pca
 
     from fedscgen.datasets import apply_inclusion
 
-    key = (repr(source), inclusion, data_dir, min_cells)
-    if key in _latest:
-        return _latest[key]
-    _latest.clear()
-    adata = apply_inclusion(load_cells(source, data_dir=data_dir), inclusion, source.minor_types)
-    labels = adata.obs[LABELS]
-    measured = labels.map(labels.value_counts()).to_numpy(dtype=int) >= min_cells
-    if not measured.any():
-        raise ValueError(f"no cell type of {source.name!r} has {min_cells} cells: lower min_cells")
-    n_components = min(N_COMPONENTS, adata.n_obs - 1, adata.n_vars - 1)
-    _latest[key] = _Prepared(adata, pca(adata.X, n_comps=n_components, random_state=0), measured)
+    key = (repr(source), inclusion, data_dir)
+    if key not in _latest:
+        _latest.clear()
+        adata = apply_inclusion(load_cells(source, data_dir=data_dir), inclusion, source.minor_types)
+        n_components = min(N_COMPONENTS, adata.n_obs - 1, adata.n_vars - 1)
+        _latest[key] = adata, pca(adata.X, n_comps=n_components, random_state=0)
     return _latest[key]
 
 
 def load_cells(source: DataSource, *, data_dir: str | None = None) -> AnnData:
-    """Load or simulate cells with categories ``obs["batch"]`` and ``obs["cell_type"]``.
+    """Cells with ``obs["batch"]`` and ``obs["cell_type"]`` as categories.
 
     Log-normalised; published data scaled as well, as published.
     """

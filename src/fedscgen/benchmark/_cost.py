@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fedscgen.benchmark._folder import is_done
 from fedscgen.benchmark._methods import find_method
 from fedscgen.benchmark._pool import CPU, choose_jobs
-from fedscgen.benchmark._spec import read_spec
+from fedscgen.benchmark._read_spec import read_spec
 from fedscgen.benchmark._tasks import plan, size_of, unique_tasks
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from fedscgen._data import CELL_TYPE_KEY
 from fedscgen._types import check_choice
-from fedscgen.benchmark._cells import BATCH, LABELS, Cells
+from fedscgen.benchmark._cells import BATCH, LABELS, UNLABELLED, Cells, Embedded
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -26,7 +27,7 @@ _KEYS = {"latent": "X_fedscgen", "reencoded": "X_fedscgen_reencoded"}
 
 def scgen(
     cells: Cells, *, model: Mapping[str, Any] | None = None, embedding: Embedding = "latent", **train: Any
-) -> np.ndarray:
+) -> Embedded:
     """Correct by scGen's batch removal (Lotfollahi et al. 2019), with all cells in one place."""
     return _embed(_train_scgen(cells, model, train), cells, embedding, {"kind": "dominant", "min_cells": 1})
 
@@ -37,34 +38,35 @@ def scgen_expression(cells: Cells, *, model: Mapping[str, Any] | None = None, **
 
 
 def _train_scgen(cells: Cells, network: Mapping[str, Any] | None, train: Mapping[str, Any]) -> FedSCGEN:
-    model = _set_up(cells.train, network)
+    model = _set_up(cells.train, network, cells.no_label)
     model.train(accelerator=cells.accelerator, enable_progress_bar=False, **train)
     model.references = model.get_references()
     return model
 
 
-def local(cells: Cells, *, preset: Preset = "default", **settings: Any) -> np.ndarray:
+def local(cells: Cells, *, preset: Preset = "default", **settings: Any) -> Embedded:
     """What sites can do without a federation: each trains alone, and only references are agreed on.
 
     Every batch trains a model of its own from the same random weights, for as many epochs as all rounds of a federation
-    have. Then each cell type moves, at every site, to where it lies in the latent space of the site with most of it.
+    have. Then each cell type moves, at every site, to where it lies in the latent space of the site with most of it;
+    cells without a label move as most of their neighbours there do.
     """
     chosen = _choose_settings({**settings, "preset": preset, "seed": cells.seed})
     federation = chosen.federation
     batches = cells.all.obs[BATCH]
     rows = [np.flatnonzero(batches == site) for site in batches.cat.categories]
-    latent = np.concatenate([_train_alone(cells.all[own], federation, cells.accelerator) for own in rows])
+    latent = np.concatenate([_train_alone(cells, own, federation) for own in rows])
     latent = latent[np.argsort(np.concatenate(rows))]  # back into the order of the cells
     return _shift(latent, cells, kind=federation.reference or "dominant", min_cells=chosen.site.min_cells)
 
 
-def _train_alone(adata: AnnData, settings: FederationSettings, accelerator: str) -> np.ndarray:
-    """One site's latent vectors, in a space of its own; shape ``(n_cells, n_latent)``."""
+def _train_alone(cells: Cells, own: np.ndarray, settings: FederationSettings) -> np.ndarray:
+    """Latent vectors of one site's ``own`` cells, in a space of its own; shape ``(len(own), n_latent)``."""
     import torch
 
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(settings.seed)
-        model = _set_up(adata, settings.model)
+        model = _set_up(cells.all[own], settings.model, cells.no_label)
         model.begin_together([model])
         model.train_local(
             settings.n_rounds * settings.n_epochs,
@@ -72,17 +74,18 @@ def _train_alone(adata: AnnData, settings: FederationSettings, accelerator: str)
             batch_size=settings.batch_size,
             fixed_batches=settings.fixed_batches,
             early_stopping=settings.restore_best_epoch,
-            accelerator=accelerator,
+            accelerator=cells.accelerator,
         )
     return np.asarray(model.get_latent_representation())
 
 
-def fedscgen(cells: Cells, *, embedding: Embedding = "latent", **settings: Any) -> np.ndarray:
+def fedscgen(cells: Cells, *, embedding: Embedding = "latent", **settings: Any) -> Embedded:
     """The federation, one site per batch. A batch that is held out corrects itself afterwards."""
-    chosen = _choose_settings(settings, expression=None, reencode=embedding == "reencoded")
+    expression = "X" if cells.wants_expression else None
+    chosen = _choose_settings(settings, expression=expression, reencode=embedding == "reencoded")
     result = _simulate(cells, chosen, settings)
     if embedding in _KEYS and cells.train is cells.all:
-        return np.asarray(result.corrected.obsm[_KEYS[embedding]])
+        return _take_result(result.corrected, _KEYS[embedding], cells)
     return _embed(result.model, cells, embedding, _find_choice(result, chosen), shrink=chosen.correction.shrink)
 
 
@@ -108,7 +111,7 @@ def round_by_round(
     for n_rounds in sorted(snapshots):
         result.model.load_weights(snapshots.pop(n_rounds))
         result.model.references = choose_references(result.model.get_label_stats(), **choice)
-        yield n_rounds, _embed(result.model, cells, embedding, choice, shrink=chosen.correction.shrink)
+        yield n_rounds, _embed(result.model, cells, embedding, choice, shrink=chosen.correction.shrink).embedding
 
 
 def check_network(settings: Mapping[str, Any]) -> None:
@@ -164,7 +167,7 @@ def _simulate(
         cells.train,
         BATCH,
         settings=chosen.federation,
-        site=replace(chosen.site, labels_key=LABELS),
+        site=replace(chosen.site, labels_key=LABELS, unlabeled_category=cells.no_label),
         correction=chosen.correction,
         secure=settings.get("secure", "plain"),
         accelerator=cells.accelerator,
@@ -180,33 +183,45 @@ def _find_choice(result: SimulationResult, chosen: SimulationSettings) -> dict[s
 
 def _embed(
     model: FedSCGEN, cells: Cells, embedding: Embedding, choice: Mapping[str, Any], **correction: Any
-) -> np.ndarray:
+) -> Embedded:
     """Corrected latent vectors of all cells in one place; ``"sampled"`` has references of that very sample."""
     check_choice(embedding, Embedding, "embedding")
     if embedding == "sampled":
         latent = model.get_latent_representation(cells.all, give_mean=False)
         return _shift(latent, cells, **choice, **correction)
-    options = {"expression": None, "reencode": embedding == "reencoded", **correction}
-    return np.asarray(model.correct(cells.all, references=model.references, **options).obsm[_KEYS[embedding]])
+    expression = "X" if cells.wants_expression else None
+    options = {"expression": expression, "reencode": embedding == "reencoded", **correction}
+    return _take_result(model.correct(cells.all, references=model.references, **options), _KEYS[embedding], cells)
 
 
-def _shift(latent: np.ndarray, cells: Cells, *, kind: ReferenceKind, min_cells: int, **correction: Any) -> np.ndarray:
+def _take_result(corrected: AnnData, key: str, cells: Cells) -> Embedded:
+    """What corrected cells hold: their embedding, and types and expression where there are any."""
+    return Embedded(
+        np.asarray(corrected.obsm[key]),
+        corrected.obs.get(CELL_TYPE_KEY),
+        corrected.X if cells.wants_expression else None,
+    )
+
+
+def _shift(latent: np.ndarray, cells: Cells, *, kind: ReferenceKind, min_cells: int, **correction: Any) -> Embedded:
     """Move latent vectors of all cells, shape ``(n_cells, n_latent)``, to references that the training cells give."""
-    from fedscgen.correction import apply_shifts, choose_references, label_stats, latent_shifts
+    from fedscgen.correction import apply_shifts, choose_references, label_stats, latent_shifts, predict_labels
 
     batches, labels = (cells.all.obs[key].cat for key in (BATCH, LABELS))
+    labels = labels.set_categories([name for name in labels.categories if name != UNLABELLED]).cat
     names = list(batches.categories), list(labels.categories)
     codes = batches.codes.to_numpy(dtype=int), labels.codes.to_numpy(dtype=int)
     trained = cells.all.obs[BATCH].isin(cells.train.obs[BATCH].unique()).to_numpy()
     known = label_stats(latent[trained], codes[0][trained], codes[1][trained], *names)
     references = choose_references(known, kind=kind, min_cells=min_cells)
     shifts = latent_shifts(label_stats(latent, *codes, *names), references, **correction)
-    return apply_shifts(latent, *codes, shifts)
+    completed = predict_labels(latent, *codes)
+    return Embedded(apply_shifts(latent, codes[0], completed, shifts), np.array([*names[1], None], object)[completed])
 
 
-def _set_up(adata: AnnData, network: Mapping[str, Any] | None) -> FedSCGEN:
+def _set_up(adata: AnnData, network: Mapping[str, Any] | None, no_label: str | None) -> FedSCGEN:
     from fedscgen.model import FedSCGEN
 
     cells = adata.copy()
-    FedSCGEN.setup_anndata(cells, BATCH, LABELS)
+    FedSCGEN.setup_anndata(cells, BATCH, LABELS, unlabeled_category=no_label)
     return FedSCGEN(cells, **(network or {}))

@@ -123,9 +123,11 @@ def _names(run: Planned) -> dict[str, Any]:
         "experiment": run.experiment,
         "dataset": task.data.name,
         "scenario": task.inclusion,
+        "condition": task.condition,
         "method": run.method,
         "seed": task.seed,
         "held_out": held_out,
         "classifier": "",
+        "cell_type": "",
         "task": task.id,
     }

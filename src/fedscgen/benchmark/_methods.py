@@ -2,105 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from fedscgen._options import names_of
 from fedscgen._registry import Registry
 from fedscgen.benchmark import _fedscgen
-from fedscgen.benchmark._cells import BATCH, COUNTS, LABELS, Cells
-
-if TYPE_CHECKING:
-    from fedscgen._data import Matrix
+from fedscgen.benchmark._cells import BATCH, COUNTS, LABELS, UNLABELLED, Cells, Embedded
+from fedscgen.benchmark._method import Method, name_parameters
 
 N_COMPONENTS = 20
-
-
-@dataclass(frozen=True)
-class Method:
-    """A method and what it can do.
-
-    Parameters
-    ----------
-    embed
-        Function that takes :class:`Cells` and returns an embedding of all of them, shape ``(n_cells, n_dimensions)``.
-        Its other parameters, all with defaults, are the settings that a specification may change.
-    name_more
-        Names the settings that ``embed`` takes without naming them.
-    centralized
-        Whether it needs all cells in one place. The report compares the other methods with the baseline.
-    takes_newcomers
-        Whether it embeds batches that it didn't train on.
-    defaults
-        Settings that differ from those of the function.
-    decode
-        Function that takes the same and returns corrected expression, shape ``(n_cells, n_genes)``, sparse or dense, if
-        the method has any. It isn't given the setting ``embedding``.
-    embed_by_round
-        Function that takes the same and yields, for each round, the number of rounds so far and the embedding, if the
-        method trains in rounds.
-    check
-        Function that takes the settings of a specification, completed by the defaults, and raises a ``ValueError`` that
-        names the one with which the method can't run. It is called when a specification is read.
-    """
-
-    embed: Callable[..., np.ndarray]
-    name_more: Callable[[], set[str]] = set
-    centralized: bool = False
-    takes_newcomers: bool = False
-    defaults: Mapping[str, Any] = field(default_factory=dict)
-    decode: Callable[..., Matrix] | None = None
-    embed_by_round: Callable[..., Iterator[tuple[int, np.ndarray]]] | None = None
-    check: Callable[[Mapping[str, Any]], None] | None = None
-
-    @property
-    def decodes(self) -> bool:
-        """Whether it yields corrected expression."""
-        return self.decode is not None
-
-    @property
-    def in_rounds(self) -> bool:
-        """Whether it trains in rounds."""
-        return self.embed_by_round is not None
-
-    def settings(self) -> set[str]:
-        """Names of all settings."""
-        return _name_parameters(self.embed) | self.name_more()
-
-    def __call__(self, cells: Cells, settings: Mapping[str, Any]) -> np.ndarray:
-        """Embed all cells."""
-        return self.embed(cells, **self.complete(settings))
-
-    def expression(self, cells: Cells, settings: Mapping[str, Any]) -> Matrix:
-        """Corrected expression of all cells, shape ``(n_cells, n_genes)``; for methods that decode."""
-        if self.decode is None:
-            raise TypeError("this method doesn't decode: see decodes")
-        return self.decode(cells, **{k: v for k, v in self.complete(settings).items() if k != "embedding"})
-
-    def round_by_round(self, cells: Cells, settings: Mapping[str, Any]) -> Iterator[tuple[int, np.ndarray]]:
-        """Embed all cells after each round of training; for methods that train in rounds."""
-        if self.embed_by_round is None:
-            raise TypeError("this method doesn't train in rounds: see in_rounds")
-        return self.embed_by_round(cells, **self.complete(settings))
-
-    def check_settings(self, settings: Mapping[str, Any]) -> None:
-        """Refuse with a ``ValueError`` settings with which the method can't run, as far as it can tell."""
-        if self.check is not None:
-            self.check(self.complete(settings))
-
-    def complete(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Settings, with this method's own defaults where they say nothing."""
-        return {**self.defaults, **settings}
-
-
-def _name_parameters(function: Callable[..., Any]) -> set[str]:
-    """Names of all parameters but the first."""
-    _, *parameters = inspect.signature(function).parameters.values()
-    return {parameter.name for parameter in parameters if parameter.kind is not inspect.Parameter.VAR_KEYWORD}
 
 
 def _pca(cells: Cells, *, n_components: int = N_COMPONENTS) -> np.ndarray:
@@ -112,8 +25,14 @@ def _pca(cells: Cells, *, n_components: int = N_COMPONENTS) -> np.ndarray:
     return np.asarray(pca.transform(cells.all.X), dtype=np.float32)
 
 
-def _harmony(cells: Cells, *, n_components: int = N_COMPONENTS) -> np.ndarray:
-    """Harmony (Korsunsky et al. 2019) on principal components."""
+def _harmony(
+    cells: Cells, *, n_components: int = N_COMPONENTS, theta: float = 2.0, lamb: float | None = None
+) -> np.ndarray:
+    """Harmony (Korsunsky et al. 2019) on principal components.
+
+    ``theta`` weighs how evenly batches share a cluster, and ``lamb`` holds corrections small; ``None`` has harmonypy
+    estimate it for each cluster.
+    """
     from harmonypy import run_harmony
 
     components = _pca(cells, n_components=n_components)
@@ -121,6 +40,8 @@ def _harmony(cells: Cells, *, n_components: int = N_COMPONENTS) -> np.ndarray:
         components.astype(np.float64),
         cells.all.obs[[BATCH]].astype(str),
         [BATCH],
+        theta=theta,
+        lamb=lamb,
         random_state=cells.seed,
         ncores=1,
         verbose=False,
@@ -135,14 +56,15 @@ def _scvi(cells: Cells, *, model: Mapping[str, Any] | None = None, **train: Any)
 
 def _scanvi(
     cells: Cells, *, model: Mapping[str, Any] | None = None, scanvi_epochs: int | None = None, **train: Any
-) -> np.ndarray:
-    """Embed with scANVI (Xu et al. 2021), which begins as a trained scVI and knows all cell types."""
+) -> Embedded:
+    """Embed with scANVI (Xu et al. 2021), which begins as a trained scVI and names the cells without a label."""
     from scvi.model import SCANVI
 
     pretrained = _train_scvi(cells, model or {}, train)
-    scanvi = SCANVI.from_scvi_model(pretrained, unlabeled_category="no such type", labels_key=LABELS)
+    scanvi = SCANVI.from_scvi_model(pretrained, unlabeled_category=UNLABELLED, labels_key=LABELS)
     scanvi.train(scanvi_epochs, accelerator=cells.accelerator, enable_progress_bar=False)
-    return np.asarray(scanvi.get_latent_representation())
+    named = None if cells.no_label is None else np.asarray(scanvi.predict())
+    return Embedded(np.asarray(scanvi.get_latent_representation()), named)
 
 
 def _train_scvi(cells: Cells, model: Mapping[str, Any], train: Mapping[str, Any]) -> Any:
@@ -175,13 +97,13 @@ _OF_LOCAL = {"n_rounds", "n_epochs", "lr", "batch_size", "restore_best_epoch", "
 def _name_settings_of_scvi() -> set[str]:
     from scvi.model import SCVI
 
-    return _name_parameters(SCVI.train) - _OF_TRAINING
+    return name_parameters(SCVI.train) - _OF_TRAINING
 
 
 def _name_settings_of_scgen() -> set[str]:
     from fedscgen.model import FedSCGEN
 
-    return _name_parameters(FedSCGEN.train) - _OF_TRAINING
+    return name_parameters(FedSCGEN.train) - _OF_TRAINING
 
 
 def _name_settings_of_federation() -> set[str]:
@@ -201,6 +123,14 @@ def _check_training(settings: Mapping[str, Any]) -> None:
         if type(value) is not int or value < 1:
             raise ValueError(f"{name}={value!r}: expected a whole number above 0")
     _fedscgen.check_network(settings)
+
+
+def _check_harmony(settings: Mapping[str, Any]) -> None:
+    """Refuse weights that Harmony can't take."""
+    for name in ("theta", "lamb"):
+        value = settings.get(name, 1)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+            raise ValueError(f"{name}={value!r}: expected a number above 0")
 
 
 def _check_scgen(settings: Mapping[str, Any]) -> None:
@@ -223,7 +153,7 @@ def _make_federation(**defaults: Any) -> Method:
 # uncorrected, centralized, at each site alone, and federated with each kind of sum
 _OWN: Mapping[str, Method] = {
     "pca": Method(_pca, centralized=True, takes_newcomers=True),
-    "harmony": Method(_harmony, centralized=True),
+    "harmony": Method(_harmony, centralized=True, check=_check_harmony),
     "scvi": Method(_scvi, _name_settings_of_scvi, centralized=True, check=_check_training),
     "scanvi": Method(_scanvi, _name_settings_of_scvi, centralized=True, check=_check_training),
     "scgen": Method(

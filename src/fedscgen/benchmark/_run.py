@@ -15,7 +15,7 @@ from fedscgen._files import lock_folder
 from fedscgen.benchmark._cost import estimate_seconds
 from fedscgen.benchmark._folder import ResultsFolder, is_done
 from fedscgen.benchmark._pool import CPU, WorkerProcess, choose_jobs, run_tasks
-from fedscgen.benchmark._spec import read_spec
+from fedscgen.benchmark._read_spec import read_spec
 from fedscgen.benchmark._tables import PLAN
 from fedscgen.benchmark._tasks import plan, unique_tasks
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, Self
 from fedscgen.benchmark._spec import DataSource, Experiment, MethodSettings, Spec, SpecError
 
 if TYPE_CHECKING:
-    from fedscgen.benchmark._spec import Classifier, Kind
+    from fedscgen.benchmark._kinds import Kind
+    from fedscgen.benchmark._protocols import NoisySites
+    from fedscgen.benchmark._spec import Classifier
     from fedscgen.datasets import Inclusion
 
-_FORMAT = 2  # raise it when a task means something else than before, so that finished ones are not taken for it
+_FORMAT = 3  # raise it when a task means something else than before, so that finished ones are not taken for it
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,11 @@ class Task:
     n_rounds, n_epochs
         For ``"tuning"``: rounds, and epochs per round.
     held_out
-        Position, among the batches in alphabetical order, of the one left out of training.
+        Position, among the batches in alphabetical order, of the one that is left out of training or has no label.
+    share
+        Share of the cells that have no label, or a wrong one.
+    noisy_sites, cell_type
+        See :class:`Experiment`.
     pictured
         Whether the cells are laid out for a picture.
     fingerprint
@@ -52,10 +58,21 @@ class Task:
     n_rounds: int | None = None
     n_epochs: int | None = None
     held_out: int | None = None
+    share: float | None = None
+    noisy_sites: NoisySites = "one"
+    cell_type: str | None = None
     classifiers: tuple[Classifier, ...] = ()
     pictured: bool = False
     fingerprint: str | None = None
     format: int = field(default=_FORMAT, kw_only=True)
+
+    @property
+    def condition(self) -> str:
+        """What tables call the difficulty; empty where there is but one."""
+        if self.share is None:
+            return ""
+        wrong = {"one": "wrong at one site", "all": "wrong"}[self.noisy_sites]
+        return f"{100 * self.share:.3g} % {'hidden' if self.kind == 'hidden_labels' else wrong}"
 
     @property
     def id(self) -> str:
@@ -112,12 +129,15 @@ def plan(spec: Spec) -> list[Planned]:
     for experiment in spec.experiments:
         runs = list(_list_runs(spec, experiment))
         if not runs:
-            raise SpecError(
-                f"experiment {experiment.name!r} has no run: {', '.join(experiment.inclusion)} needs data with "
-                "minor_types"
-            )
+            raise SpecError(f"experiment {experiment.name!r} has no run: {_say_what_is_missing(experiment)}")
         planned += runs
     return planned
+
+
+def _say_what_is_missing(experiment: Experiment) -> str:
+    if experiment.kind == "finer_labels":
+        return "it needs data with given_labels_key or coarser"
+    return f"{', '.join(experiment.inclusion)} needs data with minor_types"
 
 
 def unique_tasks(planned: Iterable[Planned]) -> list[Task]:
@@ -128,6 +148,8 @@ def unique_tasks(planned: Iterable[Planned]) -> list[Task]:
 def _list_runs(spec: Spec, experiment: Experiment) -> Iterator[Planned]:
     for name in experiment.data:
         source = _add_minor_types(spec.data[name])
+        if experiment.kind == "finer_labels" and not source.has_coarser_labels:
+            continue
         n_batches = size_of(source).n_batches
         for inclusion in experiment.inclusion:
             if inclusion != "all" and not source.minor_types:
@@ -156,6 +178,12 @@ def _axes(experiment: Experiment, n_batches: int, seed: int) -> Iterator[dict[st
         for position in range(n_batches):
             first = seed == experiment.seeds[0]
             yield {"held_out": position, "classifiers": experiment.classifiers, "pictured": first}
+    elif experiment.kind in ("unlabelled_site", "unlabelled_newcomer"):
+        yield from ({"held_out": position} for position in range(n_batches))
+    elif experiment.shares:
+        yield from ({"share": share, "noisy_sites": experiment.noisy_sites} for share in experiment.shares)
+    elif experiment.cell_type is not None:
+        yield {"cell_type": experiment.cell_type}
     else:
         yield {}
 
@@ -165,7 +193,7 @@ def _add_minor_types(source: DataSource) -> DataSource:
 
     if source.minor_types or source.file or source.simulate is not None or source.name not in DATASETS:
         return source
-    return DataSource(source.name, minor_types=DATASETS[source.name].minor_types)
+    return replace(source, minor_types=DATASETS[source.name].minor_types)
 
 
 @cache

@@ -70,7 +70,7 @@ def n_different_genes(expression: npt.ArrayLike | sparse.spmatrix, halves: npt.A
     codes, p_values = _check_halves(halves, matrix.shape[0]), []
     for start in range(0, matrix.shape[1], _GENES_AT_A_TIME):
         genes = matrix[:, start : start + _GENES_AT_A_TIME]
-        values = genes.toarray() if sparse.issparse(genes) else genes
+        values: np.ndarray = genes.toarray() if sparse.issparse(genes) else genes  # type: ignore[union-attr]
         p_values.append(mannwhitneyu(values[codes == 0], values[codes == 1], axis=0).pvalue)
     p = np.nan_to_num(np.concatenate(p_values), nan=1.0)  # a gene that no cell expresses has none
     return int(np.sum(false_discovery_control(p) < 0.05))
