@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fedscgen.benchmark._meanings import is_lower_better
 from fedscgen.benchmark.report._figures import (
     Dot,
     Figure,
@@ -22,7 +23,7 @@ from fedscgen.report.groups import SHAPES, Group, legend
 from fedscgen.report.page import text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
     import pandas as pd
@@ -112,7 +113,14 @@ def method_cell(name: str, marks: Mapping[str, Mark]) -> str:
     return f"<th scope='row' class='method'>{shape}{text(name)}</th>"
 
 
-def score_table(scores: pd.DataFrame, column: str, names: Sequence[str], marks: Mapping[str, Mark]) -> str:
+def score_table(
+    scores: pd.DataFrame,
+    column: str,
+    names: Sequence[str],
+    marks: Mapping[str, Mark],
+    *,
+    lower: Collection[str] = (),
+) -> str:
     """Methods x one of the scores' columns, best method first: mean ± standard deviation over seeds.
 
     Parameters
@@ -123,13 +131,16 @@ def score_table(scores: pd.DataFrame, column: str, names: Sequence[str], marks: 
         What the table's columns stand for, and their order. Methods are sorted by the first of them.
     marks
         Marks of all methods.
+    lower
+        Columns of which less is better, besides those named like a metric of which it is.
     """
     summary = summarize_seeds(scores, ["method", column]).reset_index()
     means, sds = (summary.pivot(index="method", columns=column, values=part) for part in ("mean", "sd"))
     means, sds = means.reindex(columns=list(names)), sds.reindex(columns=list(names))
     n_seeds = scores.dropna(subset="value").groupby("method")["seed"].nunique()
-    order = means.sort_values(list(names)[:1], ascending=False, kind="stable").index
-    best = means.round(3).max()
+    lower = {name for name in names if name in lower or is_lower_better(name)}
+    order = means.sort_values(list(names)[:1], ascending=names[0] in lower, kind="stable").index
+    best = {name: means[name].round(3).agg("min" if name in lower else "max") for name in names}
     rows = []
     for method in order:
         cells = (_score_cell(means.at[method, n], sds.at[method, n], best=round(means.at[method, n], 3) == best[n])

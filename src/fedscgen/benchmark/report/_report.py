@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fedscgen._files import create_whole
 from fedscgen.benchmark.report import _integration as integrations
+from fedscgen.benchmark.report import _protocols as protocols
 from fedscgen.benchmark.report import _run as runs
 from fedscgen.benchmark.report import _training as trainings
 from fedscgen.benchmark.report._parts import Album
@@ -16,6 +17,7 @@ from fedscgen.report.page import section, text, write_page
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Callable, Mapping
 
     from fedscgen.benchmark.report._results import Results
 
@@ -25,9 +27,10 @@ logger = logging.getLogger(__name__)
 def write_benchmark_report(folder: str | os.PathLike[str]) -> Path:
     """Write a report of a benchmark as one HTML file that needs neither scripts nor the network.
 
-    It shows whatever the folder holds results of: scores of all methods, differences to the baseline with their tests,
-    LISI over cells, the tuning of the length of training, batches left out of training, classifiers, cost, failures,
-    settings and versions. A benchmark that isn't finished may be reported, too.
+    It shows whatever the folder holds results of, and begins with what was scored on labels that no method had seen;
+    what was scored with the labels that methods were given is marked so. There are scores of all methods, differences
+    to the baseline with their tests, LISI over cells, the tuning of the length of training, batches left out of
+    training, classifiers, cost, failures, settings and versions. A benchmark that isn't finished may be reported, too.
 
     Parameters
     ----------
@@ -66,16 +69,27 @@ def write_benchmark_report(folder: str | os.PathLike[str]) -> Path:
     return path
 
 
+_WITH_GIVEN_LABELS: Mapping[str, Callable[[Results, Album], str]] = {
+    "Integration": integrations.integration,
+    "Corrected expression": integrations.expression,
+    "Differences to the baseline": integrations.difference,
+    "How well cells mix": integrations.lisi,
+    "Length of training": trainings.tuning,
+    "A batch left out of training": trainings.batch_out,
+    "Classification of a batch left out": trainings.classification,
+}
+
+
+def _note_scoring(content: str) -> str:
+    return protocols.GIVEN + content if content else ""
+
+
 def _compose(results: Results, album: Album) -> dict[str, str]:
     """The sections that have something to show, by title."""
     sections = {
-        "Integration": integrations.integration(results, album),
-        "Corrected expression": integrations.expression(results, album),
-        "Differences to the baseline": integrations.difference(results, album),
-        "How well cells mix": integrations.lisi(results, album),
-        "Length of training": trainings.tuning(results, album),
-        "A batch left out of training": trainings.batch_out(results, album),
-        "Classification of a batch left out": trainings.classification(results, album),
+        "Scored on labels that no method had seen": protocols.unseen(results, album),
+        "Controls and faults: other labels given than scored with": protocols.altered(results, album),
+        **{title: _note_scoring(show(results, album)) for title, show in _WITH_GIVEN_LABELS.items()},
         "Cost": runs.cost(results),
         "Failures": runs.failures(results),
         "Metrics explained": runs.explanations(results),

@@ -6,9 +6,10 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, get_args
 
+from fedscgen.benchmark._meanings import MEANINGS
 from fedscgen.benchmark._methods import list_methods
 from fedscgen.benchmark._tables import PLAN, TABLES, TEST_KEYS, TEXT_COLUMNS
-from fedscgen.metrics import METRIC_GROUPS, MetricGroup, list_metrics
+from fedscgen.metrics import METRIC_GROUPS, SCIB_GROUPS, MetricGroup, list_metrics
 from fedscgen.pl import MARKERS, SITE_COLOURS, Mark
 
 if TYPE_CHECKING:
@@ -18,13 +19,6 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-_OTHER_MEANINGS = {
-    "expression_spearman": "genes of a type at a site rank by mean expression as they did before correction (Spearman)",
-    "expression_spearman_min": "so they do in the type and site where it is worst",
-    "marker_overlap": "the 20 genes that mark a type at a site still mark it (share)",
-    "accuracy": "share of the held-out batch's cells whose type the classifier names correctly",
-    "AUC": "how far the classifier ranks a cell's own type above the others; guessing gives 0.5",
-}
 _SCENARIOS = {"all": "all cell types", "dropped": "minor types dropped", "combined": "minor types combined"}
 
 
@@ -43,6 +37,16 @@ class Results:
     def marks_of(self, table: pd.DataFrame) -> dict[str, Mark]:
         """Marks of the methods in a table."""
         return {name: mark for name, mark in self.methods.items() if name in set(table["method"])}
+
+    def mark_all(self, table: pd.DataFrame) -> dict[str, Mark]:
+        """Marks of the methods in a table, and of those in it that no task ran."""
+        others = [name for name in dict.fromkeys(table["method"]) if name not in self.methods]
+        return self.marks_of(table) | {name: _make_mark(len(self.methods) + i) for i, name in enumerate(others)}
+
+    @property
+    def likes(self) -> dict[str, str]:
+        """The registered method behind each name, as far as the plan tells."""
+        return {run["method"]: run["task"]["method"]["like"] for run in self.spec.get("runs", ())}
 
     def of_kind(self, *kinds: str) -> pd.DataFrame:
         """Scores of some kinds of experiment."""
@@ -106,23 +110,29 @@ def _mark_methods(tables: Iterable[pd.DataFrame]) -> dict[str, Mark]:
     """Methods known by name first; neighbours in the list differ in both colour and shape."""
     known, names = list(list_methods()), list(dict.fromkeys(name for table in tables for name in table["method"]))
     names.sort(key=lambda name: known.index(name) if name in known else len(known))
-    return {
-        name: Mark(SITE_COLOURS[i % len(SITE_COLOURS)], MARKERS[i % len(MARKERS)], "-") for i, name in enumerate(names)
-    }
+    return {name: _make_mark(i) for i, name in enumerate(names)}
+
+
+def _make_mark(position: int) -> Mark:
+    return Mark(SITE_COLOURS[position % len(SITE_COLOURS)], MARKERS[position % len(MARKERS)], "-")
 
 
 def explain_metrics() -> dict[str, str]:
     """What each metric says, in the order of display: by group, and within it first those that its mean is taken of."""
-    members = {mean: f"{', '.join(names[:-1])} and {names[-1]}" for mean, names in METRIC_GROUPS.items()}
+    groups = {**METRIC_GROUPS, **SCIB_GROUPS}
+    members = {mean: f"{', '.join(names[:-1])} and {names[-1]}" for mean, names in groups.items()}
     in_a_mean = {name for names in METRIC_GROUPS.values() for name in names}
-    metrics, groups = list_metrics(), get_args(MetricGroup)
-    order = sorted(metrics, key=lambda name: (groups.index(metrics[name].group), name not in in_a_mean))
+    metrics, kinds = list_metrics(), get_args(MetricGroup)
+    order = sorted(metrics, key=lambda name: (kinds.index(metrics[name].group), name not in in_a_mean))
     return {
         "total": "0.6 × bio + 0.4 × batch (Luecken et al. 2022)",
+        "scib total": "the same as scib-metrics defines it today: of scib bio and scib batch",
         "bio": f"bio conservation, how well cell types stay apart: mean of {members['bio']}",
         "batch": f"batch correction, how well batches mix: mean of {members['batch']}",
+        "scib bio": f"mean of {members['scib bio']}",
+        "scib batch": f"mean of {members['scib batch']}",
         **{name: metrics[name].meaning for name in order},
-        **_OTHER_MEANINGS,
+        **MEANINGS,
     }
 
 

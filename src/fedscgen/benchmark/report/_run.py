@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from fedscgen.benchmark._kinds import KINDS
 from fedscgen.benchmark._tables import PLAN
 from fedscgen.benchmark.report._parts import fold, mark_legend, method_cell, table
+from fedscgen.benchmark.report._protocols import lead
 from fedscgen.benchmark.report._results import explain_metrics, metrics_of
 from fedscgen.report.page import facts, pairs, quantity, text, volume
 
@@ -17,13 +19,7 @@ if TYPE_CHECKING:
 
     from fedscgen.benchmark.report._results import Results
 
-_KINDS = {
-    "integration": "integration of all batches",
-    "expression": "meaning of corrected expression",
-    "tuning": "length of training",
-    "batch_out": "one batch left out",
-    "classification": "classification of a batch left out",
-}
+_KINDS = {name: kind.title for name, kind in KINDS.items()} | {"classification": "classification of a batch left out"}
 _LONGEST_SETTING = 600  # characters
 _HEADED = ("name", "description")
 
@@ -44,10 +40,9 @@ def head(results: Results) -> str:
     numbers["of computing"] = format_duration(float(tasks["seconds"].sum()))
     listed = {"Experiments": kinds, "Data": data}
     named = "".join(f"<p><b>{name}:</b> {text(value)}.</p>" for name, value in listed.items() if value)
-    lead = "".join(f"<p>{text(line)}</p>" for line in results.spec["description"].split("\n\n") if line.strip())
-    return (
-        f"<div class='lead'>{lead}</div>{facts(numbers)}<div class='part'>{named}{mark_legend(results.methods)}</div>"
-    )
+    said = "".join(f"<p>{text(line)}</p>" for line in results.spec["description"].split("\n\n") if line.strip())
+    shown = f"<div class='part'>{named}{mark_legend(results.methods)}</div>"
+    return f"<div class='lead'>{said}{lead(results)}</div>{facts(numbers)}{shown}"
 
 
 def format_duration(seconds: float) -> str:
@@ -128,8 +123,8 @@ def explanations(results: Results) -> str:
         return ""
     rows = "".join(f"<tr><th scope='row'>{text(name)}</th><td>{text(meanings[name])}</td></tr>" for name in names)
     return (
-        "<p>All metrics are scaled so that higher is better, and lie between 0 and 1 (ARI and rank correlations "
-        "may be negative). "
+        "<p>Unless said otherwise, metrics are scaled so that higher is better, and lie between 0 and 1 (ARI and rank "
+        "correlations may be negative). "
         f"They say:</p><div class='scroll'><table><tbody>{rows}</tbody></table></div>"
     )
 
