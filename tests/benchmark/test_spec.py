@@ -14,6 +14,7 @@ from fedscgen.benchmark import (
     register_method,
     standard_specs,
 )
+from fedscgen.benchmark._kinds import KINDS
 
 WHOLE = """
 name = "mine"
@@ -87,9 +88,9 @@ def test_a_method_that_takes_no_label_for_a_type_is_refused_where_labels_are_hid
 @pytest.mark.parametrize(
     ("name", "kinds"),
     [
-        ("smoke", {"integration", "expression", "tuning", "batch_out"}),
+        ("smoke", {"hidden_labels", "integration", "expression", "tuning", "batch_out"}),
         ("paper", {"integration", "tuning", "batch_out"}),
-        ("quality", {"integration", "expression"}),
+        ("quality", set(KINDS) - {"tuning", "batch_out"}),
     ],
 )
 def test_specs_of_the_package_can_be_read(name, kinds):

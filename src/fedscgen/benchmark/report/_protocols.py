@@ -44,12 +44,12 @@ def lead(results: Results) -> str:
     )
 
 
-def unseen(results: Results, album: Album) -> str:
+def show_unseen(results: Results, album: Album) -> str:
     """Show scores on labels that no method had seen."""
     return _show_kinds("unseen labels", results, album)
 
 
-def altered(results: Results, album: Album) -> str:
+def show_altered(results: Results, album: Album) -> str:
     """Show controls and faults: scores with the true labels, where others were given."""
     return _show_kinds("altered labels", results, album)
 

@@ -87,8 +87,8 @@ def _note_scoring(content: str) -> str:
 def _compose(results: Results, album: Album) -> dict[str, str]:
     """The sections that have something to show, by title."""
     sections = {
-        "Scored on labels that no method had seen": protocols.unseen(results, album),
-        "Controls and faults: other labels given than scored with": protocols.altered(results, album),
+        "Scored on labels that no method had seen": protocols.show_unseen(results, album),
+        "Controls and faults: other labels given than scored with": protocols.show_altered(results, album),
         **{title: _note_scoring(show(results, album)) for title, show in _WITH_GIVEN_LABELS.items()},
         "Cost": runs.cost(results),
         "Failures": runs.failures(results),
