@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 
 GIVEN = "<p class='note'>Scored with the labels that the methods were given, which flatters those that use them.</p>"
 _AXES = ("dataset", "scenario", "condition")
+_READING = (
+    "<p class='note'>A number is the mean over seeds, ± its standard deviation where there are several; "
+    "<strong>bold<span class='star'>★</span></strong> marks the best mean of a column. In the charts a dot is the mean "
+    "and its whisker the standard deviation; each axis shows just the range that its values need.</p>"
+)
 _BEST_OF = (
     "<p><em>Best of</em> several settings of a competitor: for each number, the setting that reached the best one. "
     "Nobody could choose it without the labels that count, so that it favours the competitor.</p>"
@@ -55,11 +60,12 @@ def show_altered(results: Results, album: Album) -> str:
 
 
 def _show_kinds(scoring: Scoring, results: Results, album: Album) -> str:
-    return "".join(
+    parts = [
         _show_experiment(part, results, album)
         for kind in kinds_scored_with(scoring)
         for _, part in split_by(results.of_kind(kind), ["experiment"])
-    )
+    ]
+    return _READING + "".join(parts) if parts else ""
 
 
 def _show_experiment(scores: pd.DataFrame, results: Results, album: Album) -> str:
@@ -73,9 +79,8 @@ def _show_experiment(scores: pd.DataFrame, results: Results, album: Album) -> st
         f"{score_table(part, 'metric', metrics_of(part), marks)}</details>"
         for title, part in split_by(scores, _AXES)
     )
-    title = name if name == kind.title else f"{name}: {kind.title}"
     note = _BEST_OF if set(marks) - set(results.methods) else ""
-    return f"<div class='part'><h3>{text(title)}</h3><p>{text(kind.meaning)}</p>{note}{tables}{details}</div>"
+    return f"<div class='part'><h3>{text(name)}</h3><p>{text(kind.meaning)}</p>{note}{tables}{details}</div>"
 
 
 def _compare(metric: str, scores: pd.DataFrame, marks: Mapping[str, Mark], album: Album) -> str:
