@@ -53,7 +53,7 @@ def aggregate(
     for position, update in enumerate(updates):
         check_update(update.weights, updates[0].weights, who=f"update {position}")
     shares = [site_weight(update.n_cells, strategy) for update in updates]
-    forms = [to_summable(update.weights, batchnorm) for update in updates]
+    forms = (to_summable(update.weights, batchnorm) for update in updates)  # one at a time: each is a whole network
     summed = weighted_sum(zip(forms, shares, strict=True))
     return from_sums(summed, sum(shares), like=updates[0].weights, batchnorm=batchnorm)
 

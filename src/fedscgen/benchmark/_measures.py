@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,14 +55,14 @@ class Yardstick:
             n_scored = int(self.labelling.scored.sum())
             raise ValueError(f"no cell type has {self.min_cells} of the {n_scored} cells scored: lower min_cells")
 
-    @property
+    @cached_property
     def chosen(self) -> np.ndarray:
         """Whether a cell is measured, shape ``(n_cells,)``, boolean."""
         _, codes = np.unique(self.labelling.truth, return_inverse=True)
         n_scored = np.bincount(codes, weights=self.labelling.scored)
         return np.asarray(self.labelling.scored & (n_scored[codes] >= self.min_cells))
 
-    @property
+    @cached_property
     def batch(self) -> np.ndarray:
         """Each cell's batch."""
         return np.asarray(self.adata.obs[BATCH].astype(str))

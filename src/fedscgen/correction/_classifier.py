@@ -48,7 +48,7 @@ class Classifier:
         """Estimate from the sums over sites of what :func:`label_moments` gives."""
         n_cells = float(sums["n_cells"])
         center = sums["sum"] / n_cells
-        spread = np.linalg.inv(_estimate_covariance(sums["products"], center, n_cells, n_cells))
+        spread = np.linalg.inv(_add_diagonal(sums["products"] - n_cells * np.outer(center, center), n_cells))
         if "label_counts" not in sums:
             return cls(np.empty((0, len(center))), spread, center, spread, np.ones(1))
         counts = sums["label_counts"]
@@ -105,10 +105,6 @@ def label_moments(vectors: np.ndarray, evidence: np.ndarray, n_others: int) -> N
             "n_others": np.asarray(float(n_others)),
         }
     return moments
-
-
-def _estimate_covariance(products: np.ndarray, mean: np.ndarray, n_cells: float, freedom: float) -> np.ndarray:
-    return _add_diagonal(products - n_cells * np.outer(mean, mean), freedom)
 
 
 def _add_diagonal(scatter: np.ndarray, freedom: float) -> np.ndarray:

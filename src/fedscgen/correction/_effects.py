@@ -91,13 +91,12 @@ class BatchFit:
 
     def result(self) -> Moved:
         """The cells without the batch's effect, and what they are believed to be."""
-        beliefs = [self._believe(rows) for rows in self._chunks()]
-        return Moved(self._moved, np.concatenate(beliefs))
+        return Moved(self._moved, self._believe_all())
 
     def moments(self, evidence: np.ndarray) -> NamedArrays:
         """Sums of the cells without the shift, labelled ones as :func:`weigh_labels` says."""
         n_types = len(self._landmarks.labels)
-        belief = np.concatenate([self._believe(rows) for rows in self._chunks()])[:, :n_types]
+        belief = self._believe_all()[:, :n_types]
         n_others = int((self._codes == n_types).sum())
         return label_moments(self._latent - self.shift, belief * evidence, n_others)
 
@@ -139,6 +138,9 @@ class BatchFit:
     def _believe(self, rows: slice) -> np.ndarray:
         """How far each cell is believed to be of each type, and of none that is known."""
         return believe(self._latent[rows] - self.shift, self._codes[rows], self._landmarks)
+
+    def _believe_all(self) -> np.ndarray:
+        return np.concatenate([self._believe(rows) for rows in self._chunks()])
 
     def _chunks(self) -> Iterator[slice]:
         for start in range(0, len(self._latent), _CHUNK):
