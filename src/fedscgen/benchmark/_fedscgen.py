@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from fedscgen._data import CELL_TYPE_KEY
 from fedscgen._types import check_choice
 from fedscgen.benchmark._cells import BATCH, LABELS, UNLABELLED, Cells, Embedded
 
@@ -196,6 +195,8 @@ def _embed(
 
 def _take_result(corrected: AnnData, key: str, cells: Cells) -> Embedded:
     """What corrected cells hold: their embedding, and types and expression where there are any."""
+    from fedscgen._data import CELL_TYPE_KEY
+
     return Embedded(
         np.asarray(corrected.obsm[key]),
         corrected.obs.get(CELL_TYPE_KEY),
