@@ -21,6 +21,10 @@ LATENT_KEY = "X_fedscgen"
 REENCODED_KEY = "X_fedscgen_reencoded"
 CORRECTED_LAYER = "fedscgen_corrected"
 CELL_TYPE_KEY = "fedscgen_cell_type"
+CONFIDENCE_KEY = "fedscgen_confidence"
+CONFLICT_KEY = "fedscgen_label_conflict"
+RESULT_KEYS = (CELL_TYPE_KEY, CONFIDENCE_KEY, CONFLICT_KEY)
+"""Columns of ``obs`` that a correction may write."""
 
 _CHECKED_CELLS = 4096
 _LARGEST_LOG_VALUE = 50.0
@@ -96,8 +100,10 @@ class DataKeys:
         return _with_names_as_strings(column)
 
     def labels_of(self, adata: AnnData | MuData) -> pd.Categorical:
-        """Each cell's type; missing (code -1) for cells without a label, if there may be such."""
-        if self.labels_key is None or self.unlabeled_category is None:
+        """Each cell's type; missing (code -1) for cells without a label, as all are if there is no key."""
+        if self.labels_key is None:
+            return pd.Categorical.from_codes(np.full(adata.n_obs, -1), [])
+        if self.unlabeled_category is None:
             return self.categories_of(adata, self.labels_key)
         labels = _with_names_as_strings(self.column_of(adata, self.labels_key))
         return labels.set_categories([name for name in labels.categories if name != self.unlabeled_category])
@@ -195,9 +201,10 @@ def _doubts(adata: AnnData | MuData, keys: DataKeys) -> Iterator[str]:
             f"obs[{keys.labels_key!r}] holds one label only, {labels.categories[0]!r}: all cells of a batch will be "
             "moved alike; name the column with the cell types if this isn't it"
         )
-    for batch in batches.categories.difference(batches[labels.codes >= 0], sort=False):
+    unlabeled = batches.categories.difference(batches[labels.codes >= 0], sort=False)
+    for batch in unlabeled if keys.labels_key is not None else ():
         where = "" if keys.batch_key is None else f" of batch {batch!r}"
-        yield f"no cell{where} has a label in obs[{keys.labels_key!r}]: correction will leave them where they are"
+        yield f"no cell{where} has a label in obs[{keys.labels_key!r}]: their types will be told from other batches'"
     yield from _doubts_about_expression(keys.expression_of(adata), rna, keys.where)
 
 

@@ -98,8 +98,9 @@ def test_no_shared_label_is_an_error_that_names_batches():
         NoSharedLabelError, match=r"no cell type has 5 or more cells in two batches \(batches: b0, b1\)"
     ):
         choose_references(stats_of([[9, 0], [4, 9]]), min_cells=5)
-    with pytest.raises(ValueError, match="unknown kind of reference 'median'"):
-        choose_references(stats_of([[9], [9]]), kind="median")
+    for kind in ("median", "landmarks"):
+        with pytest.raises(ValueError, match=f"unknown kind of reference '{kind}': choose one of 'dominant', 'mean'"):
+            choose_references(stats_of([[9], [9]]), kind=kind)
 
 
 @given(st.integers(0, 10**6))

@@ -44,6 +44,7 @@ def test_hyphens_stand_for_underscores():
     config = read_site(**{"min-sites": 3, "reveal-counts": True, "labels-key": "type", "batch-key": ""})
     assert config.policy == SitePolicy(aggregators=("masked",), reveal_counts=True, min_sites=3)
     assert config.options == SiteOptions(labels_key="type")
+    assert read_site(**{"labels-key": "", "min-holders": 1}).options == SiteOptions(labels_key=None, min_holders=1)
 
 
 def test_ways_of_summing_have_commas_between_them():

@@ -73,7 +73,8 @@ def test_a_training_and_then_a_newcomer(carrier, run, output, make_site, tmp_pat
     run(n_sites=2)
     assert {path.name for path in output.iterdir()} == {"model", "history.csv", "ledger-training.csv", ".lock"}
     saved = read_model(output / "model")
-    assert np.isfinite(saved.references.means).all()
+    assert saved.references.labels == ("type0", "type1", "type2", "type3")
+    assert np.isfinite(saved.references.positions).all()
     history = pd.read_csv(output / "history.csv")
     assert list(history["round"]) == [1, 2]
     assert np.isfinite(history["federation_loss"]).all()
@@ -87,6 +88,7 @@ def test_a_training_and_then_a_newcomer(carrier, run, output, make_site, tmp_pat
     run(workflow="correction", trained_model=str(output / "model"), n_sites=1, min_sites=1)
     corrected = anndata.read_h5ad(tmp_path / "west" / "run-2" / "corrected.h5ad")
     assert np.isfinite(corrected.obsm["X_fedscgen"]).all()
+    assert corrected.obs["fedscgen_confidence"].between(0, 1).all()
     ledger = pd.read_csv(output / "ledger-correction.csv")
     assert set(ledger["receiver"]) == {"server", "west", "at west"}
 
@@ -127,7 +129,7 @@ def test_the_ledgers_of_both_ends_agree(run, output, tmp_path):
 def test_a_tuned_federation_trains_as_its_settings_say(run, output):
     run(n_rounds=3, early_stopping_patience=1, lr=0.5, batchnorm="local", server_optimizer="adam")
     saved = read_model(output / "model")
-    assert saved.model["n_latent"] == saved.references.means.shape[1] == 4
+    assert saved.model["n_latent"] == saved.references.positions.shape[1] == 4
     assert "validation loss" in set(pd.read_csv(output / "ledger-training.csv")["kind"])
 
 
@@ -136,7 +138,7 @@ def test_plain_sums_need_the_sites_consent(carrier, run, output, make_site, capl
         run(secure="plain", join_timeout=0.5)
     for name in ("north", "south", "west"):
         carrier.sites[f"at {name}"] = make_site(name, run=2, aggregators="plain", reveal_counts=True)
-    run(secure="plain")
+    run(secure="plain", reference="dominant")
     assert "the coordinator sees what every site contributes" in caplog.text
     assert read_model(output / "model").references.kind == "dominant"
 

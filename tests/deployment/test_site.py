@@ -1,7 +1,7 @@
 """A site of the network, without the network: its policy, its files, and what it does when something goes wrong."""
 
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import anndata
 import numpy as np
@@ -183,6 +183,44 @@ def test_a_site_that_is_restarted_takes_up_from_its_disk(network, tmp_path, kind
     folder = tmp_path / "north" / "run-1"
     assert np.isfinite(anndata.read_h5ad(folder / "corrected.h5ad").obsm["X_fedscgen"]).all()
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_a_site_that_is_restarted_while_landmarks_are_sought_corrects_its_cells_with_those_that_were_found(
+    network, tmp_path, caplog
+):
+    transport = network()
+    transport.introduce()
+
+    class Restarting(ToSites):
+        def ask(self, messages):
+            (kind,) = {message.kind for message in messages.values()}
+            a_round_is_over = kind == "mask public keys" and asked.count("sums near landmarks") == 3
+            if a_round_is_over and self.sites_by_name is not restarted:
+                self.sites_by_name = restarted
+                restarted["north"] = Site(transport.sites_by_name["north"]._config, tmp_path / "north" / "run-1")
+            asked.append(kind)
+            yield from super().ask(messages)
+
+    asked, restarted = [], dict(transport.sites_by_name)
+    caplog.set_level(logging.WARNING)
+    again = Restarting(transport.sites_by_name)
+    server = run(again, replace(SETTINGS, n_rounds=1, reference="landmarks"))
+    assert again.refusals == {"north": "could not answer 'sums near landmarks': the log of site 'north' says why"}
+    assert "site 'north' was restarted while landmarks were sought: it can still be corrected" in caplog.text
+    assert "no answer from north: the federation goes on without" in caplog.text
+    corrected = anndata.read_h5ad(tmp_path / "north" / "run-1" / "corrected.h5ad")
+    assert np.isfinite(corrected.obsm["X_fedscgen"]).all()
+    assert read_model(tmp_path / "north" / "run-1" / "model").references.to_json() == server.references.to_json()
+
+
+def test_a_site_without_labels_writes_what_others_call_its_cells(network, tmp_path):
+    transport = network(labels_key="", min_confidence=0.0)
+    transport.introduce()
+    server = run(transport, replace(SETTINGS, n_rounds=1, reference="landmarks"))
+    obs = anndata.read_h5ad(tmp_path / "north" / "run-1" / "corrected.h5ad").obs
+    assert set(obs["fedscgen_cell_type"]) <= set(server.references.labels)
+    assert obs["fedscgen_confidence"].between(0, 1).all()
+    assert not transport.refusals
 
 
 def test_a_refusal_says_why():

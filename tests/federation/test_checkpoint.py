@@ -108,16 +108,34 @@ def test_a_run_with_checkpoints_equals_one_without(adata, path):
     assert_same(server.weights, without.weights)
 
 
-def test_nothing_is_opened_again_when_the_correction_was_interrupted(adata, path):
+@pytest.mark.parametrize("kind", ["landmarks", "dominant"])
+def test_nothing_is_opened_again_when_the_correction_was_interrupted(adata, path, kind):
     """References of other sites than before would differ by a site's own sums."""
-    server, *_ = federation(adata, last="final weights and references")
+    settings = replace(SETTINGS, reference=kind)
+    server, *_ = federation(adata, settings, last="final weights and references")
     with pytest.raises(Interrupted):
         server.run(checkpoint=path)
-    again, transport, clients = federation(adata)
+    again, transport, clients = federation(adata, settings)
     again.run(checkpoint=path)
     assert [m.kind for m in transport.asked] == ["genes and cell types", "settings", "final weights and references"]
     assert_same(again.weights, server.weights)
-    np.testing.assert_array_equal(again.references.means, server.references.means)
+    assert again.references.kind == kind
+    assert again.references.to_json() == server.references.to_json()
+    assert all(client.corrected is not None for client in clients)
+
+
+def test_landmarks_are_sought_anew_when_the_search_was_interrupted(adata, path):
+    server, transport, _ = federation(adata, last="sums near landmarks")
+    with pytest.raises(Interrupted):
+        server.run(checkpoint=path)
+    assert Checkpoint.read(path).references is None
+    again, transport, clients = federation(adata)
+    again.run(checkpoint=path)
+    assert not transport.of_kind("model weights")
+    assert [message.meta["step"] for message in transport.of_kind("sums near landmarks")][:2] == ["labels", "holders"]
+    whole, *_ = federation(adata)
+    whole.run()
+    np.testing.assert_allclose(again.references.positions, whole.references.positions, atol=1e-6)
     assert all(client.corrected is not None for client in clients)
 
 

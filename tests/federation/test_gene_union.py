@@ -61,7 +61,8 @@ def test_a_site_gets_back_its_own_genes_in_its_own_order(adata):
         assert list(client.corrected.var_names) == list(cells.var_names)
         assert list(client.corrected.obs_names) == list(cells.obs_names)
         pd.testing.assert_frame_equal(client.corrected.var, cells.var)
-        pd.testing.assert_frame_equal(client.corrected.obs, cells.obs)
+        predicted = ["fedscgen_cell_type", "fedscgen_confidence", "fedscgen_label_conflict"]
+        pd.testing.assert_frame_equal(client.corrected.obs.drop(columns=predicted), cells.obs)
         assert (client.corrected.X != cells.X).nnz == 0
         assert sparse.issparse(client.corrected.layers["fedscgen_corrected"])
 
@@ -110,11 +111,13 @@ def test_expression_in_a_layer_is_padded_too(adata):
 def test_predicted_types_come_back_to_a_site_that_lacks_genes(adata):
     adata.obs["cell_type"] = adata.obs["cell_type"].cat.add_categories("unknown")
     adata.obs.iloc[::10, adata.obs.columns.get_loc("cell_type")] = "unknown"
-    _, clients = run(three_sites(adata), unlabeled_category="unknown")
+    _, clients = run(three_sites(adata), unlabeled_category="unknown", min_confidence=0.0)
     for client in clients:
-        predicted = client.corrected.obs["fedscgen_cell_type"]
-        assert predicted.notna().all()
-        assert "unknown" not in set(predicted)
+        obs = client.corrected.obs
+        assert obs["fedscgen_cell_type"].notna().all()
+        assert "unknown" not in set(obs["fedscgen_cell_type"])
+        assert obs["fedscgen_confidence"].between(0, 1).all()
+        assert obs["fedscgen_label_conflict"].dtype == bool
 
 
 def test_genes_that_are_missing_somewhere_are_counted_in_the_log(adata, caplog):

@@ -31,7 +31,7 @@ class Recorded(InProcessTransport):
             yield site, answer
 
 
-def federation(adata, salts, aggregator=None, kind=None, **options):
+def federation(adata, salts, aggregator=None, kind="landmarks", **options):
     aggregator = aggregator or PlainAggregator()
     clients = [
         make_client(
@@ -54,6 +54,10 @@ def hashed(name):
 @pytest.fixture
 def cells(adata):
     """Cells of which site0 alone has one type, another type is rare at site0, and of some the type isn't known."""
+    return with_rare_types(adata)
+
+
+def with_rare_types(adata):
     names = adata.obs["cell_type"].astype(str)
     names[(adata.obs["batch"] == "site0") & (names == "type3")] = "own"
     names.iloc[np.flatnonzero(adata.obs["batch"] == "site0")[:3]] = "type3"
@@ -80,11 +84,65 @@ def test_hashed_types_give_the_same_result(cells, kind):
         np.testing.assert_array_equal(own.means[order], expected.means)
 
 
+def test_hashed_types_give_the_same_landmarks():
+    """Also where a type has several, which begin at random."""
+    cells, results = with_rare_types(make_adata(n_cells=450)), []
+    for salt in (None, SALT):
+        server, clients = federation(cells, salts(salt), unlabeled_category="unknown")
+        server.run()
+        results.append((server.references, clients))
+    (plain, named), (hidden, masked) = results
+    assert hidden.labels == tuple(sorted(map(hashed, plain.labels)))
+    for before, after in zip(named, masked, strict=True):
+        np.testing.assert_allclose(after.corrected.obsm["X_fedscgen"], before.corrected.obsm["X_fedscgen"], atol=1e-4)
+        assert list(after.corrected.obs["fedscgen_cell_type"]) == list(before.corrected.obs["fedscgen_cell_type"])
+        assert set(after.model.references.labels) == set(before.model.references.labels)
+
+
+def test_hashed_types_of_equally_many_cells_give_the_same_landmarks():
+    cells = make_adata(n_cells=900)
+    groups = cells.obs.groupby(["batch", "cell_type"], observed=True, sort=False)
+    cells = cells[[name for _, group in groups for name in group.index[:48]]].copy()
+    assert set(groups.size().clip(upper=48)) == {48}
+    latent = []
+    for salt in (None, SALT):
+        server, clients = federation(cells, salts(salt))
+        server.run()
+        latent.append(np.concatenate([client.corrected.obsm["X_fedscgen"] for client in clients]))
+    np.testing.assert_allclose(latent[1], latent[0], atol=1e-4)
+
+
+def test_sites_see_their_own_names_of_types_that_travel_as_hashes(cells):
+    server, clients = federation(cells, salts(SALT), unlabeled_category="unknown")
+    server.run()
+    assert set(server.references.labels) == set(map(hashed, ["type0", "type1", "type2", "type3"]))
+    for client in clients:
+        assert set(client.model.references.labels) == {"type0", "type1", "type2", "type3"}
+        predicted = client.corrected.obs["fedscgen_cell_type"]
+        assert set(predicted) <= {"type0", "type1", "type2", "type3", "own", "unknown"}
+        assert (predicted != "unknown").mean() > 0.95
+
+
+def test_a_site_without_labels_that_has_the_salt_is_told_hashes(cells):
+    """It knows none of the names; who does can compare."""
+    aggregator = PlainAggregator()
+    clients = [
+        make_client(site, cells[cells.obs["batch"] == site].copy(), aggregator.contributor(site), label_salt=SALT,
+                    **({"labels_key": None} if site == "site2" else {}))
+        for site in salts(SALT)
+    ]  # fmt: skip
+    Server(InProcessTransport(clients), aggregator, FederationSettings(n_rounds=0, model=SMALL)).run()
+    told = set(clients[2].corrected.obs["fedscgen_cell_type"]) - {"unknown"}
+    assert told
+    assert told <= set(map(hashed, ["type0", "type1", "type2", "type3", "unknown"]))
+
+
 def test_hashed_types_give_the_same_result_through_masks(cells):
     pytest.importorskip("cryptography", reason="needs the extra fedscgen[masked]")
     latent = []
     for salt in (None, SALT):
-        server, clients = federation(cells, salts(salt), make_aggregator("masked", 3), unlabeled_category="unknown")
+        masked = make_aggregator("masked", 3)
+        server, clients = federation(cells, salts(salt), masked, kind="mean", unlabeled_category="unknown")
         server.run()
         latent.append(np.concatenate([client.corrected.obsm["X_fedscgen"] for client in clients]))
     np.testing.assert_allclose(latent[1], latent[0], atol=1e-6)
@@ -101,7 +159,8 @@ def test_no_name_of_a_type_crosses_the_wire(cells):
 
 def test_the_order_of_hashed_types_tells_nothing_of_their_names(cells):
     _, (client, *_) = federation(cells, salts(SALT), unlabeled_category="unknown")
-    answer = Message.from_bytes(client.handle(Message("genes and cell types").to_bytes()))
+    question = Message("genes and cell types", {"reference": "landmarks"})
+    answer = Message.from_bytes(client.handle(question.to_bytes()))
     assert answer.meta["hashed"] is True
     assert answer.meta["labels"] == sorted(map(hashed, ["own", "type0", "type1", "type2"]))
 
@@ -124,7 +183,7 @@ def test_some_sites_cannot_hash_while_others_do_not(adata):
 
 def test_sites_with_different_salts_are_told_what_may_be_wrong(adata):
     server, _ = federation(adata, {"site0": "one", "site1": "two", "site2": "three"})
-    with pytest.raises(NoSharedLabelError, match="all sites have the same label_salt, or lower min_cells"):
+    with pytest.raises(NoSharedLabelError, match="all sites have the same label_salt, lower min_cells"):
         server.run()
 
 

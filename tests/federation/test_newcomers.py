@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cells import SMALL
+from cells import SMALL, make_adata
 from fedscgen.federation import Client, FederationSettings, InProcessTransport, Server, SiteError
 from fedscgen.model import FedSCGEN
 from fedscgen.secure import PlainAggregator
+from quick import make_client
 
 SETTINGS = FederationSettings(n_rounds=2, n_epochs=1, model=SMALL)
 
@@ -16,6 +17,17 @@ SETTINGS = FederationSettings(n_rounds=2, n_epochs=1, model=SMALL)
 def clients_of(adata, sites):
     aggregator = PlainAggregator()
     return [Client(site, adata[adata.obs["batch"] == site].copy(), aggregator.contributor(site)) for site in sites]
+
+
+@pytest.fixture
+def landmarks():
+    """450 cells, and a server that has found landmarks of those of two of three sites."""
+    adata = make_adata(n_cells=450)
+    settings = replace(SETTINGS, n_rounds=0)
+    server = Server(InProcessTransport(clients_of(adata, ["site0", "site1"])), PlainAggregator(), settings)
+    server.run()
+    assert server.references.kind == "landmarks"
+    return adata, server
 
 
 @pytest.fixture
@@ -40,7 +52,64 @@ def test_a_newcomer_is_corrected_as_by_the_saved_model(adata, trained, tmp_path)
     np.testing.assert_array_equal(client.corrected.to_df("fedscgen_corrected"), expected.to_df("fedscgen_corrected"))
 
 
-def test_nothing_of_a_newcomer_leaves_it(adata, trained):
+@pytest.mark.parametrize("labels_key", ["cell_type", None])
+def test_a_newcomer_moves_to_landmarks_with_and_without_labels(landmarks, labels_key, tmp_path):
+    adata, server = landmarks
+    cells = adata[adata.obs["batch"] == "site2"].copy()
+    options = {"labels_key": labels_key, "min_confidence": 0.0}
+    client = make_client("site2", cells, PlainAggregator().contributor("site2"), **options)
+    serve(server, [client])
+    obs, embedding = client.corrected.obs, client.corrected.obsm["X_fedscgen"]
+    right = (obs["fedscgen_cell_type"] == cells.obs["cell_type"].astype(str)).mean()
+    assert right == 1 if labels_key else right > 0.95
+    assert np.median(obs["fedscgen_confidence"]) > 0.9
+    home = server.references.embed(server.references.classifier.means)  # of each type, without any site's shift
+    types = cells.obs["cell_type"].to_numpy()
+    uncorrected = server.references.embed(client.model.get_latent_representation())
+    before, after = (
+        np.mean([np.linalg.norm(vectors[types == label].mean(axis=0) - place)
+                 for label, place in zip(server.references.labels, home, strict=True)])
+        for vectors in (uncorrected, embedding)
+    )  # fmt: skip
+    assert after < (0.4 if labels_key else 0.7) * before
+    client.model.save(tmp_path / "model")
+    loaded = FedSCGEN.load(tmp_path / "model", cells, batch_key=None)
+    expected = loaded.correct(min_confidence=0.0)
+    np.testing.assert_array_equal(embedding, expected.obsm["X_fedscgen"])
+    assert list(obs["fedscgen_cell_type"]) == list(expected.obs["fedscgen_cell_type"])
+
+
+def test_a_newcomer_is_corrected_by_landmarks_that_were_found_without_labels():
+    adata = make_adata(n_cells=450)
+    clients = [
+        make_client(
+            site, adata[adata.obs["batch"] == site].copy(), PlainAggregator().contributor(site), labels_key=None
+        )
+        for site in ("site0", "site1", "site2")
+    ]
+    server = Server(InProcessTransport(clients[:2]), PlainAggregator(), replace(SETTINGS, n_rounds=0))
+    server.run()
+    serve(server, clients[2:])
+    uncorrected = server.references.embed(clients[2].model.get_latent_representation())
+    assert np.linalg.norm(clients[2].corrected.obsm["X_fedscgen"] - uncorrected, axis=1).min() > 0.01
+    assert "fedscgen_cell_type" not in clients[2].corrected.obs
+
+
+def test_references_by_cell_type_say_that_a_newcomer_without_labels_needs_some(adata):
+    server = Server(InProcessTransport(clients_of(adata, ["site0", "site1"])), PlainAggregator(),
+                    replace(SETTINGS, reference="mean"))  # fmt: skip
+    server.run()
+    cells = adata[adata.obs["batch"] == "site2"].copy()
+    client = make_client("site2", cells, PlainAggregator().contributor("site2"), labels_key=None)
+    with pytest.raises(SiteError, match="references by cell type need cell types: set the data up with labels_key"):
+        serve(server, [client])
+
+
+@pytest.mark.parametrize("kind", ["landmarks", "dominant"])
+def test_nothing_of_a_newcomer_leaves_it(adata, kind):
+    settings = replace(SETTINGS, reference=kind)
+    trained = Server(InProcessTransport(clients_of(adata, ["site0", "site1"])), PlainAggregator(), settings)
+    trained.run()
     (client,) = clients_of(adata, ["site2"])
     serve(trained, [client])
     ledger = client.ledger.to_frame()

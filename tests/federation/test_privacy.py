@@ -96,8 +96,9 @@ def test_no_integer_counter_crosses_the_wire(federation):
     assert not any(b"num_batches_tracked" in data for _, _, data in transport.crossed)
 
 
-def test_the_result_has_the_ledger_of_all_sites(adata):
-    ledger = simulate(adata, **QUICK).ledger
+@pytest.mark.parametrize(("reference", "kind"), [("landmarks", "sums near landmarks"), ("mean", "cell type means")])
+def test_the_result_has_the_ledger_of_all_sites(adata, reference, kind):
+    ledger = simulate(adata, reference=reference, **QUICK).ledger
     assert list(ledger.columns) == ["round", "sender", "receiver", "kind", "shape", "bytes", "protection"]
     assert set(ledger["sender"]) == set(ledger["receiver"]) == {"server", "site0", "site1", "site2"}
     left = ledger[ledger["sender"] != "server"]
@@ -106,7 +107,7 @@ def test_the_result_has_the_ledger_of_all_sites(adata):
         "settings",
         "sums before training",
         "model weights",
-        "cell type means",
+        kind,
         "final weights and references",
     ]
     assert (left["protection"] == "none").all()

@@ -101,9 +101,12 @@ def test_a_site_that_returns_takes_part_again(adata, secure):
     assert all(client.corrected is not None for client in clients)
 
 
-def test_a_site_that_missed_the_references_corrects_its_cells(adata):
-    server, _, clients = with_absences(adata, {"site1": [("cell type means", 1)]})
+@pytest.mark.parametrize(("reference", "kind"), [("landmarks", "sums near landmarks"), ("dominant", "cell type means")])
+def test_a_site_that_missed_the_references_corrects_its_cells(adata, reference, kind):
+    settings = replace(SETTINGS, reference=reference)
+    server, transport, clients = with_absences(adata, {"site1": [(kind, 1)]}, settings)
     server.run()
+    assert transport.asked_for(kind)[:2] == [["site0", "site1", "site2"], ["site0", "site2"]]
     assert server.sites == ["site0", "site1", "site2"]
     assert all(np.isfinite(client.corrected.obsm["X_fedscgen"]).all() for client in clients)
 
@@ -171,9 +174,13 @@ def test_without_any_site_left_the_federation_ends(adata):
         server.run()
 
 
-@pytest.mark.parametrize("kind", ["genes and cell types", "settings", "model weights", "cell type means"])
+@pytest.mark.parametrize(
+    "kind", ["genes and cell types", "settings", "model weights", "cell type means", "sums near landmarks"]
+)
 def test_with_fewer_than_the_fewest_sites_the_federation_ends(adata, kind):
-    server, _, clients = with_absences(adata, {"site1": [(kind, 1)]}, replace(SETTINGS, min_sites=3))
+    reference = "mean" if kind == "cell type means" else "landmarks"
+    settings = replace(SETTINGS, min_sites=3, reference=reference)
+    server, _, clients = with_absences(adata, {"site1": [(kind, 1)]}, settings)
     with pytest.raises(SiteError, match=r"2 of 3 sites are left \(site0, site2\), and min_sites=3"):
         server.run()
     assert all(client.corrected is None for client in clients)

@@ -36,6 +36,7 @@ TUNED = SimulationSettings(
     SiteOptions(layer="log", labels_key="type", unlabeled_category="unknown", min_cells=3),
     CorrectionOptions(shrink=True, unlabeled="mean", expression=None),
 )
+LABEL_FREE = SimulationSettings(FederationSettings(n_rounds=0, label_noise=0.1), SiteOptions(labels_key=None))
 
 
 def test_settings_of_a_result_repeat_the_run(adata):
@@ -53,7 +54,7 @@ def test_a_seed_of_its_own_goes_before_that_of_scvi_tools():
     assert FederationSettings().find_seed() == 3
 
 
-@pytest.mark.parametrize("settings", [TUNED, SimulationSettings(), read_settings("paper")])
+@pytest.mark.parametrize("settings", [TUNED, LABEL_FREE, SimulationSettings(), read_settings("paper")])
 def test_a_file_holds_all_settings(settings, tmp_path):
     (tmp_path / "settings.toml").write_text(write_settings(settings))
     assert read_settings(tmp_path / "settings.toml") == settings
@@ -72,6 +73,7 @@ def test_names_stand_for_settings():
     paper = read_settings("paper")
     assert (paper.federation.n_epochs, paper.federation.lr) == (2, 1e-3)
     assert paper.federation.model == FedSCGEN.PRESETS["scarches"]
+    assert paper.federation.reference == "dominant"
     assert paper.correction.denoise
 
 
@@ -86,8 +88,8 @@ def test_single_settings_can_be_changed_by_name():
 
 
 def test_changes_are_checked():
-    with pytest.raises(ValueError, match="n_rounds=0: must be above 0"):
-        SimulationSettings().change(n_rounds=0)
+    with pytest.raises(ValueError, match="n_rounds=-1: at least 0, which trains nothing"):
+        SimulationSettings().change(n_rounds=-1)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +111,9 @@ def test_what_does_not_fit_in_a_file_is_named(tmp_path, content, message):
 
 
 def test_a_file_that_is_not_there_is_named():
-    with pytest.raises(FileNotFoundError, match=r"no settings 'nature': neither a file nor one of 'default', 'paper'"):
+    with pytest.raises(
+        FileNotFoundError, match=r"no settings 'nature': neither a file nor one of 'default', 'components', 'paper'"
+    ):
         read_settings("nature")
 
 
@@ -146,9 +150,14 @@ def test_a_client_takes_no_other_options(adata):
         (FederationSettings, {"lr": float("nan")}, "lr=nan: expected a finite number"),
         (FederationSettings, {"seed": 2**40}, "seed=1099511627776: from 0 to 4294967295"),
         (FederationSettings, {"batchnorm": "global"}, "unknown batchnorm 'global': choose one of 'pooled', 'local'"),
+        (FederationSettings, {"reference": None}, "unknown reference None: choose one of 'landmarks', 'dominant', 'm"),
+        (FederationSettings, {"label_noise": 1.0}, "label_noise=1.0: a share, from 0 to below 1"),
+        (FederationSettings, {"label_noise": -0.1}, "label_noise=-0.1: a share, from 0 to below 1"),
         (SiteOptions, {"min_cells": 0}, "min_cells=0: at least 1"),
+        (SiteOptions, {"min_holders": 0}, "min_holders=0: at least 1"),
         (SiteOptions, {"layer": 3}, "layer=3: expected text"),
         (CorrectionOptions, {"batch_size": 0}, "batch_size=0: at least 1 cell"),
+        (CorrectionOptions, {"min_confidence": 1.1}, "min_confidence=1.1: a probability, from 0 to 1"),
         (CorrectionOptions, {"shrink": "no"}, "shrink='no': expected true or false"),
     ],
 )

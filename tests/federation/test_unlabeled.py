@@ -1,4 +1,4 @@
-"""Cells without a label in a federation: never reported, moved by their own site's neighbours."""
+"""Cells without a label in a federation with references by cell type: never reported, moved by their neighbours."""
 
 import numpy as np
 import pytest
@@ -53,8 +53,9 @@ def split(adata):
 @pytest.mark.parametrize("unlabeled", ["knn", "mean", "leave"])
 @pytest.mark.parametrize("shrink", [False, True])
 def test_sites_correct_as_a_model_of_all_cells_does(partial, unlabeled, shrink):
-    result = simulate(partial, unlabeled_category=UNKNOWN, unlabeled=unlabeled, shrink=shrink, **QUICK)
-    expected = result.model.correct(unlabeled=unlabeled, shrink=shrink)
+    options = {"unlabeled": unlabeled, "shrink": shrink}
+    result = simulate(partial, unlabeled_category=UNKNOWN, reference="dominant", **options, **QUICK)
+    expected = result.model.correct(**options)
     np.testing.assert_allclose(result.corrected.obsm["X_fedscgen"], expected.obsm["X_fedscgen"], atol=1e-5)
     if unlabeled == "knn":
         assert list(result.corrected.obs["fedscgen_cell_type"]) == list(expected.obs["fedscgen_cell_type"])
@@ -75,7 +76,7 @@ def test_references_are_those_of_labelled_cells(partial):
 
 def test_the_users_column_stays_and_a_saved_model_keeps_the_category(partial, tmp_path):
     before = partial.copy()
-    result = simulate(partial, unlabeled_category=UNKNOWN, **QUICK)
+    result = simulate(partial, unlabeled_category=UNKNOWN, reference="mean", **QUICK)
     for obs in (partial.obs, result.corrected.obs.drop(columns="fedscgen_cell_type")):
         assert obs.equals(before.obs)
     known = ~without_label(partial)
@@ -86,18 +87,19 @@ def test_the_users_column_stays_and_a_saved_model_keeps_the_category(partial, tm
     assert type(result.model).load(tmp_path / "model", partial).keys.unlabeled_category == UNKNOWN
 
 
-def test_several_files_are_joined(partial):
-    together = simulate(partial, unlabeled_category=UNKNOWN, **QUICK).corrected
-    joined = simulate(split(partial), "hospital", unlabeled_category=UNKNOWN, **QUICK).corrected
+@pytest.mark.parametrize("kind", ["landmarks", "dominant"])
+def test_several_files_are_joined(partial, kind):
+    options = {"unlabeled_category": UNKNOWN, "reference": kind, **QUICK}
+    together = simulate(partial, **options).corrected
+    joined = simulate(split(partial), "hospital", **options).corrected
     assert list(joined.obs["fedscgen_cell_type"]) == list(together.obs.loc[joined.obs_names, "fedscgen_cell_type"])
 
 
 def test_a_site_without_labels_is_named_and_stays_where_it_is(partial):
     of_site = (partial.obs["batch"] == "site1").to_numpy()
     partial.obs.loc[of_site, "cell_type"] = UNKNOWN
-    message = r"^site 'site1': no cell has a label in obs\['cell_type'\]: correction will leave them where they are"
-    with pytest.warns(UserWarning, match=message) as caught:
-        result = simulate(partial, unlabeled_category=UNKNOWN, **QUICK)
+    with pytest.warns(UserWarning, match=r"^site 'site1': no cell has a label in obs\['cell_type'\]: ") as caught:
+        result = simulate(partial, unlabeled_category=UNKNOWN, reference="dominant", **QUICK)
     assert len(caught) == 1
     latent = result.model.get_latent_representation()
     np.testing.assert_allclose(result.corrected.obsm["X_fedscgen"][of_site], latent[of_site], atol=1e-6)
@@ -111,7 +113,8 @@ def test_neither_the_category_nor_a_variance_crosses_the_wire(partial):
         make_client(site, part, aggregator.contributor(site), **options) for site, part in split(partial).items()
     ]
     transport = Recorded(clients)
-    Server(transport, aggregator, FederationSettings(n_rounds=1, n_epochs=1, model=SMALL)).run()
+    settings = FederationSettings(n_rounds=1, n_epochs=1, model=SMALL, reference="dominant")
+    Server(transport, aggregator, settings).run()
     wire = b"".join(transport.answers)
     assert UNKNOWN.encode() not in wire
     assert b"type3" in wire, "the search finds what does cross"
@@ -135,7 +138,8 @@ def test_few_labelled_cells_are_not_reported_however_many_have_no_label(partial)
     client = make_client(
         "site0", split(partial)["site0"], PlainAggregator().contributor("site0"), unlabeled_category=UNKNOWN
     )
-    answer = Message.from_bytes(client.handle(Message("genes and cell types").to_bytes()))
+    question = Message("genes and cell types", {"reference": "mean"})
+    answer = Message.from_bytes(client.handle(question.to_bytes()))
     assert answer.meta["labels"] == ["type0", "type2"], "of type1 there are four with a label, too"
 
 

@@ -19,7 +19,7 @@ from fedscgen.model import read_model
 from flower_network import Network, processes_of
 
 SITES = ["north", "south", "west", "east"]
-QUICK = {"n_epochs": 1, "n_sites": 3, "min_sites": 2}
+QUICK = {"n_epochs": 1, "n_sites": 3, "min_sites": 2, "reference": "mean"}
 
 
 @pytest.fixture

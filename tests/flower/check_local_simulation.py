@@ -17,7 +17,7 @@ def test_a_local_simulation_splits_one_file_into_sites(tmp_path):
     make_adata().write_h5ad(tmp_path / "cells.h5ad")
     network = Network(tmp_path, [])
     data, output = str(tmp_path / "cells.h5ad"), str(tmp_path / "result")
-    settings = {"simulated_data": data, "output": output, "n_rounds": 1, "n_epochs": 1}
+    settings = {"simulated_data": data, "output": output, "n_rounds": 1, "n_epochs": 1, "reference": "landmarks"}
     network.run("fedscgen", "flower", "init", str(network.app), "--settings", "paper")
     try:
         nodes = ("--federation-config", "num-supernodes=3")

@@ -54,7 +54,7 @@ def test_twenty_sites_on_one_computer(tmp_path, capsys, monkeypatch):
             adata[adata.obs["batch"] == f"site{i}"].write_h5ad(tmp_path / f"{site}.h5ad")
             network.start_site(site, data=str(tmp_path / f"{site}.h5ad"), accelerator="cpu")
         began = time.monotonic()
-        run_id = network.submit(n_rounds=1, n_epochs=1, n_sites=20, min_sites=11)
+        run_id = network.submit(n_rounds=1, n_epochs=1, n_sites=20, min_sites=11, reference="mean")
         most = Counter()
         while not network.status(run_id).startswith("finished"):
             assert time.monotonic() - began < 1200, network.run_log(run_id)
@@ -72,13 +72,16 @@ def test_twenty_sites_on_one_computer(tmp_path, capsys, monkeypatch):
 def test_what_a_round_costs_beside_the_simulator(tmp_path, capsys):
     if not REAL_CELLS.exists():
         pytest.skip(f"the real cells are not here: {REAL_CELLS}")
-    pbmc, settings = anndata.read_h5ad(REAL_CELLS), FederationSettings.from_preset("paper", n_rounds=4)
+    pbmc, settings = (
+        anndata.read_h5ad(REAL_CELLS),
+        FederationSettings.from_preset("paper", n_rounds=4, reference="mean"),
+    )
     sites = list(pbmc.obs["batch"].cat.categories)
     with Network(tmp_path, sites) as network:
         for site in sites:
             pbmc[pbmc.obs["batch"] == site].write_h5ad(tmp_path / f"{site}.h5ad")
             network.start_site(site, data=str(tmp_path / f"{site}.h5ad"), accelerator="cpu")
-        run_id = network.submit(n_rounds=settings.n_rounds)
+        run_id = network.submit(n_rounds=settings.n_rounds, reference="mean")
         assert network.wait(run_id, 400) == "finished:completed", network.run_log(run_id)
         over_flower = pd.Series(finished_rounds(network)).diff().median()
         ledger = pd.concat(pd.read_csv(network.site_folder(site, run_id) / "ledger.csv") for site in sites)

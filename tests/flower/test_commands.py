@@ -85,7 +85,7 @@ def test_init_refuses_what_flower_cannot_carry(tmp_path, monkeypatch):
 def test_init_says_which_settings_there_are(tmp_path):
     result = run("init", tmp_path / "app", "--settings", "papper")
     assert result.exit_code == 2
-    assert "Error: no settings 'papper': neither a file nor one of 'default', 'paper'" in said(result)
+    assert "Error: no settings 'papper': neither a file nor one of 'default', 'components', 'paper'" in said(result)
 
 
 def test_checklist_prints_the_list_of_a_ledger(tmp_path):

@@ -1,14 +1,17 @@
 """Correction against an independent implementation, and what it returns."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import sparse
 
 from cells import SMALL, make_adata
 from fedscgen._types import LatentShifts
-from fedscgen.correction import NoSharedLabelError
+from fedscgen.correction import NoSharedLabelError, label_positions, move_to_landmarks
 from fedscgen.model import FedSCGEN
+
+TOLD_BY_LANDMARKS = ["fedscgen_cell_type", "fedscgen_confidence", "fedscgen_label_conflict"]
 
 
 def dense(matrix):
@@ -35,9 +38,17 @@ def scgen_batch_removal(model, adata):
         return shifted, module.generative(torch.from_numpy(shifted.astype(np.float32)))["px"].numpy()
 
 
+def move_by_hand(model, adata):
+    """Latent vectors before and after the move to landmarks of these very batches, and the landmarks."""
+    latent, landmarks = model.get_latent_representation(), model.get_references()
+    codes = label_positions(adata.obs["cell_type"].array, landmarks.labels)
+    batches = adata.obs["batch"].cat.codes.to_numpy()
+    return latent, move_to_landmarks(latent, batches, codes, landmarks).latent.astype(np.float32), landmarks
+
+
 def test_correct_equals_scgen_batch_removal(trained, adata):
     latent, decoded = scgen_batch_removal(trained, adata)
-    corrected = trained.correct(denoise=True)
+    corrected = trained.correct(references=trained.get_references(kind="dominant"), denoise=True)
     np.testing.assert_allclose(corrected.obsm["X_fedscgen"], latent, atol=1e-5)
     np.testing.assert_allclose(corrected.layers["fedscgen_corrected"], decoded, atol=1e-5)
 
@@ -48,20 +59,23 @@ def test_correct_equals_scgen_batch_removal_on_real_cells(pbmc):
     model = FedSCGEN(adata, n_hidden=64)
     model.train(2, enable_progress_bar=False)
     latent, decoded = scgen_batch_removal(model, adata)
-    corrected = model.correct(denoise=True)
+    corrected = model.correct(references=model.get_references(kind="dominant"), denoise=True)
     np.testing.assert_allclose(corrected.obsm["X_fedscgen"], latent, atol=1e-5)
     np.testing.assert_allclose(corrected.layers["fedscgen_corrected"], decoded, atol=1e-5)
 
 
-def test_cells_and_annotations_stay_as_they_are(trained, adata):
+@pytest.mark.parametrize(("kind", "added"), [("landmarks", TOLD_BY_LANDMARKS), ("dominant", [])])
+def test_cells_and_annotations_stay_as_they_are(trained, adata, kind, added):
     before = adata.copy()
-    corrected = trained.correct()
+    corrected = trained.correct(references=trained.get_references(kind=kind))
+    assert list(corrected.obs.columns) == [*before.obs.columns, *added]
     for result in (corrected, adata):
         assert list(result.obs_names) == list(before.obs_names)
-        assert result.obs.equals(before.obs)
+        assert result.obs.drop(columns=added, errors="ignore").equals(before.obs)
         assert result.var.equals(before.var)
         assert (result.X != before.X).nnz == 0
         np.testing.assert_array_equal(result.obsm["X_given"], before.obsm["X_given"])
+    assert list(adata.obs.columns) == list(before.obs.columns)
     assert "X_fedscgen" not in adata.obsm
     assert not adata.layers
 
@@ -88,24 +102,59 @@ def test_chunks_do_not_matter(trained):
     assert abs(whole.layers["fedscgen_corrected"] - chunked.layers["fedscgen_corrected"]).max() < 1e-5
 
 
+@pytest.mark.parametrize("kind", ["landmarks", "dominant"])
 @pytest.mark.parametrize("as_matrix", [lambda m: m.toarray(), sparse.csr_matrix, sparse.csr_array])
-def test_corrected_expression_is_a_cells_own_with_what_its_shift_changes(adata, as_matrix):
+def test_corrected_expression_is_a_cells_own_with_what_its_shift_changes(adata, as_matrix, kind):
     adata.X = as_matrix(adata.X)
     FedSCGEN.setup_anndata(adata)
     model = FedSCGEN(adata, **SMALL)
     model.train(2, enable_progress_bar=False)
-    corrected = model.correct()
+    corrected = model.correct(references=model.get_references(kind=kind))
     layer = corrected.layers["fedscgen_corrected"]
     assert sparse.issparse(layer) == sparse.issparse(adata.X)
-    before, after = model._decode(model.get_latent_representation()), model._decode(corrected.obsm["X_fedscgen"])
+    latent, moved, _ = move_by_hand(model, adata)
+    before, after = model._decode(latent), model._decode(corrected.obsm["X_fedscgen"] if kind == "dominant" else moved)
     own, layer = dense(adata.X), dense(layer)
     expected = np.where(own > 0, np.maximum(own + after - before, 0), 0)
     assert np.abs(layer - own).max() > 0.01
     np.testing.assert_allclose(layer, expected, atol=1e-5)
 
 
+def test_expression_comes_of_the_vectors_before_they_are_scaled(trained, adata):
+    """Both have four dimensions here: a decoder would take either."""
+    _, moved, landmarks = move_by_hand(trained, adata)
+    corrected = trained.correct(denoise=True, reencode=True)
+    decoded = trained._decode(moved)
+    np.testing.assert_allclose(corrected.layers["fedscgen_corrected"], decoded, atol=1e-5)
+    np.testing.assert_allclose(corrected.obsm["X_fedscgen_reencoded"], trained._encode(decoded), atol=1e-5)
+    embedding = corrected.obsm["X_fedscgen"]
+    np.testing.assert_allclose(embedding, landmarks.embed(moved), atol=1e-5)
+    assert np.abs(trained._decode(embedding) - decoded).max() > 0.1
+
+
+def test_the_embedding_has_ten_dimensions_at_most(adata):
+    FedSCGEN.setup_anndata(adata)
+    model = FedSCGEN(adata, **{**SMALL, "n_latent": 12})
+    model.train_local(1)
+    for kind, n_dimensions in (("landmarks", 10), ("dominant", 12)):
+        corrected = model.correct(references=model.get_references(kind=kind), expression=None)
+        assert corrected.obsm["X_fedscgen"].shape == (adata.n_obs, n_dimensions)
+        assert corrected.obsm["X_fedscgen"].dtype == np.float32
+
+
+def test_by_default_batches_meet_at_landmarks(trained, adata):
+    default, explicit = trained.correct(), trained.correct(references=trained.get_references())
+    np.testing.assert_array_equal(default.obsm["X_fedscgen"], explicit.obsm["X_fedscgen"])
+    uncorrected = trained.get_references().embed(trained.get_latent_representation())
+    gaps, groups = [], [adata.obs["cell_type"].to_numpy(), adata.obs["batch"].to_numpy()]
+    for vectors in (uncorrected, default.obsm["X_fedscgen"]):
+        means = pd.DataFrame(vectors).groupby(groups).mean()
+        gaps.append(means.groupby(level=0).std().to_numpy().mean())
+    assert gaps[1] < 0.5 * gaps[0]
+
+
 def test_cells_that_do_not_move_keep_every_value(trained, adata):
-    corrected = trained.correct()
+    corrected = trained.correct(references=trained.get_references(kind="dominant"))
     moved = (corrected.obsm["X_fedscgen"] != trained.get_latent_representation()).any(axis=1)
     assert 0 < moved.sum() < adata.n_obs, "the dominant batches stay"
     assert (corrected.layers["fedscgen_corrected"][~moved] != adata.X[~moved]).nnz == 0
@@ -194,6 +243,26 @@ def test_no_shared_type_is_an_error(adata):
     model.train_local(1)
     with pytest.raises(NoSharedLabelError, match="no cell type has 1 or more cells in two batches"):
         model.correct()
+    with pytest.raises(NoSharedLabelError, match="no cell type has 1 or more cells in two batches"):
+        model.get_references(kind="dominant")
+
+
+@pytest.mark.parametrize("labels_key", ["cell_type", None])
+def test_a_single_batch_has_nothing_to_be_aligned_with(labels_key):
+    adata = make_adata(n_batches=1)
+    FedSCGEN.setup_anndata(adata, labels_key=labels_key)
+    model = FedSCGEN(adata, **SMALL)
+    model.train_local(1)
+    with pytest.raises(NoSharedLabelError, match="in two batches"):
+        model.correct()
+
+
+@pytest.mark.parametrize("options", [{"unlabeled": "knn"}, {"unlabeled": "leave"}, {"shrink": True}])
+def test_landmarks_refuse_what_is_for_references_of_each_type(trained, options):
+    with pytest.raises(ValueError, match="these are for references of each type; cells move to landmarks by one rule"):
+        trained.correct(**options)
+    by_type = trained.correct(references=trained.get_references(kind="dominant"), expression=None, **options)
+    assert np.isfinite(by_type.obsm["X_fedscgen"]).all()
 
 
 def test_indices_choose_cells(trained):

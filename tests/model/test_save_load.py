@@ -11,18 +11,29 @@ from cells import SMALL, make_adata
 from fedscgen.model import CheckpointError, FedSCGEN, read_model, write_model
 
 
-def test_a_loaded_model_does_what_the_saved_one_did(trained, adata, tmp_path):
-    trained.references = trained.get_references()
+def cells_with_a_newcomer():
+    """300 cells of two batches, and 150 of a third that the model hasn't seen."""
+    adata = make_adata(n_cells=450)
+    new = (adata.obs["batch"] == "site2").to_numpy()
+    newcomer = adata[new].copy()
+    del newcomer.obs["batch"]
+    return adata[~new].copy(), newcomer
+
+
+@pytest.mark.parametrize("kind", ["landmarks", "dominant", "mean"])
+def test_a_loaded_model_does_what_the_saved_one_did(trained, adata, tmp_path, kind):
+    trained.references = trained.get_references(kind=kind)
     trained.save(tmp_path / "model")
     loaded = FedSCGEN.load(tmp_path / "model", adata.copy())
     np.testing.assert_array_equal(trained.get_latent_representation(), loaded.get_latent_representation())
-    np.testing.assert_array_equal(trained.references.means, loaded.references.means)
-    assert loaded.references.labels == trained.references.labels
+    assert loaded.references.kind == kind
+    assert loaded.references.to_json() == trained.references.to_json()
+    np.testing.assert_array_equal(trained.correct().obsm["X_fedscgen"], loaded.correct().obsm["X_fedscgen"])
     loaded.train_local(1)
 
 
 def test_a_new_site_corrects_itself(trained, tmp_path):
-    trained.references = trained.get_references()
+    trained.references = trained.get_references(kind="dominant")
     trained.save(tmp_path / "model")
     newcomer = make_adata(n_cells=60, n_batches=1, seed=0)[:, ::-1].copy()
     del newcomer.obs["batch"]
@@ -30,6 +41,31 @@ def test_a_new_site_corrects_itself(trained, tmp_path):
     for label, target in zip(trained.references.labels, trained.references.means, strict=True):
         cells = (corrected.obs["cell_type"] == label).to_numpy()
         np.testing.assert_allclose(corrected.obsm["X_fedscgen"][cells].mean(axis=0), target, atol=1e-4)
+
+
+@pytest.mark.parametrize("labels_key", ["cell_type", None])
+def test_a_new_site_moves_near_its_types_with_and_without_labels(tmp_path, labels_key):
+    old, newcomer = cells_with_a_newcomer()
+    FedSCGEN.setup_anndata(old)
+    model = FedSCGEN(old, **SMALL)
+    model.train(5, enable_progress_bar=False)
+    model.references = model.get_references()
+    model.save(tmp_path / "model")
+    types = newcomer.obs["cell_type"].astype(str).to_numpy()
+    loaded = FedSCGEN.load(tmp_path / "model", newcomer, batch_key=None, labels_key=labels_key)
+    assert loaded.references.to_json() == model.references.to_json()
+    corrected = loaded.correct()
+    homes = model.correct()
+    before = model.references.embed(loaded.get_latent_representation())
+    distances = np.zeros(2)
+    for label in model.references.labels:
+        home = homes.obsm["X_fedscgen"][(old.obs["cell_type"] == label).to_numpy()].mean(axis=0)
+        means = [vectors[types == label].mean(axis=0) for vectors in (before, corrected.obsm["X_fedscgen"])]
+        distances += np.linalg.norm(np.stack(means) - home, axis=1)
+    assert distances[1] < (0.4 if labels_key else 0.7) * distances[0]
+    assert (loaded.predict(min_confidence=0.0) == types).mean() > 0.9
+    told = corrected.obs["fedscgen_cell_type"].astype(str)
+    assert (told == types).all() if labels_key else (told == types).mean() > 0.8
 
 
 def test_nothing_of_the_cells_is_saved(trained, tmp_path):

@@ -8,6 +8,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from cells import SMALL, make_adata
+from fedscgen.correction import NoSharedLabelError
 from fedscgen.model import FedSCGEN
 
 
@@ -16,7 +17,7 @@ def test_default_keys_suffice(adata):
     model = FedSCGEN(adata)
     assert model.summary_stats.n_batch == 3
     assert model.summary_stats.n_labels == 4
-    assert "n_hidden: 800, n_layers: 2, n_latent: 10, dropout_rate: 0.05" in model._model_summary_string
+    assert "n_hidden: 800, n_layers: 2, n_latent: 20, dropout_rate: 0.05" in model._model_summary_string
 
 
 @pytest.mark.parametrize("preset", FedSCGEN.PRESETS)
@@ -46,8 +47,22 @@ def test_keys_may_be_none(adata):
     model = FedSCGEN(adata, **SMALL)
     model.train_local(1)
     assert model.get_latent_representation().shape == (150, 4)
-    with pytest.raises(ValueError, match="set the data up with labels_key"):
+    with pytest.raises(NoSharedLabelError):
         model.correct()
+
+
+def test_references_by_type_need_cell_types_and_landmarks_do_not(trained, adata):
+    references = trained.get_references(kind="dominant")
+    shifts = trained.get_latent_shifts(references)
+    FedSCGEN.setup_anndata(adata, labels_key=None)
+    model = FedSCGEN(adata, **SMALL)
+    model.train_local(1)
+    for by_type in ({"references": references}, {"shifts": shifts}):
+        with pytest.raises(ValueError, match="references by cell type need cell types: set the data up with labels_k"):
+            model.correct(**by_type)
+    corrected = model.correct()
+    assert np.isfinite(corrected.obsm["X_fedscgen"]).all()
+    assert not [key for key in corrected.obs if key.startswith("fedscgen")], "nothing is told of types without a label"
 
 
 def test_a_layer_is_used_in_place_of_x(adata):

@@ -16,6 +16,7 @@ from fedscgen.correction import predict_labels
 from fedscgen.model import FedSCGEN
 
 UNKNOWN = "unknown"
+TOLD = ["fedscgen_cell_type", "fedscgen_confidence", "fedscgen_label_conflict"]
 
 
 def without_some_labels(adata):
@@ -41,9 +42,16 @@ def trained_on(adata):
     return model
 
 
-def moves(model, adata=None, **options):
-    latent = model.get_latent_representation(adata)
-    return model.correct(adata, expression=None, **options).obsm["X_fedscgen"] - latent
+def by_type(model, adata=None, **options):
+    """Corrected by references of each type."""
+    return model.correct(adata, references=model.get_references(adata, kind="dominant"), **options)
+
+
+def moves(model, **options):
+    """How far each cell moves, by references of each type."""
+    if "shifts" not in options:
+        options["references"] = model.references or model.get_references(kind="dominant")
+    return model.correct(expression=None, **options).obsm["X_fedscgen"] - model.get_latent_representation()
 
 
 @pytest.fixture
@@ -85,15 +93,16 @@ def test_cells_without_a_label_count_nowhere(model, partial):
             cells = known & ((partial.obs["batch"] == batch) & (partial.obs["cell_type"] == label)).to_numpy()
             assert stats.counts[b, k] == cells.sum()
             np.testing.assert_allclose(stats.means[b, k], latent[cells].mean(axis=0), atol=1e-6)
-    assert model.get_references().labels == stats.labels
+    assert model.get_references().labels == model.get_references(kind="dominant").labels == stats.labels
 
 
 def test_they_move_like_most_of_their_nearest_labelled_cells(model, partial):
-    corrected = model.correct(expression=None)
+    corrected = by_type(model, expression=None)
     latent = model.get_latent_representation()
     expected = nearest_types(latent, partial, 15)
     assert list(corrected.obs["fedscgen_cell_type"]) == list(expected)
-    shifts = model.get_latent_shifts(model.get_references())
+    assert "fedscgen_confidence" not in corrected.obs, "neighbours only vote"
+    shifts = model.get_latent_shifts(model.get_references(kind="dominant"))
     rows = [shifts.batches.index(batch) for batch in partial.obs["batch"]]
     columns = [shifts.labels.index(label) for label in expected]
     np.testing.assert_allclose(corrected.obsm["X_fedscgen"], latent + shifts.shifts[rows, columns], atol=1e-5)
@@ -103,17 +112,18 @@ def test_the_true_types_of_real_cells_are_mostly_found(pbmc):
     partial = without_some_labels(pbmc)
     model = trained_on(partial)
     model.train_local(5)
-    predicted = model.correct(expression=None).obs["fedscgen_cell_type"].astype(str)
-    right = (predicted == pbmc.obs["cell_type"].astype(str))[~labelled(partial)].mean()
-    by_guessing = pbmc.obs["cell_type"].value_counts(normalize=True).max()
-    assert right > 2 * by_guessing
+    true, hidden = pbmc.obs["cell_type"].astype(str), ~labelled(partial)
+    by_guessing = true.value_counts(normalize=True).max()
+    for corrected in (model.correct(expression=None), by_type(model, expression=None)):
+        predicted = corrected.obs["fedscgen_cell_type"].astype(str)
+        assert (predicted == true)[hidden].mean() > 2 * by_guessing
 
 
 def test_a_type_that_a_batch_lacks_never_appears_in_it(adata):
     partial = without_some_labels(adata)
     lacking = ((partial.obs["batch"] == "site1") & (partial.obs["cell_type"] == "type2")).to_numpy()
     partial.obs.loc[lacking, "cell_type"] = UNKNOWN
-    predicted = trained_on(partial).correct(expression=None).obs
+    predicted = by_type(trained_on(partial), expression=None).obs
     assert "type2" not in set(predicted.loc[predicted["batch"] == "site1", "fedscgen_cell_type"])
     assert "type2" in set(predicted["fedscgen_cell_type"])
 
@@ -139,7 +149,7 @@ def test_on_average_they_move_like_the_labelled_cells_that_have_a_reference(adat
         np.testing.assert_allclose(
             moved[of_batch & ~known], np.tile(expected, ((of_batch & ~known).sum(), 1)), atol=1e-5
         )
-    assert "fedscgen_cell_type" not in model.correct(unlabeled="mean", expression=None).obs
+    assert "fedscgen_cell_type" not in by_type(model, unlabeled="mean", expression=None).obs
 
 
 def test_given_shifts_move_only_batches_that_they_name(model, partial):
@@ -159,28 +169,53 @@ def test_they_may_stay_where_they_are(model, partial):
     np.testing.assert_array_equal(moved[known], moves(model)[known])
     assert np.abs(moved[known]).max() > 0.01
     with pytest.raises(ValueError, match="unknown treatment of unlabeled cells 'drop': choose one of 'knn', 'mean'"):
-        model.correct(unlabeled="drop")
+        by_type(model, unlabeled="drop")
+
+
+NO_LABEL = r"no cell of batch 'site2' has a label in obs\['cell_type'\]"
+
+
+def without_labels_of_site2(adata):
+    of_batch = (adata.obs["batch"] == "site2").to_numpy()
+    adata.obs.loc[of_batch, "cell_type"] = UNKNOWN
+    return of_batch
 
 
 @pytest.mark.parametrize("unlabeled", ["knn", "mean"])
 def test_a_batch_without_labels_stays_and_is_named(partial, unlabeled):
-    of_batch = (partial.obs["batch"] == "site2").to_numpy()
-    partial.obs.loc[of_batch, "cell_type"] = UNKNOWN
-    message = r"no cell of batch 'site2' has a label in obs\['cell_type'\]: correction will leave them"
-    with pytest.warns(UserWarning, match=message) as caught:
+    of_batch = without_labels_of_site2(partial)
+    with pytest.warns(UserWarning, match=NO_LABEL) as caught:
         model = trained_on(partial)
     assert len(caught) == 1
-    with pytest.warns(UserWarning, match=message):
-        corrected = model.correct(unlabeled=unlabeled)
+    with pytest.warns(UserWarning, match=NO_LABEL):
+        corrected = by_type(model, unlabeled=unlabeled)
     latent = model.get_latent_representation()
     np.testing.assert_array_equal(corrected.obsm["X_fedscgen"][of_batch], latent[of_batch])
     if unlabeled == "knn":
         np.testing.assert_array_equal(corrected.obs["fedscgen_cell_type"].isna(), of_batch)
 
 
-def test_the_users_column_stays_as_it_is(model, partial):
+def test_by_landmarks_a_batch_without_labels_moves_and_its_cells_are_named():
+    adata = make_adata(n_cells=450)
+    types = adata.obs["cell_type"].astype(str)
+    partial = without_some_labels(adata)
+    of_batch = without_labels_of_site2(partial)
+    with pytest.warns(UserWarning, match=f"{NO_LABEL}: their types will be told from other batches'"):
+        model = trained_on(partial)
+    with pytest.warns(UserWarning, match=NO_LABEL):
+        corrected = model.correct(min_confidence=0.0)
+    told = corrected.obs["fedscgen_cell_type"].astype(str)
+    assert (told == types)[of_batch].mean() > 0.6
+    assert corrected.obs["fedscgen_confidence"].between(0, 1).all()
+    assert not corrected.obs["fedscgen_label_conflict"][~labelled(partial)].any()
+    uncorrected = model.get_references().embed(model.get_latent_representation())
+    assert np.linalg.norm(corrected.obsm["X_fedscgen"] - uncorrected, axis=1)[of_batch].min() > 0.01
+
+
+@pytest.mark.parametrize("correct", [FedSCGEN.correct, by_type])
+def test_the_users_column_stays_as_it_is(model, partial, correct):
     assert partial.obs["cell_type"].isna().any()
-    corrected = model.correct()
+    corrected = correct(model)
     for result in (corrected, partial):
         pd.testing.assert_series_equal(result.obs["cell_type"], without_some_labels(make_adata()).obs["cell_type"])
     assert "fedscgen_cell_type" not in partial.obs
@@ -214,22 +249,24 @@ def test_one_label_beside_the_unknown_is_still_one(adata):
         FedSCGEN.setup_anndata(adata, unlabeled_category=UNKNOWN)
 
 
-def test_labels_that_all_cells_have_change_nothing(trained, adata):
-    expected = trained.correct().obsm["X_fedscgen"]
-    corrected = trained_on(adata.copy()).correct()
+@pytest.mark.parametrize("correct", [FedSCGEN.correct, by_type])
+def test_labels_that_all_cells_have_change_nothing(trained, adata, correct):
+    expected = correct(trained).obsm["X_fedscgen"]
+    corrected = correct(trained_on(adata.copy()))
     np.testing.assert_array_equal(corrected.obsm["X_fedscgen"], expected)
     assert list(corrected.obs["fedscgen_cell_type"]) == list(adata.obs["cell_type"])
 
 
-def test_other_cells_are_corrected_alike(model, partial):
-    expected = model.correct()
-    other = model.correct(partial[::-1, ::-1].copy())
+@pytest.mark.parametrize("correct", [FedSCGEN.correct, by_type])
+def test_other_cells_are_corrected_alike(model, partial, correct):
+    expected = correct(model)
+    other = correct(model, partial[::-1, ::-1].copy())
     np.testing.assert_allclose(other.obsm["X_fedscgen"], expected.obsm["X_fedscgen"][::-1], atol=1e-5)
     assert list(other.obs["fedscgen_cell_type"]) == list(expected.obs["fedscgen_cell_type"][::-1])
 
 
-def test_a_newcomer_with_and_without_labels(model, tmp_path):
-    model.references = model.get_references()
+def test_by_references_of_each_type_a_newcomer_needs_labels(model, tmp_path):
+    model.references = model.get_references(kind="dominant")
     model.save(tmp_path / "model")
     newcomer = without_some_labels(make_adata(n_cells=60, n_batches=1))
     loaded = FedSCGEN.load(tmp_path / "model", newcomer.copy(), batch_key=None)
@@ -243,7 +280,7 @@ def test_a_newcomer_with_and_without_labels(model, tmp_path):
 
 
 def test_older_models_are_loaded_and_take_the_option(trained, partial, tmp_path):
-    trained.references = trained.get_references()
+    trained.references = trained.get_references(kind="dominant")
     trained.save(tmp_path / "model")
     assert "unlabeled_category" not in json.loads((tmp_path / "model" / "model.json").read_text())["setup"]
     assert FedSCGEN.load(tmp_path / "model", make_adata()).keys.unlabeled_category is None
@@ -266,7 +303,7 @@ def test_mudata_with_the_column_in_either_place(partial, home, tmp_path):
     model.save(tmp_path / "model")
     for corrected in (model.correct(), FedSCGEN.load(tmp_path / "model", mdata).correct()):
         pd.testing.assert_series_equal(corrected.obs["cell_type"], partial.obs["cell_type"])
-        assert list(corrected.obs["fedscgen_cell_type"]) == list(expected.obs["fedscgen_cell_type"])
+        pd.testing.assert_frame_equal(corrected.obs[TOLD], expected.obs[TOLD], atol=1e-5)
         np.testing.assert_allclose(corrected.obsm["X_fedscgen"], expected.obsm["X_fedscgen"], atol=1e-5)
 
 

@@ -12,11 +12,12 @@ from fedscgen._types import check_choice
 from fedscgen.benchmark._cells import BATCH, LABELS, UNLABELLED, Cells, Embedded
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
 
     from fedscgen._data import Matrix
-    from fedscgen._types import NamedArrays
-    from fedscgen.correction import ReferenceKind
+    from fedscgen._types import NamedArrays, References
+    from fedscgen.correction import Landmarks
     from fedscgen.federation import FederationSettings, Preset, SimulationResult, SimulationSettings
     from fedscgen.model import FedSCGEN
 
@@ -39,7 +40,7 @@ def scgen_expression(cells: Cells, *, model: Mapping[str, Any] | None = None, **
 def _train_scgen(cells: Cells, network: Mapping[str, Any] | None, train: Mapping[str, Any]) -> FedSCGEN:
     model = _set_up(cells.train, network, cells.no_label)
     model.train(accelerator=cells.accelerator, enable_progress_bar=False, **train)
-    model.references = model.get_references()
+    model.references = model.get_references(kind="dominant")
     return model
 
 
@@ -47,8 +48,7 @@ def local(cells: Cells, *, preset: Preset = "default", **settings: Any) -> Embed
     """What sites can do without a federation: each trains alone, and only references are agreed on.
 
     Every batch trains a model of its own from the same random weights, for as many epochs as all rounds of a federation
-    have. Then each cell type moves, at every site, to where it lies in the latent space of the site with most of it;
-    cells without a label move as most of their neighbours there do.
+    have. Then cells move to references that are found as if all latent spaces were one.
     """
     chosen = _choose_settings({**settings, "preset": preset, "seed": cells.seed})
     federation = chosen.federation
@@ -56,7 +56,7 @@ def local(cells: Cells, *, preset: Preset = "default", **settings: Any) -> Embed
     rows = [np.flatnonzero(batches == site) for site in batches.cat.categories]
     latent = np.concatenate([_train_alone(cells, own, federation) for own in rows])
     latent = latent[np.argsort(np.concatenate(rows))]  # back into the order of the cells
-    return _shift(latent, cells, kind=federation.reference or "dominant", min_cells=chosen.site.min_cells)
+    return _correct(latent, cells, kind=federation.reference, min_cells=chosen.site.min_cells)
 
 
 def _train_alone(cells: Cells, own: np.ndarray, settings: FederationSettings) -> np.ndarray:
@@ -101,15 +101,13 @@ def round_by_round(
     The weights are those of the federation. References are chosen with all cells at hand, which gives what the sites
     find together.
     """
-    from fedscgen.correction import choose_references
-
     snapshots: dict[int, Any] = {}
     chosen = _choose_settings(settings, expression=None)
     result = _simulate(cells, chosen, settings, on_round=snapshots.__setitem__)
     choice = _find_choice(result, chosen)
     for n_rounds in sorted(snapshots):
         result.model.load_weights(snapshots.pop(n_rounds))
-        result.model.references = choose_references(result.model.get_label_stats(), **choice)
+        result.model.references = _find_references(result.model.get_latent_representation(), cells.train, **choice)
         yield n_rounds, _embed(result.model, cells, embedding, choice, shrink=chosen.correction.shrink).embedding
 
 
@@ -132,6 +130,8 @@ def check_federation(settings: Mapping[str, Any]) -> None:
     from fedscgen.secure import find_aggregator
 
     secure, embedding = settings.get("secure", "plain"), settings.get("embedding", "latent")
+    if not isinstance(settings.get("label_free", False), bool):
+        raise ValueError(f"label_free={settings['label_free']!r}: expected true or false")
     if not isinstance(secure, str):
         raise ValueError(f"secure={secure!r}: expected the name of an aggregator")
     find_aggregator(secure)
@@ -149,9 +149,9 @@ def _choose_settings(settings: Mapping[str, Any], **correction: Any) -> Simulati
     preset = settings.get("preset", "default")
     check_choice(preset, Preset, "preset")
     check_network(settings)
-    given = {name: value for name, value in settings.items() if name not in ("preset", "secure")}
+    given = {name: value for name, value in settings.items() if name not in ("preset", "secure", "label_free")}
     chosen = read_settings(preset).change(**given)
-    return replace(chosen, correction=replace(chosen.correction, **correction))
+    return replace(chosen, correction=replace(chosen.correction, min_confidence=0.0, **correction))
 
 
 def _simulate(
@@ -166,7 +166,7 @@ def _simulate(
         cells.train,
         BATCH,
         settings=chosen.federation,
-        site=replace(chosen.site, labels_key=LABELS, unlabeled_category=cells.no_label),
+        site=replace(chosen.site, **_choose_labels(cells, settings)),
         correction=chosen.correction,
         secure=settings.get("secure", "plain"),
         accelerator=cells.accelerator,
@@ -175,9 +175,16 @@ def _simulate(
     )
 
 
+def _choose_labels(cells: Cells, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Where the labels are that the sites may use."""
+    if settings.get("label_free"):
+        return {"labels_key": None, "unlabeled_category": None}
+    return {"labels_key": LABELS, "unlabeled_category": cells.no_label}
+
+
 def _find_choice(result: SimulationResult, chosen: SimulationSettings) -> dict[str, Any]:
     """How the federation chose its references."""
-    return {"kind": result.references.kind, "min_cells": chosen.site.min_cells}
+    return {"kind": result.references.kind, "min_cells": chosen.site.min_cells, "seed": result.settings.seed}
 
 
 def _embed(
@@ -187,9 +194,9 @@ def _embed(
     check_choice(embedding, Embedding, "embedding")
     if embedding == "sampled":
         latent = model.get_latent_representation(cells.all, give_mean=False)
-        return _shift(latent, cells, **choice, **correction)
+        return _correct(latent, cells, **choice, **correction)
     expression = "X" if cells.wants_expression else None
-    options = {"expression": expression, "reencode": embedding == "reencoded", **correction}
+    options = {"expression": expression, "reencode": embedding == "reencoded", "min_confidence": 0.0, **correction}
     return _take_result(model.correct(cells.all, references=model.references, **options), _KEYS[embedding], cells)
 
 
@@ -204,20 +211,28 @@ def _take_result(corrected: AnnData, key: str, cells: Cells) -> Embedded:
     )
 
 
-def _shift(latent: np.ndarray, cells: Cells, *, kind: ReferenceKind, min_cells: int, **correction: Any) -> Embedded:
+def _correct(latent: np.ndarray, cells: Cells, *, shrink: bool = False, **choice: Any) -> Embedded:
     """Move latent vectors of all cells, shape ``(n_cells, n_latent)``, to references that the training cells give."""
-    from fedscgen.correction import apply_shifts, choose_references, label_stats, latent_shifts, predict_labels
+    from fedscgen.correction import correct_latent
 
-    batches, labels = (cells.all.obs[key].cat for key in (BATCH, LABELS))
-    labels = labels.set_categories([name for name in labels.categories if name != UNLABELLED]).cat
-    names = list(batches.categories), list(labels.categories)
-    codes = batches.codes.to_numpy(dtype=int), labels.codes.to_numpy(dtype=int)
     trained = cells.all.obs[BATCH].isin(cells.train.obs[BATCH].unique()).to_numpy()
-    known = label_stats(latent[trained], codes[0][trained], codes[1][trained], *names)
-    references = choose_references(known, kind=kind, min_cells=min_cells)
-    shifts = latent_shifts(label_stats(latent, *codes, *names), references, **correction)
-    completed = predict_labels(latent, *codes)
-    return Embedded(apply_shifts(latent, codes[0], completed, shifts), np.array([*names[1], None], object)[completed])
+    references = _find_references(latent[trained], cells.all[trained], **choice)
+    shrink = shrink and choice["kind"] != "landmarks"
+    result = correct_latent(latent, *_categories(cells.all), references, shrink=shrink, min_confidence=0.0)
+    return Embedded(result.embedding, result.cell_types)
+
+
+def _find_references(latent: np.ndarray, adata: AnnData, **choice: Any) -> References | Landmarks:
+    """What sites with these latent vectors would agree on, with all of them at hand."""
+    from fedscgen.correction import find_own_references
+
+    return find_own_references(latent, *_categories(adata), **choice)
+
+
+def _categories(adata: AnnData) -> tuple[pd.Categorical, pd.Categorical]:
+    """Each cell's batch and label."""
+    batches, labels = (adata.obs[key].astype("category").array for key in (BATCH, LABELS))
+    return batches, labels.set_categories([name for name in labels.categories if name != UNLABELLED])
 
 
 def _set_up(adata: AnnData, network: Mapping[str, Any] | None, no_label: str | None) -> FedSCGEN:

@@ -109,7 +109,7 @@ def _name_settings_of_scgen() -> set[str]:
 def _name_settings_of_federation() -> set[str]:
     from fedscgen.federation import SimulationSettings
 
-    return {"preset", "secure", *names_of(SimulationSettings)} - _OF_CORRECTION - _OF_CELLS - _OF_RUN
+    return {"preset", "secure", "label_free", *names_of(SimulationSettings)} - _OF_CORRECTION - _OF_CELLS - _OF_RUN
 
 
 def _name_settings_of_local() -> set[str]:
@@ -166,6 +166,8 @@ _OWN: Mapping[str, Method] = {
     ),
     "local": Method(_fedscgen.local, _name_settings_of_local, check=_fedscgen.check_local),
     "fedscgen": _make_federation(),
+    "fedscgen-components": _make_federation(n_rounds=0),
+    "fedscgen-label-free": _make_federation(label_free=True),
     "fedscgen-masked": _make_federation(secure="masked"),
     "fedscgen-crypten": _make_federation(secure="crypten"),
 }

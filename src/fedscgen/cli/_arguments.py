@@ -17,11 +17,13 @@ SettingsSource = Annotated[
     typer.Option(
         "--settings",
         metavar="NAME|FILE.toml",
-        help="All settings: default, paper (the published federation), or a file as fedscgen settings prints "
-        "it. Other options have priority.",
+        help="All settings: default, components (without training), paper (the published federation), or a file as "
+        "fedscgen settings prints it. Other options have priority.",
     ),
 ]
-Rounds = Annotated[int | None, typer.Option("--rounds", min=1, help="Rounds of training.")]
+Rounds = Annotated[
+    int | None, typer.Option("--rounds", min=0, help="Rounds of training; 0 for principal components alone.")
+]
 Epochs = Annotated[int | None, typer.Option("--epochs", min=1, help="Epochs of every site in a round.")]
 Seed = Annotated[int | None, typer.Option(help="Where all random numbers come from; 0 if no settings say otherwise.")]
 
@@ -47,4 +49,5 @@ SecureOption = Annotated[
     ),
 ]
 LabelsKey = Annotated[str | None, typer.Option(help="Column of obs with the cell types; cell_type by default.")]
+Unlabelled = Annotated[bool, typer.Option("--unlabelled", help="No cell has a label: align cells without any.")]
 Layer = Annotated[str | None, typer.Option(help="Layer with log-normalised expression; X by default.")]

@@ -21,6 +21,7 @@ from fedscgen.cli._arguments import (
     SecureOption,
     Seed,
     SettingsSource,
+    Unlabelled,
 )
 from fedscgen.cli._errors import user_errors
 from fedscgen.correction import ReferenceKind
@@ -65,10 +66,11 @@ def simulate(
     unlabeled_category: Annotated[
         str | None,
         typer.Option(
-            help="What the column says of cells without a label; those with no value are then without one, too. They "
-            "move as most of the labelled cells nearest to them do."
+            help="What the column says of cells without a label; those with no value are then without one, too. Their "
+            "types are predicted."
         ),
     ] = None,
+    unlabelled: Unlabelled = False,
     layer: Layer = None,
     rounds: Rounds = None,
     epochs: Epochs = None,
@@ -78,8 +80,9 @@ def simulate(
     reference: Annotated[
         ReferenceKind | None,
         typer.Option(
-            help="Where a cell type belongs: at the mean of the site with most cells of it, or at the mean over all "
-            "sites. By default dominant, where it can be found without showing counts."
+            help="Where cells belong. landmarks, the default: at places that the sites have in common, with or without "
+            "labels. mean: each cell type at its mean over all sites. dominant, as published: at that of the site with "
+            "most cells of it, which mistakes differences between sites for differences between types."
         ),
     ] = None,
     min_cells: Annotated[
@@ -120,13 +123,15 @@ def simulate(
             early_stopping_patience=patience,
             seed=seed,
         )
+        if unlabelled:
+            chosen = replace(chosen, site=replace(chosen.site, labels_key=None, unlabeled_category=None))
         _simulate_into(folder, read_cells(file), site_key, chosen, secure, init_model)
     typer.echo(f"Open {output / 'report.html'} in a browser; the corrected cells are in {output / 'corrected.h5ad'}.")
 
 
 def print_settings(
     source: Annotated[
-        str, typer.Argument(metavar="[NAME|FILE.toml]", help="default, paper, or a file to be completed.")
+        str, typer.Argument(metavar="[NAME|FILE.toml]", help="default, components, paper, or a file to be completed.")
     ] = "default",
 ) -> None:
     """Print all settings as a file for simulate --settings, with what each does."""
@@ -150,29 +155,38 @@ def correct(
     unlabeled_category: Annotated[
         str | None, typer.Option(help="What the column says of cells without a label; the model's by default.")
     ] = None,
+    unlabelled: Unlabelled = False,
     layer: Layer = None,
     include_newcomer: Annotated[
         bool,
-        typer.Option("--include-newcomer", help="Recompute the references as if this site had taken part."),
+        typer.Option(
+            "--include-newcomer",
+            help="Recompute references by cell type as if this site had taken part; landmarks need none of it.",
+        ),
     ] = False,
     min_cells: Annotated[int, typer.Option(min=1, help="Fewest cells with which this site enters a reference.")] = 5,
     overwrite: Overwrite = False,
 ) -> None:
     """Correct the cells of a site that took no part in training; nothing leaves the site.
 
-    Needs the folder model/ that a federation wrote, and a file with the same genes (in any order) and cell types.
+    Needs the folder model/ that a federation wrote, and a file with the same genes, in any order. Cells without a label
+    get predicted ones.
     """
     with user_errors(), create_whole(output, overwrite=overwrite, remedy=OVERWRITE) as target:
         from fedscgen._data import read_cells
+        from fedscgen._types import References
         from fedscgen.correction import include_batches
         from fedscgen.model import FedSCGEN
 
         named = {"labels_key": labels_key, "unlabeled_category": unlabeled_category}
         keys = {"batch_key": batch_key, "layer": layer, **{key: name for key, name in named.items() if name}}
+        keys |= {"labels_key": None, "unlabeled_category": None} if unlabelled else {}
         loaded = FedSCGEN.load(model, read_cells(file), **keys)
         if loaded.references is None:
             raise ValueError(f"{model} holds no references: save the model that a federation returned")
         if include_newcomer:
+            if not isinstance(loaded.references, References):
+                raise ValueError("--include-newcomer is for references by cell type; landmarks serve every newcomer")
             loaded.references = include_batches(loaded.references, loaded.get_label_stats(), min_cells=min_cells)
         corrected = _drop_bookkeeping(loaded.correct())
         corrected.write_h5ad(target)
@@ -225,14 +239,13 @@ def _report(path: Path, adata: AnnData, site_key: str, result: SimulationResult,
     shown = AnnData(
         site.keys.expression_of(adata), corrected.obs, uns=corrected.uns, obsm={LATENT_KEY: corrected.obsm[LATENT_KEY]}
     )
-    labels = shown.obs[site.labels_key]
-    labelled = labels.notna() & (labels != site.unlabeled_category)
+    labelled = site.keys.labels_of(shown).codes >= 0
     try:
         write_report(
             path,
-            shown[labelled] if not labelled.all() else shown,
+            shown[labelled] if labelled.any() and not labelled.all() else shown,
             batch_key=site_key,
-            labels_key=site.labels_key,
+            labels_key=site.labels_key if labelled.any() else None,
             history=result.history,
             ledger=result.ledger,
             settings={"aggregator": secure, **vars(result.settings), "genes in common": len(result.genes)},

@@ -5,8 +5,25 @@ is common to all sites from what a batch adds, also where labels are missing; se
 """
 
 from fedscgen.correction._classifier import Classifier
-from fedscgen.correction._effects import BatchFit, LandmarkSums, Moved, move_to_landmarks, weigh_labels
-from fedscgen.correction._landmarks import Landmarks, Question, find_landmarks
+from fedscgen.correction._correct import (
+    UNKNOWN,
+    Correction,
+    correct_latent,
+    find_own_references,
+    label_positions,
+    name_cells,
+    read_references,
+    shift_latent,
+)
+from fedscgen.correction._effects import (
+    BatchFit,
+    LandmarkSums,
+    Moved,
+    expect_cells,
+    move_to_landmarks,
+    weigh_labels,
+)
+from fedscgen.correction._landmarks import FEWEST_HOLDERS, Landmarks, NoMoreSumsError, Question, find_landmarks
 from fedscgen.correction._references import (
     NoSharedLabelError,
     ReferenceKind,
@@ -23,11 +40,15 @@ from fedscgen.correction._references import (
 )
 
 __all__ = [
+    "FEWEST_HOLDERS",
+    "UNKNOWN",
     "BatchFit",
     "Classifier",
+    "Correction",
     "LandmarkSums",
     "Landmarks",
     "Moved",
+    "NoMoreSumsError",
     "NoSharedLabelError",
     "Question",
     "ReferenceKind",
@@ -35,13 +56,20 @@ __all__ = [
     "align_labels",
     "apply_shifts",
     "choose_references",
+    "correct_latent",
+    "expect_cells",
     "find_landmarks",
+    "find_own_references",
     "include_batches",
+    "label_positions",
     "label_stats",
     "latent_shifts",
     "mean_shifts",
     "merge_references",
     "move_to_landmarks",
+    "name_cells",
     "predict_labels",
+    "read_references",
+    "shift_latent",
     "weigh_labels",
 ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from fedscgen.correction._classifier import label_moments
+from fedscgen.correction._classifier import label_moments, normalize, try_temperatures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,10 +36,13 @@ class Moved(NamedTuple):
         Shape ``(n_cells, n_latent)``, float64.
     belief
         How far each cell is believed to be of each type, and of none that is known, ``(n_cells, n_types + 1)``.
+    guess
+        The same by the classifier alone, whatever the cells' labels are, calibrated.
     """
 
     latent: np.ndarray
     belief: np.ndarray
+    guess: np.ndarray
 
 
 class BatchFit:
@@ -80,8 +83,9 @@ class BatchFit:
         self._moved = self._latent.copy()
         self.shift = np.zeros(latent.shape[1])
         self.offsets = np.zeros_like(landmarks.positions)
-        for _ in range(n_steps):
-            self._take_turn()
+        unlabelled = not (codes >= 0).any()  # no label says how far each type lies from where it belongs
+        for turn in range(n_steps):
+            self._take_turn(known_only=turn == 0 or unlabelled)
 
     @property
     def weights(self) -> np.ndarray:
@@ -91,17 +95,31 @@ class BatchFit:
 
     def result(self) -> Moved:
         """The cells without the batch's effect, and what they are believed to be."""
-        return Moved(self._moved, self._believe_all())
+        return Moved(self._moved, self._believe_all(), self._landmarks.classifier.predict(self._latent - self.shift))
 
-    def moments(self, evidence: np.ndarray) -> NamedArrays:
-        """Sums of the cells without the shift, labelled ones as :func:`weigh_labels` says."""
+    def moments(self, evidence: np.ndarray, min_cells: int = 1) -> NamedArrays:
+        """Sums of the cells without the shift, labelled ones as :func:`weigh_labels` says.
+
+        What is expected to be wrong in labels weighs less, unless it leaves fewer than ``min_cells`` cells' worth of a
+        type.
+        """
         n_types = len(self._landmarks.labels)
-        belief = self._believe_all()[:, :n_types]
         n_others = int((self._codes == n_types).sum())
-        return label_moments(self._latent - self.shift, belief * evidence, n_others)
+        if self._landmarks.label_noise:
+            labelled = (self._codes >= 0)[:, None]
+            weighed = np.where(labelled, evidence * self._believe_all()[:, :n_types], evidence)
+            left, worth = weighed.sum(axis=0), weighed.sum(axis=0) ** 2 / np.maximum((weighed**2).sum(axis=0), 1e-300)
+            enough = (worth >= min_cells * (1 - 1e-9)) & (left >= np.minimum(min_cells, evidence.sum(axis=0) / 2))
+            evidence = np.where(enough, weighed, evidence)  # with nothing of this site, others' mean would be opened
+        return label_moments(self._latent - self.shift, evidence, n_others)
 
-    def _take_turn(self) -> None:
-        shares = [self._share(rows) for rows in self._chunks()]
+    def try_temperatures(self, told: np.ndarray) -> np.ndarray:
+        """Sums that calibrate the classifier, over the labelled cells that ``told`` marks."""
+        return try_temperatures(self._landmarks.classifier, self._latent[told] - self.shift, self._codes[told])
+
+    def _take_turn(self, *, known_only: bool) -> None:
+        """Fit once more; with ``known_only`` all cells are of known types, from which they lie far at first."""
+        shares = [self._share(rows, known_only) for rows in self._chunks()]
         self.cells = sum(part.sum(axis=0) for part in shares)
         sums = sum(part.T @ self._latent[rows] for part, rows in zip(shares, self._chunks(), strict=True))
         self.means = sums / np.maximum(self.cells, 1e-9)[:, None]
@@ -125,19 +143,19 @@ class BatchFit:
         aim = _DIVERSITY * np.log((expected + 1) / (self.cells + 1))
         self._penalty = (self._penalty + aim) / 2
 
-    def _share(self, rows: slice) -> np.ndarray:
+    def _share(self, rows: slice, known_only: bool) -> np.ndarray:
         """Each landmark's share in each cell, ``(n_cells, n_landmarks)``; they sum to one."""
-        belief = self._believe(rows)
+        belief = self._believe(rows, known_only)
         closeness = 2 / _WIDTH * _unit(self._moved[rows, :_DIMENSIONS]) @ self._directions.T + self._penalty
         shares: np.ndarray = np.empty_like(closeness)
         for kind in np.unique(self._landmarks.types):
             of_type = self._landmarks.types == kind
-            shares[:, of_type] = belief[:, [kind]] * _normalize(closeness[:, of_type])
+            shares[:, of_type] = belief[:, [kind]] * normalize(closeness[:, of_type])
         return shares
 
-    def _believe(self, rows: slice) -> np.ndarray:
+    def _believe(self, rows: slice, known_only: bool = False) -> np.ndarray:
         """How far each cell is believed to be of each type, and of none that is known."""
-        return believe(self._latent[rows] - self.shift, self._codes[rows], self._landmarks)
+        return believe(self._latent[rows] - self.shift, self._codes[rows], self._landmarks, known_only=known_only)
 
     def _believe_all(self) -> np.ndarray:
         return np.concatenate([self._believe(rows) for rows in self._chunks()])
@@ -147,7 +165,7 @@ class BatchFit:
             yield slice(start, start + _CHUNK)
 
 
-def believe(latent: np.ndarray, codes: np.ndarray, landmarks: Landmarks) -> np.ndarray:
+def believe(latent: np.ndarray, codes: np.ndarray, landmarks: Landmarks, *, known_only: bool = False) -> np.ndarray:
     """How far cells are of each type: by their label where there is one, and by where they lie.
 
     Parameters
@@ -158,6 +176,8 @@ def believe(latent: np.ndarray, codes: np.ndarray, landmarks: Landmarks) -> np.n
         As :class:`BatchFit` takes them.
     landmarks
         What is common.
+    known_only
+        Whether cells without a label can only be of a known type.
 
     Returns
     -------
@@ -172,11 +192,13 @@ def believe(latent: np.ndarray, codes: np.ndarray, landmarks: Landmarks) -> np.n
         return np.ones_like(belief)
     if doubted.any():
         densities = landmarks.classifier.log_densities(latent[doubted])
+        if known_only:
+            densities[:, n_types] = -np.inf
         if landmarks.label_noise:
             wrong = landmarks.label_noise / n_types
             trust = np.where(belief[doubted] > 0, 1 - landmarks.label_noise, wrong)
             densities += np.where(labelled[doubted, None], np.log(trust), 0.0)
-        belief[doubted] = _normalize(densities)
+        belief[doubted] = normalize(densities)
     return belief
 
 
@@ -214,15 +236,28 @@ class LandmarkSums:
                 ]
             )
         fits = self._fit(question.landmarks)
+        if question.step == "calibration":
+            return {"log_likelihoods": self._calibrate(fits)}
         held = sum(fit.cells for fit in fits) >= self._min_cells
         if question.step == "holders":
             return {"holders": held.astype(np.float64)}
-        moments = _add([fit.moments(evidence) for fit, evidence in zip(fits, self._evidence, strict=True)])
+        moments = _add(
+            [fit.moments(evidence, self._min_cells) for fit, evidence in zip(fits, self._evidence, strict=True)]
+        )
         if not question.open:
             return moments
         chosen = np.asarray(question.open)
         means = _add([_landmark_moments(fit) for fit in fits])
         return moments | {name: np.where(_like(held, array), array, 0.0)[chosen] for name, array in means.items()}
+
+    def _calibrate(self, fits: list[BatchFit]) -> np.ndarray:
+        """Sums over the labelled cells that tell of their type; zero if these are few."""
+        told = [
+            np.isin(codes, np.flatnonzero(evidence.sum(axis=0)))
+            for (_, codes), evidence in zip(self._batches, self._evidence, strict=True)
+        ]
+        sums: np.ndarray = np.sum([fit.try_temperatures(cells) for fit, cells in zip(fits, told, strict=True)], axis=0)
+        return sums if sum(cells.sum() for cells in told) >= self._min_cells else np.zeros_like(sums)
 
     def _fit(self, landmarks: Landmarks) -> list[BatchFit]:
         """Each batch's fit; the last one is kept, since two questions are asked about the same landmarks."""
@@ -247,17 +282,32 @@ def weigh_labels(latent: np.ndarray, codes: np.ndarray, n_types: int, min_cells:
     min_cells
         Fewest cells in any mean.
     """
-    counts = np.bincount(codes[codes >= 0], minlength=n_types + 1)[:n_types]
+    counts = np.bincount(codes[codes >= 0], minlength=n_types + 1)
+    expected = expect_cells(counts, len(codes))[:n_types]
+    counts = counts[:n_types]
     evidence: np.ndarray = np.eye(n_types + 1)[codes][:, :n_types]
     evidence[codes < 0] = 0
     evidence[:, counts < min_cells] = 0
-    expected = counts * len(codes) / max((codes >= 0).sum(), 1)
     for kind in np.flatnonzero((counts > 0) & (counts < min_cells) & (expected >= min_cells)):
         near = np.flatnonzero((codes < 0) | (codes == kind))
         for cell in np.flatnonzero(codes == kind):
             distances = ((latent[near] - latent[cell]) ** 2).sum(axis=1)
             evidence[near[np.argsort(distances)[:min_cells]], kind] += 1 / min_cells
     return evidence
+
+
+def expect_cells(counts: np.ndarray, n_cells: int) -> np.ndarray:
+    """How many cells of each type a batch is expected to have: its labelled ones, and their part of those without.
+
+    Parameters
+    ----------
+    counts
+        Labelled cells of each type, shape ``(n_types,)``.
+    n_cells
+        Cells of the batch.
+    """
+    expected: np.ndarray = counts * n_cells / max(counts.sum(), 1)
+    return expected
 
 
 def move_to_landmarks(latent: np.ndarray, batch_codes: np.ndarray, codes: np.ndarray, landmarks: Landmarks) -> Moved:
@@ -270,13 +320,13 @@ def move_to_landmarks(latent: np.ndarray, batch_codes: np.ndarray, codes: np.nda
     landmarks
         What is common.
     """
-    moved = np.empty(latent.shape)
-    belief = np.empty((len(latent), len(landmarks.labels) + 1))
+    whole = Moved(np.empty(latent.shape), *(np.empty((len(latent), len(landmarks.labels) + 1)) for _ in range(2)))
     for batch in np.unique(batch_codes):
         rows = batch_codes == batch
         fit = BatchFit(latent[rows], codes[rows], landmarks, n_steps=_N_LAST_STEPS)
-        moved[rows], belief[rows] = fit.result()
-    return Moved(moved, belief)
+        for target, part in zip(whole, fit.result(), strict=True):
+            target[rows] = part
+    return whole
 
 
 def _landmark_moments(fit: BatchFit) -> NamedArrays:
@@ -296,13 +346,5 @@ def _like(mask: np.ndarray, array: np.ndarray) -> np.ndarray:
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
-    lengths = np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9)
-    units: np.ndarray = vectors / lengths
+    units: np.ndarray = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9)
     return units
-
-
-def _normalize(logs: np.ndarray) -> np.ndarray:
-    """Probabilities from logs, by row."""
-    raised = np.exp(logs - logs.max(axis=1, keepdims=True))
-    probabilities: np.ndarray = raised / raised.sum(axis=1, keepdims=True)
-    return probabilities

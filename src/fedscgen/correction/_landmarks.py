@@ -21,12 +21,14 @@ if TYPE_CHECKING:
 
     from fedscgen._types import NamedArrays
 
-Step = Literal["labels", "holders", "means"]
+Step = Literal["labels", "holders", "means", "calibration"]
 
 _CELLS_PER_LANDMARK = 30
 _MOST_LANDMARKS = 100
 _N_ROUNDS = 5
-_FEWEST_HOLDERS = 2
+_MOST_DIMENSIONS = 10  # of an embedding
+_TIE = 1e-3  # weight of the cells' variance beside that of landmarks
+FEWEST_HOLDERS = 2
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,32 @@ class Landmarks:
     classifier: Classifier
     label_noise: float = 0.0
 
+    def embed(self, latent: np.ndarray) -> np.ndarray:
+        """In what neighbours of corrected cells are to be looked for.
+
+        Scaled by :meth:`Classifier.scale`, along the axes on which landmarks differ most, which no batch's effect has a
+        part in; axes on which they don't differ come in the order of the cells' own variance.
+
+        Parameters
+        ----------
+        latent
+            Without the batch's effect, shape ``(n_cells, n_latent)``.
+
+        Returns
+        -------
+        Shape ``(n_cells, 10)``, or fewer dimensions if the latent space has fewer.
+        """
+        scale = self.classifier.scale
+        weights = self.n_cells / max(self.n_cells.sum(), 1.0)
+        places = scale(self.positions)
+        places = (places - weights @ places) * np.sqrt(weights)[:, None]
+        spread = scale(scale(np.linalg.inv(self.classifier.spread)).T)
+        _, axes = np.linalg.eigh(places.T @ places + _TIE * spread)
+        axes = axes[:, ::-1][:, :_MOST_DIMENSIONS]
+        axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
+        embedded: np.ndarray = scale(latent) @ axes
+        return embedded
+
     def to_json(self) -> dict[str, Any]:
         """Everything, as JSON-serialisable values."""
         return {
@@ -84,6 +112,10 @@ class Landmarks:
         )
 
 
+class NoMoreSumsError(RuntimeError):
+    """The sites can't be asked again, such as when one of them is lost whose part is in the sums opened before."""
+
+
 class Question(NamedTuple):
     """What every site is asked for while landmarks are sought.
 
@@ -91,16 +123,27 @@ class Question(NamedTuple):
     ----------
     step
         ``"labels"``: what a classifier is made of. ``"holders"``: which landmarks the site holds. ``"means"``: where
-        the site's cells near each open landmark lie.
+        the site's cells near each open landmark lie. ``"calibration"``: how well its labels fit what is predicted.
     landmarks
         As they stand; None in the first step.
     open
-        Positions of the landmarks of which the means are asked: at least two sites hold each.
+        Positions of the landmarks of which the means are asked: enough sites hold each.
     """
 
     step: Step
     landmarks: Landmarks | None = None
     open: Sequence[int] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, as JSON-serialisable values."""
+        landmarks = None if self.landmarks is None else self.landmarks.to_json()
+        return {"step": self.step, "landmarks": landmarks, "open": list(self.open)}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """Read what :meth:`to_json` wrote."""
+        landmarks = None if content["landmarks"] is None else Landmarks.from_json(content["landmarks"])
+        return cls(content["step"], landmarks, [int(position) for position in content["open"]])
 
 
 def find_landmarks(
@@ -108,6 +151,7 @@ def find_landmarks(
     labels: Sequence[str],
     *,
     label_noise: float = 0.0,
+    min_holders: int = FEWEST_HOLDERS,
     seed: int = 0,
     n_rounds: int = _N_ROUNDS,
 ) -> Landmarks:
@@ -117,24 +161,38 @@ def find_landmarks(
     ----------
     sum_over_sites
         From a question to the sum over all sites of what :meth:`LandmarkSums.answer` gives there. It is called once,
-        and then twice a round.
+        then twice a round, and once more at the end.
     labels
-        Names of the cell types that at least two sites have labelled cells of; none aligns cells without any label.
+        Names of the cell types that enough sites have labelled cells of; none aligns cells without any label.
     label_noise
         Share of given labels that may be wrong.
+    min_holders
+        Fewest sites that must hold a landmark before its mean is opened.
     seed
         Of the places where landmarks begin.
     n_rounds
         Rounds.
+
+    Raises
+    ------
+    NoMoreSumsError
+        ``sum_over_sites`` has raised it before a round was finished. After one, landmarks stay as they are then.
     """
     moments = sum_over_sites(Question("labels"))
     classifier = Classifier.from_sums(moments)
     landmarks = _place(tuple(labels), classifier, float(moments["n_cells"]), label_noise, seed)
-    for _ in range(n_rounds):
-        holders = sum_over_sites(Question("holders", landmarks))["holders"]
-        shared = np.flatnonzero(np.rint(holders) >= _FEWEST_HOLDERS)
-        sums = sum_over_sites(Question("means", landmarks, shared.tolist()))
-        landmarks = _move(landmarks, shared, sums)
+    try:
+        for _ in range(n_rounds):
+            holders = sum_over_sites(Question("holders", landmarks))["holders"]
+            shared = np.flatnonzero(np.rint(holders) >= min_holders)
+            sums = sum_over_sites(Question("means", landmarks, shared.tolist()))
+            landmarks = _move(landmarks, shared, sums)
+        if labels:
+            likelihoods = sum_over_sites(Question("calibration", landmarks))["log_likelihoods"]
+            return replace(landmarks, classifier=landmarks.classifier.calibrate(likelihoods))
+    except NoMoreSumsError:
+        if not landmarks.n_cells.any():
+            raise
     return landmarks
 
 
@@ -145,7 +203,9 @@ def _place(labels: tuple[str, ...], classifier: Classifier, n_cells: float, labe
     numbers = np.maximum(numbers, 1)
     types = np.repeat(np.arange(len(numbers)), numbers)
     named = types < len(labels)
-    steps = np.random.default_rng(seed).standard_normal((len(types), len(classifier.center)))
+    # the same for each type, so that nothing depends on the order of names, which may be hashed
+    drawn = np.random.default_rng(seed).standard_normal((numbers.max(), len(classifier.center)))
+    steps = np.concatenate([drawn[:number] for number in numbers])
     positions = np.concatenate([classifier.means, classifier.center[None]])[types]
     several = (numbers > 1)[types]
     for which, precision in ((named, classifier.precision), (~named, classifier.spread)):
@@ -155,7 +215,7 @@ def _place(labels: tuple[str, ...], classifier: Classifier, n_cells: float, labe
 
 
 def _move(landmarks: Landmarks, shared: np.ndarray, sums: NamedArrays) -> Landmarks:
-    """Landmarks at the weighted means of what the sites hold near them; those that one site holds alone stay."""
+    """Landmarks at the weighted means of what the sites hold near them; those that too few sites hold stay."""
     positions, n_cells = landmarks.positions.copy(), np.zeros(len(landmarks.types))
     if len(shared):
         positions[shared] = sums["positions"] / np.maximum(sums["weights"], 1e-9)[:, None]

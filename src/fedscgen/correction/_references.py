@@ -12,7 +12,8 @@ from fedscgen._types import LabelStats, LatentShifts, References, check_choice
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-ReferenceKind = Literal["dominant", "mean"]
+ReferenceKind = Literal["landmarks", "dominant", "mean"]
+KindByType = Literal["dominant", "mean"]
 Unlabeled = Literal["knn", "mean", "leave"]
 
 _AT_REFERENCE = 1e-2  # of a mean's standard error; rounding in a secure sum moves a batch's own reference by less
@@ -58,7 +59,7 @@ def label_stats(
     )
 
 
-def choose_references(stats: LabelStats, *, kind: ReferenceKind = "dominant", min_cells: int = 1) -> References:
+def choose_references(stats: LabelStats, *, kind: KindByType = "dominant", min_cells: int = 1) -> References:
     """Choose a reference for every cell type that at least two batches hold.
 
     Parameters
@@ -76,7 +77,7 @@ def choose_references(stats: LabelStats, *, kind: ReferenceKind = "dominant", mi
     NoSharedLabelError
         No type is held by two batches.
     """
-    check_choice(kind, ReferenceKind, "kind of reference")
+    check_choice(kind, KindByType, "kind of reference")
     counts = np.where(stats.counts >= min_cells, stats.counts, 0)  # (B, L)
     shared = np.flatnonzero((counts > 0).sum(axis=0) >= 2)
     labels = tuple(stats.labels[i] for i in shared)

@@ -4,16 +4,55 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from fedscgen.correction import NoSharedLabelError
+from fedscgen._types import Message
+from fedscgen.correction import FEWEST_HOLDERS, NoSharedLabelError
+from fedscgen.federation._protocol import DESCRIBE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import Self
 
+    from fedscgen.correction import ReferenceKind
     from fedscgen.federation._settings import GenesKind
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a site says of its cells before anything is computed.
+
+    Parameters
+    ----------
+    genes
+        Their names, in the site's order.
+    labels
+        Cell types of which the site has enough cells.
+    hashed
+        Whether these are keyed hashes.
+    complete
+        Whether every cell has a label.
+    min_holders
+        Fewest sites that a mean is to be opened of.
+    """
+
+    genes: list[str]
+    labels: list[str]
+    hashed: bool
+    complete: bool
+    min_holders: int
+
+    @classmethod
+    def from_message(cls, message: Message) -> Self:
+        """Read a site's answer."""
+        return cls(**message.meta)
+
+    def to_message(self) -> Message:
+        """The site's answer."""
+        return Message(DESCRIBE, asdict(self))
 
 
 def agree_on_genes(genes: Mapping[str, Sequence[str]], kind: GenesKind) -> list[str]:
@@ -63,21 +102,48 @@ def all_hash(hashed: Mapping[str, bool]) -> bool:
     return bool(do)
 
 
-def find_shared_labels(reported: Mapping[str, Sequence[str]], *, hashed: bool) -> list[str]:
-    """Cell types that at least two sites report, sorted; none if there is one site alone.
+def find_shared_labels(
+    reported: Mapping[str, Sequence[str]], *, hashed: bool, min_holders: int = FEWEST_HOLDERS
+) -> list[str]:
+    """Cell types that enough sites report, sorted; none if there is one site alone.
 
     Raises
     ------
     NoSharedLabelError
-        Several sites take part, and no type is reported by two.
+        Several sites take part, and no type is reported by enough.
     """
     held = Counter(label for labels in reported.values() for label in labels)
-    shared = sorted(label for label, n_sites in held.items() if n_sites >= 2)
+    shared = sorted(label for label, n_sites in held.items() if n_sites >= min_holders)
     if not shared and len(reported) > 1:
         listed = "; ".join(f"{site}: {', '.join(labels[:3]) or 'none'}" for site, labels in reported.items())
         salt = ", and that all sites have the same label_salt" if hashed else ""
         raise NoSharedLabelError(
             f"no cell type is reported by two sites: check that labels are spelled alike everywhere ({listed}){salt}, "
-            "or lower min_cells"
+            "lower min_cells, or correct without labels (labels_key=None)"
         )
-    return shared
+    return shared if len(reported) > 1 else []
+
+
+def choose_labels(described: Mapping[str, Description], reference: ReferenceKind) -> list[str]:
+    """Cell types that the sites share, as the references need them.
+
+    Raises
+    ------
+    NoSharedLabelError
+        There is none, and references are wanted for each type, or all cells have labels, which then seem to be spelled
+        differently.
+    ValueError
+        Some sites hash their cell types and some don't.
+    """
+    min_holders = max(site.min_holders for site in described.values())
+    hashed = all_hash({name: site.hashed for name, site in described.items() if site.labels})
+    try:
+        return find_shared_labels(
+            {name: site.labels for name, site in described.items()}, hashed=hashed, min_holders=min_holders
+        )
+    except NoSharedLabelError:
+        if reference != "landmarks" or all(site.complete for site in described.values()):
+            raise
+        if any(site.labels for site in described.values()):
+            logger.warning("no cell type has enough labelled cells at %d sites: cells move without labels", min_holders)
+        return []

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fedscgen._files import write_whole
-from fedscgen._types import Message, NamedArrays, References
+from fedscgen._types import Message, NamedArrays
+from fedscgen.correction import read_references
 from fedscgen.federation._settings import settings_as_json
 from fedscgen.model import CheckpointError
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
+    from fedscgen._types import References
+    from fedscgen.correction import Landmarks
     from fedscgen.federation._settings import FederationSettings
 
 logger = logging.getLogger(__name__)
@@ -49,7 +52,7 @@ class Checkpoint:
     optimizer
         See :attr:`fedscgen.aggregation.ServerOptimizer.state`.
     references
-        Where each shared cell type belongs, once that is found; ``weights`` are then the final ones.
+        Where cells belong, once that is found; ``weights`` are then the final ones.
     """
 
     settings: Mapping[str, Any]
@@ -60,7 +63,7 @@ class Checkpoint:
     sites: list[str]
     weights: NamedArrays
     optimizer: tuple[int, NamedArrays, NamedArrays]
-    references: References | None = None
+    references: References | Landmarks | None = None
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
@@ -137,7 +140,7 @@ class Checkpoint:
             sites=list(meta["sites"]),
             weights=weights,
             optimizer=(int(meta["n_steps"]), first, second),
-            references=None if meta["references"] is None else References.from_json(meta["references"]),
+            references=None if meta["references"] is None else read_references(meta["references"]),
         )
 
 

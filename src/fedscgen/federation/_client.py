@@ -15,7 +15,7 @@ from fedscgen._data import LATENT_KEY, check_data, working_copy
 from fedscgen._options import check_kind, read_options
 from fedscgen._types import Message, References
 from fedscgen.aggregation import policy_of_result, site_weight, to_summable
-from fedscgen.correction import NoSharedLabelError, align_labels, choose_references, merge_references
+from fedscgen.correction import Question, read_references
 from fedscgen.federation._ledger import PrivacyLedger
 from fedscgen.federation._models import find_model
 from fedscgen.federation._padding import padded_copy, remove_padding
@@ -24,6 +24,7 @@ from fedscgen.federation._protocol import (
     BEGIN,
     CORRECT,
     DESCRIBE,
+    LANDMARKS,
     REFERENCES,
     SERVER,
     SET_UP,
@@ -33,14 +34,16 @@ from fedscgen.federation._protocol import (
     VALIDATION_LOSS,
 )
 from fedscgen.federation._settings import CorrectionOptions, FederationSettings, SiteOptions
+from fedscgen.federation._site_cells import SiteCells
 from fedscgen.secure import Contribution
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     from anndata import AnnData
 
     from fedscgen._types import Buffer
+    from fedscgen.correction import Landmarks, LandmarkSums
     from fedscgen.federation._models import FederatedModel
     from fedscgen.secure import Contributor
 
@@ -110,13 +113,13 @@ class Client:
         self.ledger = PrivacyLedger() if ledger is None else ledger
         self._adata = adata
         self._keys = options.keys
-        self._min_cells = options.min_cells
-        self._names = LabelNames(label_salt)
+        self._cells = SiteCells(adata, options, LabelNames(label_salt))
         self._contributor = contributor
         self._accelerator = accelerator
         self._correction = correction
         self._settings = FederationSettings()
         self._randomness = _Randomness(0)
+        self._landmark_sums: LandmarkSums | None = None
         check_data(adata, self._keys, who=f"site {site!r}: ")
 
     def handle(self, data: Buffer) -> memoryview:
@@ -172,19 +175,11 @@ class Client:
             TRAIN: self._train,
             VALIDATE: self._validate,
             REFERENCES: self._contribute_means,
+            LANDMARKS: self._sum_near_landmarks,
         }
 
     def _describe(self, message: Message) -> Message:
-        """Name the genes, and the cell types that have enough cells in a batch."""
-        labels = self._keys.labels_of(self._adata)
-        batches = self._keys.categories_of(self._adata, self._keys.batch_key)
-        counts = np.zeros((len(batches.categories), len(labels.categories)), dtype=int)
-        labelled = labels.codes >= 0
-        np.add.at(counts, (batches.codes[labelled], labels.codes[labelled]), 1)
-        # sorted, as the order of the names would tell something of them
-        reported = sorted(map(self._names.on_the_wire, labels.categories[(counts >= self._min_cells).any(axis=0)]))
-        genes = [str(name) for name in self._adata.var_names]
-        return Message(DESCRIBE, {"genes": genes, "labels": reported, "hashed": self._names.are_hashed})
+        return self._cells.describe(message.meta["reference"]).to_message()
 
     def _set_up(self, message: Message) -> Message:
         """Build the model on the genes that the sites agreed on."""
@@ -226,46 +221,40 @@ class Client:
         return Contribution({VALIDATION_LOSS: np.asarray(loss)}, self._weigh(model.n_training_cells()))
 
     def _contribute_means(self, message: Message) -> Contribution:
-        """Counts and mean latent vectors of the asked cell types, from batches with enough cells of them."""
-        stats = align_labels(self._load(message).get_label_stats(), self._own_names(message.meta["labels"]))
-        counts = np.where(stats.counts >= self._min_cells, stats.counts, 0).astype(np.float64)  # (B, L)
-        if message.meta["reference"] == "mean":
-            sums = np.einsum("bl,bld->ld", counts, stats.means)
-            return Contribution({"counts": counts.sum(axis=0), "sums": sums})
-        dominant, columns = counts.argmax(axis=0), np.arange(counts.shape[1])
-        means = np.where(counts[..., None] > 0, stats.means, 0.0)  # (B, L, n_latent); those of few cells stay here
-        return Contribution({"keys": counts[dominant, columns], "values": means[dominant, columns]})
+        latent, meta = self._load(message).get_latent_representation(), message.meta
+        return Contribution(self._cells.sum_means(latent, meta["labels"], meta["reference"]))
+
+    def _sum_near_landmarks(self, message: Message) -> Contribution:
+        """Sums over this site's cells, which the last question with weights has encoded."""
+        question = Question.from_json(message.meta)
+        if message.arrays:
+            latent = self._load(message).get_latent_representation()
+            self._landmark_sums = self._cells.begin_landmarks(latent, message.meta["labels"])
+        if self._landmark_sums is None:
+            raise ValueError(f"site {self.site!r} was restarted while landmarks were sought: it can still be corrected")
+        return Contribution(self._landmark_sums.answer(question))
 
     def _correct(self, message: Message) -> Message:
-        """Correct this site's cells; types that no other site holds are aligned among the site's own batches."""
+        """Correct this site's cells."""
+        self._landmark_sums = None
         model = self._load(message)
-        sent = References.from_json(message.meta["references"])
-        model.references = replace(sent, labels=tuple(self._own_names(sent.labels)))
-        references = self._add_own_references(model.references, model)
+        sent = read_references(message.meta["references"])
+        model.references = replace(sent, labels=tuple(self._cells.own_names(sent.labels)))
         with _silence_repeated_warnings():
-            self.corrected = self._correct_cells(model, references)
+            self.corrected = self._correct_cells(model, model.references)
         if LATENT_KEY not in self.corrected.obsm:
             raise ValueError(f"{type(model).__name__}.correct has written no obsm[{LATENT_KEY!r}]")
         return Message(CORRECT, {"done": True})
 
-    def _correct_cells(self, model: FederatedModel, references: References) -> AnnData:
+    def _correct_cells(self, model: FederatedModel, references: References | Landmarks) -> AnnData:
+        if isinstance(references, References):
+            latent = model.get_latent_representation()
+            references = self._cells.add_own_references(references, latent, self._settings.reference)
         options = vars(self._correction)
         if set(model.genes) <= set(self._adata.var_names):
             return model.correct(self._adata, references=references, **options)
         on_all_genes = model.correct(references=references, **options)
         return remove_padding(self._adata, on_all_genes, self._correction.expression)
-
-    def _own_names(self, labels: Iterable[str]) -> list[str]:
-        return self._names.at_the_site(labels, self._keys.labels_of(self._adata).categories)
-
-    def _add_own_references(self, references: References, model: FederatedModel) -> References:
-        """Add references of the site's own choice for types that only its batches share."""
-        if self._keys.batch_key is None:
-            return references
-        try:
-            return merge_references(references, choose_references(model.get_label_stats()))
-        except NoSharedLabelError:
-            return references
 
     def _weigh(self, n_cells: int) -> float:
         return site_weight(n_cells, self._settings.strategy)

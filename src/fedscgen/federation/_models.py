@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fedscgen._registry import Registry
-from fedscgen._types import ClientUpdate, LabelStats, NamedArrays, References
+from fedscgen._types import ClientUpdate, NamedArrays, References
 from fedscgen.model import FedSCGEN
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     from anndata import AnnData
 
     from fedscgen.aggregation import BatchNormPolicy
+    from fedscgen.correction import Landmarks
 
 MeanOverSites = Callable[[Mapping[str, Any]], NamedArrays]
 """Send named arrays to every site, and get the weighted mean of what the sites' models summarize for them."""
@@ -30,8 +32,8 @@ class FederatedModel(Protocol):
     and :meth:`close` already: nothing is summed before training, no losses are kept, and nothing has to be freed.
     """
 
-    references: References | None
-    """Where each cell type belongs; the client sets it before it corrects."""
+    references: References | Landmarks | None
+    """Where cells belong; the client sets it before it corrects."""
 
     @classmethod
     @abstractmethod
@@ -116,20 +118,24 @@ class FederatedModel(Protocol):
         ...
 
     @abstractmethod
-    def get_label_stats(self) -> LabelStats:
-        """Cells, and mean latent vectors, of each batch and cell type. They stay at the site."""
+    def get_latent_representation(self) -> np.ndarray:
+        """Latent vectors of the model's cells, shape ``(n_cells, n_latent)``. They stay at the site."""
         ...
 
     @abstractmethod
-    def correct(self, adata: AnnData | None = None, *, references: References | None = None, **options: Any) -> AnnData:
+    def correct(
+        self, adata: AnnData | None = None, *, references: References | Landmarks | None = None, **options: Any
+    ) -> AnnData:
         """A copy of the cells, with the corrected latent vectors in ``obsm["X_fedscgen"]``.
+
+        :func:`fedscgen.correction.correct_latent` corrects them by references of either kind.
 
         Parameters
         ----------
         adata
             Cells to correct, the model's genes among theirs; the model's own if ``None``.
         references
-            Where each cell type belongs.
+            Where cells belong.
         **options
             The fields of :class:`CorrectionOptions`. A model that decodes writes corrected expression where
             ``expression`` says; one that doesn't ignores it.

@@ -9,7 +9,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
-from fedscgen._data import CELL_TYPE_KEY, working_copy
+from fedscgen._data import RESULT_KEYS, working_copy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,8 +44,8 @@ def remove_padding(adata: AnnData, corrected: AnnData, expression: str | None) -
     """
     own = adata[:, adata.var_names.isin(corrected.var_names)].copy()
     own.obsm.update(corrected.obsm)
-    if CELL_TYPE_KEY in corrected.obs:
-        own.obs[CELL_TYPE_KEY] = corrected.obs[CELL_TYPE_KEY]
+    for key in corrected.obs.columns.intersection(list(RESULT_KEYS)):
+        own.obs[key] = corrected.obs[key]
     columns = corrected.var_names.get_indexer(own.var_names)
     if expression == "X":
         own.X = corrected.X[:, columns]

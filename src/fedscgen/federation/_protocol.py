@@ -18,11 +18,12 @@ BEGIN = "sums before training"
 TRAIN = "model weights"
 VALIDATE = "validation loss"
 REFERENCES = "cell type means"
+LANDMARKS = "sums near landmarks"
 
 CORRECT = "final weights and references"
 """Kind of the last message, after which a site has its corrected cells."""
 
-TASKS = (BEGIN, TRAIN, VALIDATE, REFERENCES)
+TASKS = (BEGIN, TRAIN, VALIDATE, REFERENCES, LANDMARKS)
 """What a site answers through its half of the aggregator."""
 
 VALIDATION_LOSS = "validation_loss"

@@ -7,18 +7,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from fedscgen._types import Message, NamedArrays, References
+from fedscgen._types import Message, NamedArrays
 from fedscgen.aggregation import ServerOptimizer, check_update, from_sums
-from fedscgen.federation._agreement import agree_on_genes, all_hash, find_shared_labels
+from fedscgen.federation._agreement import Description, agree_on_genes, choose_labels
 from fedscgen.federation._checkpoint import Checkpoint
 from fedscgen.federation._models import find_model
+from fedscgen.federation._open_references import NO_REFERENCES, check_reference, open_references
 from fedscgen.federation._protocol import (
     BEGIN,
     CORRECT,
     DESCRIBE,
-    REFERENCES,
     SET_UP,
     TRAIN,
     VALIDATE,
@@ -32,7 +30,10 @@ from fedscgen.secure import AggregationError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fedscgen.correction import ReferenceKind
+    import numpy as np
+
+    from fedscgen._types import References
+    from fedscgen.correction import Landmarks
     from fedscgen.federation._initial_model import InitialModel
     from fedscgen.federation._settings import FederationSettings
     from fedscgen.federation._transport import Transport
@@ -67,11 +68,11 @@ class Server:
         Genes that all sites hold, in the first site's order; or those that any holds, in the same order and then in
         that of the sites that add them.
     labels
-        Cell types that at least two sites report, sorted.
+        Cell types that enough sites report, sorted.
     weights
         The federation's weights, as they stand.
     references
-        Where each shared cell type belongs; none before the end.
+        Where cells belong; nowhere before the end.
     losses
         The federation's validation loss of the weights with which each round began.
     settings
@@ -90,7 +91,7 @@ class Server:
         self.genes: list[str] = []
         self.labels: list[str] = []
         self.weights: NamedArrays = {}
-        self.references = References((), np.empty((0, 0)))
+        self.references: References | Landmarks = NO_REFERENCES
         self.losses: list[float] = []
         self._transport = transport
         self._aggregator = aggregator
@@ -102,8 +103,7 @@ class Server:
         self._optimizer = ServerOptimizer(settings.server_optimizer)
         self._round: int | None = None
         self._best: tuple[int, NamedArrays] = (0, {})
-        self._reported: dict[str, list[str]] = {}
-        self._hashed = False
+        self._described: dict[str, Description] = {}
 
     def run(self, track: Track = iter, on_round: OnRound | None = None, checkpoint: Path | None = None) -> None:
         """Agree on genes and cell types, train, find references and have every site correct its cells.
@@ -126,9 +126,9 @@ class Server:
         AggregationError
             A sum could not be opened.
         ValueError
-            The sites share no gene.
+            The sites share no gene, or nothing is trained and the model would stay random.
         NoSharedLabelError
-            Several sites take part, and no cell type is held by two.
+            Several sites take part, and no cell type is held by two; with landmarks, only if all cells have labels.
         CheckpointError
             The checkpoint is damaged, or of a federation with other settings or genes.
         """
@@ -151,18 +151,18 @@ class Server:
 
     def agree(self) -> None:
         """Ask the sites for genes and cell types, and send them what they have in common and the settings."""
-        self._reference_kind()
+        check_reference(self.settings.reference, self._aggregator)
         self._check_enough_sites()
-        answers = dict(self._ask(dict.fromkeys(self.sites, Message(DESCRIBE))))
-        answers = {site: answers[site] for site in self.sites}  # in an order that doesn't depend on who was fastest
-        genes = agree_on_genes({s: answer.meta["genes"] for s, answer in answers.items()}, self.settings.genes)
+        question = Message(DESCRIBE, {"reference": self.settings.reference})
+        answers = dict(self._ask(dict.fromkeys(self.sites, question)))
+        # in an order that doesn't depend on who was fastest
+        self._described = {site: Description.from_message(answers[site]) for site in self.sites}
+        genes = agree_on_genes({site: of.genes for site, of in self._described.items()}, self.settings.genes)
         self.genes = genes if self._init_model is None else self._init_model.choose_genes(genes)
-        self._reported = {site: answer.meta["labels"] for site, answer in answers.items()}
-        self._hashed = all_hash({site: answer.meta["hashed"] for site, answer in answers.items()})
         self.labels = self._find_labels()
         self._send_settings()
 
-    def serve(self, genes: Sequence[str], weights: NamedArrays, references: References) -> None:
+    def serve(self, genes: Sequence[str], weights: NamedArrays, references: References | Landmarks) -> None:
         """Have sites that come after training correct their cells with its result; they are asked for nothing.
 
         Parameters
@@ -187,10 +187,21 @@ class Server:
         self._members = self.sites
 
     def begin(self) -> None:
-        """Find the weights that training begins with, for which the model may ask for sums over the sites."""
+        """Find the weights that training begins with, for which the model may ask for sums over the sites.
+
+        Raises
+        ------
+        ValueError
+            Nothing will be trained, and the weights are random.
+        """
         initial = self._model.initial_weights(len(self.genes), self._seed, **self.settings.model)
         given = self._init_model
         self.weights = self._model.begin(initial, self._open_mean) if given is None else given.fit_to(initial)
+        if self.settings.n_rounds == 0 and self.weights is initial:
+            raise ValueError(
+                "n_rounds=0 trains nothing, and this model begins with random weights: train it, give it an initial "
+                "model, or choose one that begins with principal components (linear_path=True)"
+            )
 
     def _open_mean(self, question: Mapping[str, np.ndarray]) -> NamedArrays:
         sums = self._aggregator.sum(self._ask, self.sites, Message(BEGIN, {"task": BEGIN}, question))
@@ -219,7 +230,7 @@ class Server:
         self.weights = self._optimizer.step(self.weights, average)
 
     def find_references(self) -> None:
-        """Find each shared cell type's reference, from sites that all answer.
+        """Find where cells belong, from sites that all answer.
 
         If some don't, nothing is opened, and the others are asked again, for the cell types that they share.
 
@@ -232,30 +243,16 @@ class Server:
         while True:
             asked = self.sites
             self.labels = self._find_labels()
+            min_holders = max(self._described[site].min_holders for site in asked)
             try:
-                self.references = self._open_references()
+                self.references = open_references(
+                    self._aggregator, self._ask, asked, self.settings, self.labels, self.weights, min_holders
+                )
                 return
             except AggregationError as error:
                 if not 2 <= len(self.sites) < len(asked):
                     raise
                 logger.warning("asks the sites that are left for references: %s", error)
-
-    def _open_references(self) -> References:
-        kind = self._reference_kind()
-        if not self.labels:
-            return References((), np.empty((0, 0)), None, kind)
-        task = Message(REFERENCES, {"task": REFERENCES, "reference": kind, "labels": self.labels}, self.weights)
-        if kind == "dominant":
-            sums = self._aggregator.select(self._ask, self.sites, task)
-            n_cells = sums.arrays.get("keys")
-            means = sums.arrays["values"]
-        else:
-            # with a site missing, a type might be left to a single one, whose own mean would be opened
-            sums = self._aggregator.sum(self._ask, self.sites, task, require_all=True)
-            n_cells = sums.arrays["counts"]
-            means = sums.arrays["sums"] / n_cells[:, None]
-        counts = None if n_cells is None else np.rint(n_cells).astype(np.int64)
-        return References(tuple(self.labels), means, counts, kind)
 
     def correct(self) -> None:
         """Send the result to all members; each corrects its own cells."""
@@ -276,7 +273,7 @@ class Server:
                 on_round(round_, self.weights)
         self._round = None
 
-    def _state(self, references: References | None = None) -> Checkpoint:
+    def _state(self, references: References | Landmarks | None = None) -> Checkpoint:
         return Checkpoint(
             settings=settings_as_json(self.settings),
             round=self._optimizer.state[0],
@@ -334,17 +331,4 @@ class Server:
             )
 
     def _find_labels(self) -> list[str]:
-        return find_shared_labels({site: self._reported[site] for site in self.sites}, hashed=self._hashed)
-
-    def _reference_kind(self) -> ReferenceKind:
-        if self.settings.reference == "dominant" and not self._aggregator.selects:
-            if self._aggregator.name == "masked":
-                raise ValueError(
-                    "reference='dominant' would show every site's counts to the coordinator of a masked sum: "
-                    "use reference='mean', secure='crypten', or MaskedAggregator(reveal_keys=True)"
-                )
-            raise ValueError(
-                f"reference='dominant' needs an aggregator that selects, and {self._aggregator.name!r} doesn't: "
-                "use reference='mean', or an aggregator that does, such as secure='crypten'"
-            )
-        return self.settings.reference or ("dominant" if self._aggregator.selects else "mean")
+        return choose_labels({site: self._described[site] for site in self.sites}, self.settings.reference)

@@ -15,7 +15,7 @@ from fedscgen._data import CORRECTED_LAYER, DataKeys
 from fedscgen._options import check_fields
 from fedscgen._types import check_choice
 from fedscgen.aggregation import BatchNormPolicy, OptimizerKind, Strategy
-from fedscgen.correction import ReferenceKind, Unlabeled
+from fedscgen.correction import FEWEST_HOLDERS, ReferenceKind, Unlabeled
 from fedscgen.federation._models import find_model, find_model_settings
 from fedscgen.model import FedSCGEN
 
@@ -23,12 +23,12 @@ _SEEDS = 2**32
 _GENES_TO_TRY = 1000
 _PUBLISHED: Mapping[str, Any] = {
     "n_rounds": 8, "n_epochs": 2, "lr": 1e-3, "batch_size": 50, "fixed_batches": True,
-    "strategy": "fedavg", "batchnorm": "averaged", "restore_best_epoch": False,
+    "strategy": "fedavg", "batchnorm": "averaged", "restore_best_epoch": False, "reference": "dominant",
 }  # fmt: skip
 
 GenesKind = Literal["intersection", "union"]
-Preset = Literal["default", "paper"]
-"""Names of settings: those that integrate best, and the published ones (Bakhtiari et al. 2025)."""
+Preset = Literal["default", "components", "paper"]
+"""Names of settings: the default, principal components without training, the published (Bakhtiari et al. 2025)."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class FederationSettings:
     Parameters
     ----------
     n_rounds
-        Rounds of training.
+        Rounds of training. 0: the model stays what it begins with, such as the principal components of all cells.
     n_epochs
         Epochs that every site trains in a round.
     lr
@@ -65,9 +65,14 @@ class FederationSettings:
     restore_best_epoch
         Whether a site returns the best of a round's epochs, instead of the last.
     reference
-        Where a cell type belongs. ``"dominant"``: at the mean of the site with most cells of it, which masked sums find
-        only by showing the coordinator every site's counts; ``"mean"``: at the cell-weighted mean over the sites. None:
-        ``"dominant"`` where the aggregator finds it without showing counts, else ``"mean"``.
+        Where cells belong. ``"landmarks"``: at places that the sites have in common, found by sums over them, with or
+        without labels; see :func:`fedscgen.correction.find_landmarks`. ``"mean"``: each cell type at the cell-weighted
+        mean over the sites. ``"dominant"``, as published: at the mean of the site with most cells of it, which turns
+        differences between sites into differences between cell types, and which masked sums find only by showing the
+        coordinator every site's counts.
+    label_noise
+        Share of given labels that may be wrong. Above 0, a cell's own label is weighed against the classifier, and one
+        that it contradicts counts less. For landmarks.
     early_stopping_patience
         Stop when the federation's validation loss has not improved for so many rounds, and go back to the best
         weights. None: all rounds are run, and the last weights are kept.
@@ -101,7 +106,8 @@ class FederationSettings:
     server_optimizer: OptimizerKind = "average"
     proximal_weight: float = 0.0
     restore_best_epoch: bool = True
-    reference: ReferenceKind | None = None
+    reference: ReferenceKind = "landmarks"
+    label_noise: float = 0.0
     early_stopping_patience: int | None = None
     min_sites: int = 1
     genes: GenesKind = "intersection"
@@ -111,9 +117,13 @@ class FederationSettings:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for name in ("n_rounds", "n_epochs", "lr", "lr_decay", "batch_size", "min_sites"):
+        for name in ("n_epochs", "lr", "lr_decay", "batch_size", "min_sites"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}={getattr(self, name)}: must be above 0")
+        if self.n_rounds < 0:
+            raise ValueError(f"n_rounds={self.n_rounds}: at least 0, which trains nothing")
+        if not 0 <= self.label_noise < 1:
+            raise ValueError(f"label_noise={self.label_noise}: a share, from 0 to below 1")
         if not self.proximal_weight >= 0:
             raise ValueError(f"proximal_weight={self.proximal_weight}: must not be below 0")
         if self.early_stopping_patience is not None and self.early_stopping_patience < 1:
@@ -144,12 +154,15 @@ class FederationSettings:
         Parameters
         ----------
         preset
-            ``"default"``, or ``"paper"``: the published network and federation (Bakhtiari et al. 2025). Early stopping
-            and the falling learning rate are left out: there they wait for a site's 20th epoch, of 16 in all.
+            ``"default"``; ``"components"``: principal components of all sites' cells, without training; or ``"paper"``:
+            the published network and federation (Bakhtiari et al. 2025). Early stopping and the falling learning rate
+            are left out of it: there they wait for a site's 20th epoch, of 16 in all.
         **changes
             As the class takes them. Of ``model``, entries that aren't given are the preset's.
         """
         check_choice(preset, Preset, "settings")
+        if preset == "components":
+            changes = {"n_rounds": 0, **changes}
         if preset == "paper":
             network = {**FedSCGEN.PRESETS["scarches"], **changes.get("model", {})}
             changes = {**_PUBLISHED, **changes, "model": network}
@@ -171,7 +184,7 @@ class SiteOptions:
     batch_key
         Column of ``obs`` with batches within the site. None: all its cells are one batch.
     labels_key
-        Column of ``obs`` with the cell types.
+        Column of ``obs`` with the cell types. None: no cell has a label.
     layer
         Layer with the log-normalised expression. None: ``X``.
     unlabeled_category
@@ -179,7 +192,11 @@ class SiteOptions:
         has a label.
     min_cells
         Cell types with fewer cells in a batch are not reported, not even by name, and don't serve as reference: the
-        mean of one cell is that cell.
+        mean of one cell is that cell. For landmarks, cells without a label count too, in the proportions of those with.
+    min_holders
+        Fewest sites that must have cells of a type, or near a landmark, before a mean of theirs is opened; of all
+        sites' wishes the largest counts. With 1, labels help that one site alone has, and the coordinator sees the
+        means of that site's cell types.
 
     Raises
     ------
@@ -188,17 +205,17 @@ class SiteOptions:
     """
 
     batch_key: str | None = None
-    labels_key: str = "cell_type"
+    labels_key: str | None = "cell_type"
     layer: str | None = None
     unlabeled_category: str | None = None
     min_cells: int = 5
+    min_holders: int = FEWEST_HOLDERS
 
     def __post_init__(self) -> None:
-        if self.labels_key is None:
-            raise ValueError("labels_key=None: a federation needs cell types; name the column that holds them")
         check_fields(self)
-        if self.min_cells < 1:
-            raise ValueError(f"min_cells={self.min_cells}: at least 1")
+        for name in ("min_cells", "min_holders"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: at least 1")
 
     @property
     def keys(self) -> DataKeys:
@@ -213,10 +230,13 @@ class CorrectionOptions:
     Parameters
     ----------
     shrink
-        Draw shifts of few cells towards the batch's overall one; see :func:`fedscgen.correction.latent_shifts`.
+        Of references by cell type: draw shifts of few cells towards the batch's overall one; see
+        :func:`fedscgen.correction.latent_shifts`.
     unlabeled
-        How cells without a label move: ``"knn"``, as most of their nearest labelled neighbours do; ``"mean"``, by
-        their batch's mean shift; ``"leave"``, not at all.
+        Of references by cell type: how cells without a label move. ``"knn"``: as most of their nearest labelled
+        neighbours do, which is the default; ``"mean"``: by their batch's mean shift; ``"leave"``: not at all.
+    min_confidence
+        With landmarks, a cell without a label is called ``"unknown"`` if no type is as probable as this.
     expression
         Where corrected expression goes: a layer's name, ``"X"``, or None for nowhere.
     denoise
@@ -234,7 +254,8 @@ class CorrectionOptions:
     """
 
     shrink: bool = False
-    unlabeled: Unlabeled = "knn"
+    unlabeled: Unlabeled | None = None
+    min_confidence: float = 0.5
     expression: str | None = CORRECTED_LAYER
     denoise: bool = False
     reencode: bool = False
@@ -244,10 +265,12 @@ class CorrectionOptions:
         check_fields(self)
         if self.batch_size < 1:
             raise ValueError(f"batch_size={self.batch_size}: at least 1 cell")
+        if not 0 <= self.min_confidence <= 1:
+            raise ValueError(f"min_confidence={self.min_confidence}: a probability, from 0 to 1")
 
     @classmethod
     def from_preset(cls, preset: Preset) -> Self:
-        """Options by name: ``"default"``, or ``"paper"``, which decodes corrected expression as published."""
+        """Options by name; with ``"paper"`` corrected expression is decoded, as published."""
         check_choice(preset, Preset, "settings")
         return cls(denoise=preset == "paper")
 

@@ -58,8 +58,8 @@ def read_settings(source: str | Path) -> SimulationSettings:
     Parameters
     ----------
     source
-        ``"default"``, ``"paper"``, or the path of a TOML file with the tables ``[federation]``, ``[site]`` and
-        ``[correction]``, as :func:`write_settings` makes them. What it leaves out has its default.
+        ``"default"``, ``"components"``, ``"paper"``, or the path of a TOML file with the tables ``[federation]``,
+        ``[site]`` and ``[correction]``, as :func:`write_settings` makes them. What it leaves out has its default.
 
     Raises
     ------

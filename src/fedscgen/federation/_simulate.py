@@ -15,7 +15,7 @@ from anndata import AnnData
 from rich.progress import track
 from scipy import sparse
 
-from fedscgen._data import CELL_TYPE_KEY, DataKeys, check_unique, working_copy
+from fedscgen._data import CELL_TYPE_KEY, RESULT_KEYS, DataKeys, check_unique, working_copy
 from fedscgen._options import check_kind
 from fedscgen.federation._client import Client
 from fedscgen.federation._initial_model import InitialModel
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fedscgen._types import NamedArrays, References
+    from fedscgen.correction import Landmarks
     from fedscgen.federation._models import FederatedModel
     from fedscgen.federation._settings import Preset
     from fedscgen.secure import Aggregator
@@ -46,13 +47,14 @@ class SimulationResult:
         The federation's model, a :class:`~fedscgen.model.FedSCGEN` unless the settings name another architecture, with
         its references; save it with :meth:`~fedscgen.model.FedSCGEN.save` for new sites.
     corrected
-        All sites' cells in input order, with ``obsm["X_fedscgen"]`` and the decoded expression.
+        All sites' cells in input order, with ``obsm["X_fedscgen"]``, the corrected expression and what was predicted
+        of cell types; see :meth:`fedscgen.model.FedSCGEN.correct`.
     history
         One row per site, round and epoch: ``site``, ``round``, ``epoch``, ``train_loss``, ``validation_loss``,
         ``seconds``, and ``federation_loss``, the validation loss over all sites of the weights that the round began
         with.
     references
-        Where each shared cell type belongs in latent space.
+        Where cells belong in latent space.
     ledger
         Every message: ``round``, ``sender``, ``receiver``, ``kind``, ``shape``, ``bytes``, ``protection``.
     genes
@@ -68,7 +70,7 @@ class SimulationResult:
     model: Any
     corrected: AnnData
     history: pd.DataFrame
-    references: References
+    references: References | Landmarks
     ledger: pd.DataFrame
     genes: list[str] = field(repr=False)
     settings: FederationSettings
@@ -103,7 +105,8 @@ def simulate(
     site_key
         Column of ``obs`` with the sites. With several AnnData, the column of the result that will name them.
     settings
-        What the sites do alike: ``"default"``, ``"paper"`` for the published settings, or your own.
+        What the sites do alike: ``"default"``, ``"components"`` without any training, ``"paper"`` for the published
+        settings, or your own.
     site
         What is where in the data, the same at every site. ``None``: :class:`SiteOptions` with its defaults.
     correction
@@ -203,7 +206,7 @@ def _restore_order(adata: AnnData, site_key: str, clients: Sequence[Client], exp
     corrected = adata.copy()
     sites = DataKeys().categories_of(adata, site_key)
     expressions: list[tuple[np.ndarray, np.ndarray | sparse.spmatrix]] = []
-    types: list[pd.Series] = []
+    columns: dict[str, list[pd.Series]] = {}
     for client in clients:
         part, rows = client.corrected, np.flatnonzero(sites == client.site)
         if part is None:
@@ -211,14 +214,15 @@ def _restore_order(adata: AnnData, site_key: str, clients: Sequence[Client], exp
         client.corrected = None  # its expression is as large as the result's
         for key in part.obsm:
             _fill(corrected.obsm, key, rows, part.obsm[key], adata.n_obs)
-        if CELL_TYPE_KEY in part.obs:
-            types.append(part.obs[CELL_TYPE_KEY].astype(object))
+        for key in part.obs.columns.intersection(list(RESULT_KEYS)):
+            columns.setdefault(key, []).append(part.obs[key].astype(object))
         if expression == "X":
             expressions.append((rows, part.X))
         elif expression is not None and expression in part.layers:
             expressions.append((rows, part.layers[expression]))
-    if types:
-        corrected.obs[CELL_TYPE_KEY] = pd.concat(types).reindex(adata.obs_names).astype("category")
+    for key, parts in columns.items():
+        column = pd.concat(parts).reindex(adata.obs_names)
+        corrected.obs[key] = column.astype("category") if key == CELL_TYPE_KEY else column.infer_objects()
     if expression == "X":
         corrected.X = _merge_rows(expressions, adata.n_obs)
     elif expressions:

@@ -19,7 +19,8 @@ def init(
         str,
         typer.Option(
             metavar="NAME|FILE.toml",
-            help="Settings to write into it: default, paper, or those of a file as fedscgen settings prints it.",
+            help="Settings to write into it: default, components, paper, or those of a file as fedscgen settings "
+            "prints it.",
         ),
     ] = "default",
 ) -> None:

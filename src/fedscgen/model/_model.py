@@ -81,7 +81,7 @@ class FedSCGEN(TrainingMixin, CorrectionMixin, SaveLoadMixin, BaseModelClass):
         *,
         n_hidden: int = 800,
         n_layers: int = 2,
-        n_latent: int = 10,
+        n_latent: int = 20,
         dropout_rate: float = 0.05,
         kl_weight: float = 1e-6,
         normalization: Normalization = "batch",

@@ -16,7 +16,7 @@ from scvi.model.base import BaseModelClass
 
 from fedscgen._data import DataKeys, gene_columns
 from fedscgen._files import create_whole
-from fedscgen._types import References
+from fedscgen.correction import read_references
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from fedscgen._types import NamedArrays
+    from fedscgen._types import NamedArrays, References
+    from fedscgen.correction import Landmarks
 
 _FORMAT = "fedscgen model 1"
 ARCHITECTURE = "fedscgen"
@@ -47,7 +48,7 @@ class SavedModel:
     genes
         The model's genes, in its order.
     references
-        Where each shared cell type belongs; ``None`` if none are known.
+        Where cells belong; ``None`` if that isn't known.
     model
         Keyword arguments of :class:`FedSCGEN`.
     setup
@@ -58,7 +59,7 @@ class SavedModel:
 
     weights: NamedArrays
     genes: list[str]
-    references: References | None
+    references: References | Landmarks | None
     model: Mapping[str, Any]
     setup: Mapping[str, str | None] = field(default_factory=lambda: DataKeys(batch_key=None).of_saved())
     architecture: str = ARCHITECTURE
@@ -103,7 +104,7 @@ def read_model(dir_path: str | Path) -> SavedModel:
     return SavedModel(
         weights=weights,
         genes=description["genes"],
-        references=None if references is None else References.from_json(references),
+        references=None if references is None else read_references(references),
         model=description["model"],
         setup=description["setup"],
         architecture=description["architecture"],

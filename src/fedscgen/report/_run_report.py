@@ -17,7 +17,7 @@ from fedscgen.report.groups import Group, group_cells, umap_pair
 from fedscgen.report.page import facts, quantity, section, text, volume, write_page
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     import pandas as pd
@@ -35,12 +35,15 @@ _SEED = 0
 
 @dataclass(frozen=True)
 class _Cells:
-    """The cells shown: both embeddings of shape ``(n_shown, ...)``, their groups, and how many there are in all."""
+    """The cells shown: both embeddings of shape ``(n_shown, ...)``, their groups, and how many there are in all.
+
+    Without cell types there are no ``labels``.
+    """
 
     before: np.ndarray
     after: np.ndarray
     sites: Group
-    labels: Group
+    labels: Group | None
     n_all: int
 
     @property
@@ -53,7 +56,7 @@ def write_report(
     adata: AnnData,
     *,
     batch_key: str,
-    labels_key: str,
+    labels_key: str | None,
     history: pd.DataFrame,
     ledger: pd.DataFrame | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -73,7 +76,7 @@ def write_report(
         The corrected cells of all sites: ``X`` of shape ``(n_cells, n_genes)`` holds the expression before correction
         (log-normalised, sparse or dense), ``obsm[embedding]`` the corrected latent vectors.
     batch_key, labels_key
-        Columns of ``adata.obs`` with the site and the cell type.
+        Columns of ``adata.obs`` with the site and the cell type; without the latter the report shows sites alone.
     history
         One row per site, round and local epoch: ``site``, ``round``, ``epoch``, ``train_loss`` and ``validation_loss``
         (NaN where there is none); further columns are ignored. It may be empty.
@@ -95,12 +98,13 @@ def write_report(
         The folder of ``path`` doesn't exist.
     """
     path = Path(path)
-    _check(path, adata, (batch_key, labels_key), embedding)
+    _check(path, adata, [key for key in (batch_key, labels_key) if key is not None], embedding)
     _check_columns(history, HISTORY_COLUMNS, "history")
     if ledger is not None:
         _check_columns(ledger, LEDGER_COLUMNS, "ledger")
     cells = _choose_cells(adata, batch_key, labels_key, embedding)
-    lead = sections.lead(history, recorded=ledger is not None, simulated="simulated_site_effects" in adata.uns)
+    simulated = "simulated_site_effects" in adata.uns
+    lead = sections.lead(history, settings or {}, recorded=ledger is not None, simulated=simulated)
     write_page(
         path,
         kind="report",
@@ -117,7 +121,7 @@ def write_report(
     logger.info("Report written to %s", path)
 
 
-def _check(path: Path, adata: AnnData, columns: tuple[str, str], embedding: str) -> None:
+def _check(path: Path, adata: AnnData, columns: Sequence[str], embedding: str) -> None:
     if not path.parent.is_dir():
         raise FileNotFoundError(f"the folder {str(path.parent)!r} for the report doesn't exist: create it first")
     for column in columns:
@@ -148,7 +152,7 @@ def _check_columns(table: pd.DataFrame, columns: tuple[str, ...], what: str) -> 
         )
 
 
-def _choose_cells(adata: AnnData, batch_key: str, labels_key: str, embedding: str) -> _Cells:
+def _choose_cells(adata: AnnData, batch_key: str, labels_key: str | None, embedding: str) -> _Cells:
     """Find the principal components over all cells, then keep at most as many cells as are shown, in their order."""
     import scanpy as sc
 
@@ -157,11 +161,12 @@ def _choose_cells(adata: AnnData, batch_key: str, labels_key: str, embedding: st
         chosen = np.sort(np.random.default_rng(_SEED).choice(adata.n_obs, _MAX_CELLS, replace=False))
     n_components = min(_N_COMPONENTS, adata.n_obs - 1, adata.n_vars - 1)
     components = sc.pp.pca(adata.X, n_comps=n_components, random_state=_SEED)
+    types = None if labels_key is None else adata.obs[labels_key].iloc[chosen]
     return _Cells(
         before=components[chosen],
         after=np.asarray(adata.obsm[embedding])[chosen],
         sites=group_cells(adata.obs[batch_key].iloc[chosen], SITE_COLOURS),
-        labels=group_cells(adata.obs[labels_key].iloc[chosen], LABEL_COLOURS, by_size=True),
+        labels=None if types is None else group_cells(types, LABEL_COLOURS, by_size=True),
         n_all=adata.n_obs,
     )
 
@@ -169,7 +174,7 @@ def _choose_cells(adata: AnnData, batch_key: str, labels_key: str, embedding: st
 def _count(adata: AnnData, cells: _Cells, history: pd.DataFrame, ledger: pd.DataFrame | None) -> dict[str, str]:
     """The numbers at the top of the page, by what they count."""
     counts = {"cell": adata.n_obs, "gene": adata.n_vars, "site": len(cells.sites.names)}
-    counts |= {"cell type": len(cells.labels.names), "round": history["round"].nunique()}
+    counts |= {"cell type": len(cells.labels.names) if cells.labels else 0, "round": history["round"].nunique()}
     shown = {noun if n == 1 else f"{noun}s": f"{n:,}" for noun, n in counts.items() if n}
     if ledger is not None:
         shown["left the sites"] = volume(ledger.loc[sections.is_from_site(ledger), "bytes"].sum())
@@ -181,11 +186,14 @@ def _draw_umaps(cells: _Cells, embedding: str) -> str:
     n_shown = None if cells.n_shown == cells.n_all else cells.n_shown
     lead = sections.cells(cells.n_all, n_shown, n_components=cells.before.shape[1], embedding=embedding)
     by_site = umap_pair("By site", "site", layouts, cells.sites, numbered=False)
-    by_label = umap_pair("By cell type", "cell type", layouts, cells.labels, numbered=True)
-    return f"{lead}\n{by_site}{by_label}"
+    if cells.labels is None:
+        return f"{lead}\n{by_site}"
+    return f"{lead}\n{by_site}{umap_pair('By cell type', 'cell type', layouts, cells.labels, numbered=True)}"
 
 
 def _measure(cells: _Cells) -> str:
+    if cells.labels is None:
+        return "<p>No cell has a label: whether types stay apart, and sites mix within them, can't be measured.</p>"
     try:
         embeddings = {"before": cells.before, "after": cells.after}
         table = metrics_table(embeddings, cells.sites.of_cells(), cells.labels.of_cells(), seed=_SEED)

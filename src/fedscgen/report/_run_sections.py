@@ -38,12 +38,11 @@ def is_from_site(ledger: pd.DataFrame) -> pd.Series:
     return ledger["sender"].astype(str) != _SERVER
 
 
-def lead(history: pd.DataFrame, *, recorded: bool, simulated: bool) -> str:
+def lead(history: pd.DataFrame, settings: Mapping[str, Any], *, recorded: bool, simulated: bool) -> str:
     """Say in plain sentences what was done and how to read it; ``recorded``: there is a ledger."""
     paragraphs = [
         f"<p>Cells measured at different sites differ for technical reasons as well as biological ones. "
-        f"{_describe_run(history, recorded)} The cells of every type that several sites hold were then moved to that "
-        "type's common place in the model's latent space.</p>",
+        f"{_describe_run(history, settings, recorded)} {_describe_correction(settings.get('reference'))}</p>",
         "<p><b>How to read this page.</b> After a good correction the sites mix within every cell type, while "
         "different cell types stay apart. The pictures show it, the table measures it.</p>",
     ]
@@ -55,7 +54,24 @@ def lead(history: pd.DataFrame, *, recorded: bool, simulated: bool) -> str:
     return "\n".join(paragraphs)
 
 
-def _describe_run(history: pd.DataFrame, recorded: bool) -> str:
+def _describe_correction(reference: str | None) -> str:
+    if reference == "landmarks":
+        return (
+            "What each site adds to all of its cells, and to those near each of the places that the sites have in "
+            "common in the model's latent space, was then removed."
+        )
+    return (
+        "The cells of every type that several sites hold were then moved to that type's common place in the model's "
+        "latent space."
+    )
+
+
+def _describe_run(history: pd.DataFrame, settings: Mapping[str, Any], recorded: bool) -> str:
+    if settings.get("n_rounds") == 0:
+        return (
+            "Here nothing was trained: the sites found the principal components of all their cells together, or used "
+            "a model that was given."
+        )
     n_sites, n_rounds = history["site"].nunique(), history["round"].nunique()
     if n_sites < 2:
         return "Here one model was trained in one place." if n_sites else "Here a model that existed already was used."

@@ -1,0 +1,269 @@
+"""From latent vectors and what is common to corrected cells, whatever kind of references that is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from fedscgen._types import References, check_choice
+from fedscgen.correction._effects import LandmarkSums, expect_cells, move_to_landmarks
+from fedscgen.correction._landmarks import FEWEST_HOLDERS, Landmarks, find_landmarks
+from fedscgen.correction._references import (
+    ReferenceKind,
+    Unlabeled,
+    apply_shifts,
+    choose_references,
+    label_stats,
+    latent_shifts,
+    mean_shifts,
+    predict_labels,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from fedscgen._types import LatentShifts, NamedArrays
+    from fedscgen.correction._landmarks import Question
+
+UNKNOWN = "unknown"
+_N_NEIGHBORS = 15
+_DOUBT = 0.5  # probability of another type from which a label is doubted
+
+
+class Correction(NamedTuple):
+    """Corrected cells.
+
+    Parameters
+    ----------
+    latent
+        Latent vectors without the batch's effect, which a decoder takes, shape ``(n_cells, n_latent)``, float32.
+    embedding
+        In what neighbours and clusters are to be looked for, float32: the same vectors or, with landmarks, what
+        :meth:`Landmarks.embed` makes of them.
+    cell_types
+        Each cell's own label or, where it has none, the predicted one. None if nothing was predicted.
+    confidence
+        How probable the classifier finds each cell's type, ``(n_cells,)``; NaN for a type that it doesn't know.
+    conflict
+        Whether classifier and neighbours contradict the cell's own label, ``(n_cells,)``.
+    """
+
+    latent: np.ndarray
+    embedding: np.ndarray
+    cell_types: pd.Categorical | None = None
+    confidence: np.ndarray | None = None
+    conflict: np.ndarray | None = None
+
+
+def read_references(content: Mapping[str, Any]) -> References | Landmarks:
+    """References of either kind, from what their ``to_json`` wrote.
+
+    Parameters
+    ----------
+    content
+        Its ``"kind"`` says which.
+    """
+    return Landmarks.from_json(content) if content["kind"] == Landmarks.kind else References.from_json(content)
+
+
+def correct_latent(
+    latent: np.ndarray,
+    batches: pd.Categorical,
+    labels: pd.Categorical,
+    references: References | Landmarks,
+    *,
+    shrink: bool = False,
+    unlabeled: Unlabeled | None = None,
+    min_confidence: float = 0.5,
+) -> Correction:
+    """Move cells to where they belong.
+
+    Parameters
+    ----------
+    latent
+        Shape ``(n_cells, n_latent)``.
+    batches, labels
+        Each cell's batch and label; a missing label is none.
+    references
+        Where cells belong.
+    shrink, unlabeled
+        As :meth:`fedscgen.model.FedSCGEN.correct` takes them; landmarks need neither.
+    min_confidence
+        A cell without a label is ``"unknown"`` if no type is as probable as this.
+
+    Raises
+    ------
+    ValueError
+        ``shrink`` or ``unlabeled`` is given with landmarks, or is no choice.
+    """
+    if isinstance(references, Landmarks):
+        if shrink or unlabeled is not None:
+            raise ValueError(
+                f"shrink={shrink}, unlabeled={unlabeled!r}: these are for references of each type; cells move to "
+                "landmarks by one rule, with or without a label: leave them out, or choose reference='mean'"
+            )
+        return _move_to_landmarks(latent, batches, labels, references, min_confidence)
+    shifts = latent_shifts(_label_stats(latent, batches, labels), references, shrink=shrink)
+    return shift_latent(latent, batches, labels, shifts, unlabeled=unlabeled)
+
+
+def shift_latent(
+    latent: np.ndarray,
+    batches: pd.Categorical,
+    labels: pd.Categorical,
+    shifts: LatentShifts,
+    *,
+    unlabeled: Unlabeled | None = None,
+) -> Correction:
+    """Add to each cell's latent vector the shift of its batch and type.
+
+    Parameters
+    ----------
+    latent, batches, labels, unlabeled
+        As :func:`correct_latent` takes them.
+    shifts
+        By batch and cell type.
+    """
+    unlabeled = unlabeled or "knn"
+    check_choice(unlabeled, Unlabeled, "treatment of unlabeled cells")
+    types = None
+    if unlabeled == "knn":
+        codes = predict_labels(latent, batches.codes, labels.codes)
+        labels = types = pd.Categorical.from_codes(codes, labels.categories)
+    batch_codes, label_codes = _positions(batches, shifts.batches), _positions(labels, shifts.labels)
+    shifted = apply_shifts(latent, batch_codes, label_codes, shifts)
+    if unlabeled == "mean":
+        cells = (labels.codes < 0) & (batch_codes >= 0)
+        shifted[cells] += mean_shifts(shifts, batch_codes, label_codes)[batch_codes[cells]]
+    return Correction(shifted, shifted, types)
+
+
+def find_own_references(
+    latent: np.ndarray,
+    batches: pd.Categorical,
+    labels: pd.Categorical,
+    *,
+    kind: ReferenceKind = "landmarks",
+    min_cells: int = 1,
+    seed: int = 0,
+) -> References | Landmarks:
+    """Where cells of batches that lie in one place belong, as a federation with a site for each batch would find it.
+
+    Parameters
+    ----------
+    latent, batches, labels
+        As :func:`correct_latent` takes them.
+    kind
+        As :meth:`fedscgen.model.FedSCGEN.get_references` takes it.
+    min_cells
+        Of labels and landmarks with fewer cells in a batch, that batch tells nothing.
+    seed
+        Of the places where landmarks begin.
+
+    Raises
+    ------
+    NoSharedLabelError
+        No type is in two batches; with landmarks, only if every cell has a label, or if there is one batch alone.
+    """
+    check_choice(kind, ReferenceKind, "kind of reference")
+    stats = _label_stats(latent, batches, labels)
+    sizes = np.bincount(batches.codes, minlength=len(stats.counts))
+    expected = np.stack([expect_cells(*batch) for batch in zip(stats.counts, sizes, strict=True)])
+    shared = [labels.categories[i] for i in np.flatnonzero((expected >= min_cells).sum(axis=0) >= FEWEST_HOLDERS)]
+    several = len(np.unique(batches.codes)) >= 2
+    if kind != "landmarks" or not several or (not shared and bool((labels.codes >= 0).all())):
+        return choose_references(stats, kind="mean" if kind == "landmarks" else kind, min_cells=min_cells)
+    codes = label_positions(labels, shared)
+    parts = [
+        LandmarkSums(latent[own], batches.codes[own], codes[own], len(shared), min_cells)
+        for own in (batches.codes == batch for batch in np.unique(batches.codes))
+    ]
+
+    def sum_over_batches(question: Question) -> NamedArrays:
+        answers = [part.answer(question) for part in parts]
+        return {name: np.sum([answer[name] for answer in answers], axis=0) for name in answers[0]}
+
+    return find_landmarks(sum_over_batches, shared, seed=seed)
+
+
+def label_positions(labels: pd.Categorical, names: Sequence[str]) -> np.ndarray:
+    """Each cell's position among these names; their number for another label, -1 for none.
+
+    Parameters
+    ----------
+    labels
+        Each cell's label; a missing one is none.
+    names
+        Names of cell types.
+    """
+    positions = _positions(labels, names)
+    positions[(positions < 0) & (labels.codes >= 0)] = len(names)
+    return positions
+
+
+def _move_to_landmarks(
+    latent: np.ndarray, batches: pd.Categorical, labels: pd.Categorical, landmarks: Landmarks, min_confidence: float
+) -> Correction:
+    codes = label_positions(labels, landmarks.labels)
+    moved = move_to_landmarks(latent, np.asarray(batches.codes), codes, landmarks)
+    decodable = moved.latent.astype(np.float32)
+    embedding = landmarks.embed(moved.latent).astype(np.float32)
+    if not landmarks.labels:
+        return Correction(decodable, embedding)
+    named = name_cells(moved.guess, landmarks.labels, min_confidence)
+    types = np.where(labels.codes >= 0, np.asarray(labels, dtype=object), named)
+    with_label = np.flatnonzero((codes >= 0) & (codes < len(landmarks.labels)))
+    confidence = moved.guess[:, :-1].max(axis=1)
+    confidence[with_label] = moved.guess[with_label, codes[with_label]]
+    confidence[codes == len(landmarks.labels)] = np.nan
+    conflict = _find_conflicts(embedding, np.asarray(batches.codes), codes, moved.guess)
+    return Correction(decodable, embedding, pd.Categorical(types), confidence, conflict)
+
+
+def name_cells(probabilities: np.ndarray, labels: Sequence[str], min_confidence: float) -> np.ndarray:
+    """The most probable type of each cell, ``"unknown"`` where none is as probable as ``min_confidence``.
+
+    Parameters
+    ----------
+    probabilities
+        Of each type, and last of none that is known, shape ``(n_cells, n_types + 1)``.
+    labels
+        Names of the types.
+    min_confidence
+        From 0, with which every cell gets a name, to 1.
+    """
+    of_types = probabilities[:, :-1]
+    best = of_types.argmax(axis=1)
+    sure = of_types[np.arange(len(best)), best] >= min_confidence
+    named: np.ndarray = np.asarray([*labels, UNKNOWN], dtype=object)[np.where(sure, best, len(labels))]
+    return named
+
+
+def _find_conflicts(vectors: np.ndarray, batch_codes: np.ndarray, codes: np.ndarray, guess: np.ndarray) -> np.ndarray:
+    """Cells whose label the classifier contradicts, and most labelled neighbours in their batch, too."""
+    from sklearn.neighbors import NearestNeighbors
+
+    n_types = guess.shape[1] - 1
+    best = guess[:, :n_types].argmax(axis=1)
+    doubted = (codes >= 0) & (codes < n_types) & (best != codes) & (guess[np.arange(len(best)), best] >= _DOUBT)
+    conflict = np.zeros(len(codes), dtype=bool)
+    for batch in np.unique(batch_codes[doubted]):
+        known = np.flatnonzero((batch_codes == batch) & (codes >= 0))
+        asking = np.flatnonzero((batch_codes == batch) & doubted)
+        n_neighbors = min(_N_NEIGHBORS + 1, len(known))  # the cell itself is among them
+        near = NearestNeighbors(n_neighbors=n_neighbors).fit(vectors[known]).kneighbors(vectors[asking])[1]
+        agreeing = (codes[known[near]] == codes[asking][:, None]).sum(axis=1) - 1
+        conflict[asking] = agreeing < (n_neighbors - 1) / 2
+    return conflict
+
+
+def _label_stats(latent: np.ndarray, batches: pd.Categorical, labels: pd.Categorical) -> Any:
+    return label_stats(latent, batches.codes, labels.codes, list(batches.categories), list(labels.categories))
+
+
+def _positions(cells: pd.Categorical, names: Sequence[str]) -> np.ndarray:
+    """Position of each cell's batch or type among these names; -1 where they lack it."""
+    codes: np.ndarray = cells.set_categories(list(names)).codes.astype(int)
+    return codes

@@ -1,0 +1,112 @@
+"""What a site's cells answer to a federation's questions about batches and cell types."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fedscgen._types import References
+from fedscgen.correction import (
+    LandmarkSums,
+    NoSharedLabelError,
+    align_labels,
+    choose_references,
+    expect_cells,
+    find_own_references,
+    label_positions,
+    label_stats,
+    merge_references,
+)
+from fedscgen.federation._agreement import Description
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import pandas as pd
+    from anndata import AnnData
+
+    from fedscgen._types import LabelStats, NamedArrays
+    from fedscgen.correction import Landmarks, ReferenceKind
+    from fedscgen.federation._policy import LabelNames
+    from fedscgen.federation._settings import SiteOptions
+
+
+class SiteCells:
+    """A site's cells, and under which names their types travel.
+
+    Latent vectors that methods take are of all these cells, in their order: shape ``(n_cells, n_latent)``.
+    """
+
+    def __init__(self, adata: AnnData, options: SiteOptions, names: LabelNames) -> None:
+        self.adata = adata
+        self.keys = options.keys
+        self._options = options
+        self._names = names
+
+    def describe(self, reference: ReferenceKind) -> Description:
+        """Genes, and the cell types that have enough cells in a batch for references of this kind."""
+        if self.keys.labels_key is None and reference != "landmarks":
+            raise ValueError(
+                f"reference={reference!r} needs cell types at every site: name labels_key, or use landmarks"
+            )
+        batches, labels = self._categories
+        counts = np.zeros((len(batches.categories), len(labels.categories)), dtype=int)
+        labelled = labels.codes >= 0
+        np.add.at(counts, (batches.codes[labelled], labels.codes[labelled]), 1)
+        if reference == "landmarks":
+            sizes = np.bincount(batches.codes, minlength=len(counts))
+            counts = np.stack([expect_cells(*batch) for batch in zip(counts, sizes, strict=True)])
+        reported = labels.categories[(counts >= self._options.min_cells).any(axis=0)]
+        return Description(
+            genes=[str(name) for name in self.adata.var_names],
+            labels=sorted(map(self._names.on_the_wire, reported)),  # as their order would tell something of them
+            hashed=self._names.are_hashed,
+            complete=bool(labelled.all()),
+            min_holders=self._options.min_holders,
+        )
+
+    def own_names(self, labels: Iterable[str]) -> list[str]:
+        """What the site calls the federation's cell types."""
+        return self._names.at_the_site(labels, self._categories[1].categories)
+
+    def sum_means(self, latent: np.ndarray, labels: Iterable[str], reference: ReferenceKind) -> NamedArrays:
+        """Counts and mean latent vectors of these cell types, from batches with enough cells of them."""
+        stats = align_labels(self._stats(latent), self.own_names(labels))
+        counts = np.where(stats.counts >= self._options.min_cells, stats.counts, 0).astype(np.float64)  # (B, L)
+        if reference == "mean":
+            return {"counts": counts.sum(axis=0), "sums": np.einsum("bl,bld->ld", counts, stats.means)}
+        dominant, columns = counts.argmax(axis=0), np.arange(counts.shape[1])
+        means = np.where(counts[..., None] > 0, stats.means, 0.0)  # (B, L, n_latent); those of few cells stay here
+        return {"keys": counts[dominant, columns], "values": means[dominant, columns]}
+
+    def begin_landmarks(self, latent: np.ndarray, labels: Iterable[str]) -> LandmarkSums:
+        """What answers all questions while landmarks of these cell types are sought."""
+        batches, own = self._categories
+        names = self.own_names(labels)
+        return LandmarkSums(latent, batches.codes, label_positions(own, names), len(names), self._options.min_cells)
+
+    def add_own_references(
+        self, references: References | Landmarks, latent: np.ndarray, reference: ReferenceKind
+    ) -> References | Landmarks:
+        """Add references of the site's own choice for types that only its batches share.
+
+        Landmarks need none: every cell moves with its batch. A site that is alone has landmarks of its own batches.
+        """
+        try:
+            if isinstance(references, References) and self.keys.batch_key is not None:
+                if reference == "landmarks" and not references.labels:
+                    return find_own_references(latent, *self._categories)
+                return merge_references(references, choose_references(self._stats(latent)))
+        except NoSharedLabelError:
+            pass
+        return references
+
+    @property
+    def _categories(self) -> tuple[pd.Categorical, pd.Categorical]:
+        """Each cell's batch and label."""
+        return self.keys.categories_of(self.adata, self.keys.batch_key), self.keys.labels_of(self.adata)
+
+    def _stats(self, latent: np.ndarray) -> LabelStats:
+        batches, labels = self._categories
+        return label_stats(latent, batches.codes, labels.codes, list(batches.categories), list(labels.categories))

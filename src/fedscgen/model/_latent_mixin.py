@@ -1,0 +1,112 @@
+"""From cells to latent vectors, and what is told of them by batch and cell type."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from scvi.model.base import BaseModelClass
+
+from fedscgen._data import DataKeys, dense_chunks, gene_columns
+from fedscgen.correction import label_stats
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+    from anndata import AnnData
+    from mudata import MuData
+
+    from fedscgen._types import LabelStats
+
+
+class LatentMixin(BaseModelClass):
+    """Encoding of the registered cells, or of others with the same genes, and decoding."""
+
+    @property
+    def genes(self) -> list[str]:
+        """Names of the genes, in the network's order."""
+        return [str(name) for name in self.keys.modality_of(self.adata).var_names]
+
+    @property
+    def keys(self) -> DataKeys:
+        """The keys named at set-up."""
+        return DataKeys(**self.registry["setup_args"])
+
+    def get_latent_representation(
+        self,
+        adata: AnnData | MuData | None = None,
+        indices: Sequence[int] | None = None,
+        batch_size: int = 1024,
+        give_mean: bool = True,
+    ) -> np.ndarray:
+        """Mean of the latent posterior, or a sample of it.
+
+        Parameters
+        ----------
+        adata
+            Cells to encode; genes are found by name. The registered ones if ``None``.
+        indices
+            Positions of the cells to encode; all if ``None``.
+        batch_size
+            Cells that are made dense at a time.
+        give_mean
+            ``False`` gives one sample per cell, with torch's random numbers.
+
+        Returns
+        -------
+        Shape ``(n_cells, n_latent)``, float32.
+        """
+        self._check_if_trained(warn=False)
+        matrix, columns = self._expression(self.adata if adata is None else adata)
+        matrix = matrix if indices is None else matrix[np.asarray(indices)]
+        latent = np.empty((matrix.shape[0], self.module.encoder.mean.out_features), dtype=np.float32)
+        for rows, chunk in dense_chunks(matrix, columns, batch_size):
+            latent[rows] = self._encode(chunk, give_mean)
+        return latent
+
+    def get_label_stats(self, adata: AnnData | MuData | None = None, batch_size: int = 1024) -> LabelStats:
+        """Cells, and mean and variance in latent space, of each batch and cell type.
+
+        They describe patients' cells: keep them here. Cells without a label count nowhere.
+
+        Parameters
+        ----------
+        adata
+            As in :meth:`get_latent_representation`.
+        batch_size
+            Cells that are made dense at a time.
+
+        Returns
+        -------
+        Counts and variances of shape ``(n_batches, n_labels)``, means of shape ``(n_batches, n_labels, n_latent)``.
+        """
+        adata = self.adata if adata is None else adata
+        return self._label_stats(adata, self.get_latent_representation(adata, batch_size=batch_size))
+
+    def _expression(self, adata: AnnData | MuData) -> tuple[Any, np.ndarray | None]:
+        """The matrix, and the columns of it that are the model's genes."""
+        columns = None
+        if adata is not self.adata:
+            columns = gene_columns(self.keys.modality_of(adata).var_names, self.genes)
+        return self.keys.expression_of(adata), columns
+
+    def _label_stats(self, adata: AnnData | MuData, latent: np.ndarray) -> LabelStats:
+        batches, labels = self._categories(adata)
+        return label_stats(latent, batches.codes, labels.codes, list(batches.categories), list(labels.categories))
+
+    def _categories(self, adata: AnnData | MuData) -> tuple[pd.Categorical, pd.Categorical]:
+        keys = self.keys
+        return keys.categories_of(adata, keys.batch_key), keys.labels_of(adata)
+
+    def _encode(self, chunk: np.ndarray, give_mean: bool = True) -> np.ndarray:
+        with torch.inference_mode():
+            posterior = self.module.inference(torch.from_numpy(chunk))["qz"]
+            vectors: torch.Tensor = posterior.loc if give_mean else posterior.sample()
+        return vectors.cpu().numpy()
+
+    def _decode(self, latent: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            decoded: torch.Tensor = self.module.generative(torch.from_numpy(latent))["px"]
+        return decoded.cpu().numpy()
