@@ -15,14 +15,7 @@ from fedscgen.correction._correct import (
     read_references,
     shift_latent,
 )
-from fedscgen.correction._effects import (
-    BatchFit,
-    LandmarkSums,
-    Moved,
-    expect_cells,
-    move_to_landmarks,
-    weigh_labels,
-)
+from fedscgen.correction._effects import BatchFit, Moved, move_to_landmarks
 from fedscgen.correction._landmarks import FEWEST_HOLDERS, Landmarks, NoMoreSumsError, Question, find_landmarks
 from fedscgen.correction._references import (
     NoSharedLabelError,
@@ -38,6 +31,7 @@ from fedscgen.correction._references import (
     merge_references,
     predict_labels,
 )
+from fedscgen.correction._sums import LandmarkSums, expect_cells, weigh_labels
 
 __all__ = [
     "FEWEST_HOLDERS",

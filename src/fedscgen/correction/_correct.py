@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from fedscgen._types import References, check_choice
-from fedscgen.correction._effects import LandmarkSums, expect_cells, move_to_landmarks
+from fedscgen.correction._effects import move_to_landmarks
 from fedscgen.correction._landmarks import FEWEST_HOLDERS, Landmarks, find_landmarks
 from fedscgen.correction._references import (
     ReferenceKind,
@@ -20,6 +20,7 @@ from fedscgen.correction._references import (
     mean_shifts,
     predict_labels,
 )
+from fedscgen.correction._sums import LandmarkSums, expect_cells
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -1,6 +1,6 @@
 """A batch's own part: how far it lies from the landmarks, and its cells without that. Pure numpy.
 
-What is here stays at the site, but for the sums that :class:`LandmarkSums` gives.
+What is here stays at the site, but for the sums that :class:`LandmarkSums` makes of it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fedscgen._types import NamedArrays
-    from fedscgen.correction._landmarks import Landmarks, Question
+    from fedscgen.correction._landmarks import Landmarks
 
 _N_STEPS = 3
 _N_LAST_STEPS = 6
@@ -80,8 +80,8 @@ class BatchFit:
         self._landmarks = landmarks
         self._directions = _unit(landmarks.positions[:, :_DIMENSIONS])
         self._penalty = np.zeros(len(landmarks.types))
-        self._moved = self._latent.copy()
-        self.shift = np.zeros(latent.shape[1])
+        self.shift = self._begin()
+        self._moved = self._latent - self.shift
         self.offsets = np.zeros_like(landmarks.positions)
         unlabelled = not (codes >= 0).any()  # no label says how far each type lies from where it belongs
         for turn in range(n_steps):
@@ -117,6 +117,17 @@ class BatchFit:
         """Sums that calibrate the classifier, over the labelled cells that ``told`` marks."""
         return try_temperatures(self._landmarks.classifier, self._latent[told] - self.shift, self._codes[told])
 
+    def _begin(self) -> np.ndarray:
+        """The shift by labelled cells alone, with each type's mean as its landmark; zero without any."""
+        means = self._landmarks.classifier.means
+        counts = np.bincount(self._codes[self._codes >= 0], minlength=len(means) + 1)[: len(means)]
+        weights = counts * _SHRINKAGE / (counts + _SHRINKAGE)
+        shift = np.zeros(self._latent.shape[1])
+        for kind in np.flatnonzero(counts):
+            shift += weights[kind] * (self._latent[self._codes == kind].mean(axis=0) - means[kind])
+        begin: np.ndarray = shift / (weights.sum() + _SHRINKAGE_OF_SHIFT)
+        return begin
+
     def _take_turn(self, *, known_only: bool) -> None:
         """Fit once more; with ``known_only`` all cells are of known types, from which they lie far at first."""
         shares = [self._share(rows, known_only) for rows in self._chunks()]
@@ -126,7 +137,8 @@ class BatchFit:
         gaps = self.means - self._landmarks.positions
         placed = self._landmarks.n_cells > 0
         weights = self.weights * placed
-        self.shift = weights @ gaps / (weights.sum() + _SHRINKAGE_OF_SHIFT)
+        if placed.any():
+            self.shift = weights @ gaps / (weights.sum() + _SHRINKAGE_OF_SHIFT)
         self.offsets = (placed * self.cells / (self.cells + _SHRINKAGE))[:, None] * (gaps - self.shift)
         for part, rows in zip(shares, self._chunks(), strict=True):
             self._moved[rows] = self._latent[rows] - self.shift - part @ self.offsets
@@ -202,114 +214,6 @@ def believe(latent: np.ndarray, codes: np.ndarray, landmarks: Landmarks, *, know
     return belief
 
 
-class LandmarkSums:
-    """A site's answers while landmarks are sought: sums over its cells, never a cell.
-
-    Parameters
-    ----------
-    latent, codes
-        As :class:`BatchFit` takes them.
-    batch_codes
-        Each cell's batch, shape ``(n_cells,)``.
-    n_types
-        Cell types that the federation knows.
-    min_cells
-        Of labels with fewer cells in a batch, and of landmarks with fewer at the site, nothing is given.
-    """
-
-    def __init__(
-        self, latent: np.ndarray, batch_codes: np.ndarray, codes: np.ndarray, n_types: int, min_cells: int = 1
-    ) -> None:
-        self._batches = [(latent[batch_codes == b], codes[batch_codes == b]) for b in np.unique(batch_codes)]
-        self._evidence = [weigh_labels(*batch, n_types, min_cells) for batch in self._batches]
-        self._n_types = n_types
-        self._min_cells = min_cells
-        self._last: tuple[Landmarks, list[BatchFit]] | None = None
-
-    def answer(self, question: Question) -> NamedArrays:
-        """Sums over the site's cells, by name."""
-        if question.landmarks is None:
-            return _add(
-                [
-                    label_moments(np.asarray(latent, dtype=np.float64), evidence, int((codes == self._n_types).sum()))
-                    for (latent, codes), evidence in zip(self._batches, self._evidence, strict=True)
-                ]
-            )
-        fits = self._fit(question.landmarks)
-        if question.step == "calibration":
-            return {"log_likelihoods": self._calibrate(fits)}
-        held = sum(fit.cells for fit in fits) >= self._min_cells
-        if question.step == "holders":
-            return {"holders": held.astype(np.float64)}
-        moments = _add(
-            [fit.moments(evidence, self._min_cells) for fit, evidence in zip(fits, self._evidence, strict=True)]
-        )
-        if not question.open:
-            return moments
-        chosen = np.asarray(question.open)
-        means = _add([_landmark_moments(fit) for fit in fits])
-        return moments | {name: np.where(_like(held, array), array, 0.0)[chosen] for name, array in means.items()}
-
-    def _calibrate(self, fits: list[BatchFit]) -> np.ndarray:
-        """Sums over the labelled cells that tell of their type; zero if these are few."""
-        told = [
-            np.isin(codes, np.flatnonzero(evidence.sum(axis=0)))
-            for (_, codes), evidence in zip(self._batches, self._evidence, strict=True)
-        ]
-        sums: np.ndarray = np.sum([fit.try_temperatures(cells) for fit, cells in zip(fits, told, strict=True)], axis=0)
-        return sums if sum(cells.sum() for cells in told) >= self._min_cells else np.zeros_like(sums)
-
-    def _fit(self, landmarks: Landmarks) -> list[BatchFit]:
-        """Each batch's fit; the last one is kept, since two questions are asked about the same landmarks."""
-        if self._last is None or self._last[0].to_json() != landmarks.to_json():
-            self._last = landmarks, [BatchFit(latent, codes, landmarks) for latent, codes in self._batches]
-        return self._last[1]
-
-
-def weigh_labels(latent: np.ndarray, codes: np.ndarray, n_types: int, min_cells: int) -> np.ndarray:
-    """How much each cell of a batch tells of each type, shape ``(n_cells, n_types)``: one where that is its label.
-
-    No mean is to be one of a few cells. A label of fewer than ``min_cells`` cells tells nothing in a batch with labels
-    throughout. Where only some cells have one, it counts if at least ``min_cells`` cells are to be expected of the
-    type: each of the labelled cells then shares its weight with the nearest ones without a label.
-
-    Parameters
-    ----------
-    latent, codes
-        One batch's, as :class:`BatchFit` takes them.
-    n_types
-        Cell types that the federation knows.
-    min_cells
-        Fewest cells in any mean.
-    """
-    counts = np.bincount(codes[codes >= 0], minlength=n_types + 1)
-    expected = expect_cells(counts, len(codes))[:n_types]
-    counts = counts[:n_types]
-    evidence: np.ndarray = np.eye(n_types + 1)[codes][:, :n_types]
-    evidence[codes < 0] = 0
-    evidence[:, counts < min_cells] = 0
-    for kind in np.flatnonzero((counts > 0) & (counts < min_cells) & (expected >= min_cells)):
-        near = np.flatnonzero((codes < 0) | (codes == kind))
-        for cell in np.flatnonzero(codes == kind):
-            distances = ((latent[near] - latent[cell]) ** 2).sum(axis=1)
-            evidence[near[np.argsort(distances)[:min_cells]], kind] += 1 / min_cells
-    return evidence
-
-
-def expect_cells(counts: np.ndarray, n_cells: int) -> np.ndarray:
-    """How many cells of each type a batch is expected to have: its labelled ones, and their part of those without.
-
-    Parameters
-    ----------
-    counts
-        Labelled cells of each type, shape ``(n_types,)``.
-    n_cells
-        Cells of the batch.
-    """
-    expected: np.ndarray = counts * n_cells / max(counts.sum(), 1)
-    return expected
-
-
 def move_to_landmarks(latent: np.ndarray, batch_codes: np.ndarray, codes: np.ndarray, landmarks: Landmarks) -> Moved:
     """Remove each batch's shift and offsets, whether or not it took part in finding the landmarks.
 
@@ -327,22 +231,6 @@ def move_to_landmarks(latent: np.ndarray, batch_codes: np.ndarray, codes: np.nda
         for target, part in zip(whole, fit.result(), strict=True):
             target[rows] = part
     return whole
-
-
-def _landmark_moments(fit: BatchFit) -> NamedArrays:
-    return {
-        "cells": fit.cells,
-        "weights": fit.weights,
-        "positions": fit.weights[:, None] * (fit.means - fit.shift),
-    }
-
-
-def _add(parts: list[NamedArrays]) -> NamedArrays:
-    return {name: np.sum([part[name] for part in parts], axis=0) for name in parts[0]}
-
-
-def _like(mask: np.ndarray, array: np.ndarray) -> np.ndarray:
-    return mask.reshape(-1, *[1] * (array.ndim - 1))
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

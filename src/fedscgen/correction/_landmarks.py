@@ -7,6 +7,7 @@ belongs to a cell type, or to the cells without a known type, and each type has 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from typing import Self
 
     from fedscgen._types import NamedArrays
+
+logger = logging.getLogger(__name__)
 
 Step = Literal["labels", "holders", "means", "calibration"]
 
@@ -187,6 +190,11 @@ def find_landmarks(
             shared = np.flatnonzero(np.rint(holders) >= min_holders)
             sums = sum_over_sites(Question("means", landmarks, shared.tolist()))
             landmarks = _move(landmarks, shared, sums)
+        if not landmarks.n_cells.any():
+            logger.warning(
+                "no place was found that %d sites have cells near: nothing but what labels tell is corrected",
+                min_holders,
+            )
         if labels:
             likelihoods = sum_over_sites(Question("calibration", landmarks))["log_likelihoods"]
             return replace(landmarks, classifier=landmarks.classifier.calibrate(likelihoods))

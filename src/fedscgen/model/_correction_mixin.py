@@ -81,6 +81,10 @@ class CorrectionMixin(LatentMixin):
         ``shrink`` draws shifts of few cells towards the batch's overall one; see
         :func:`fedscgen.correction.latent_shifts`.
         """
+        if isinstance(references, Landmarks):
+            raise ValueError(
+                "landmarks have no shift for each type: pass references by type, such as get_references(kind='mean')"
+            )
         return latent_shifts(self.get_label_stats(adata), references, shrink=shrink)
 
     def correct(

@@ -27,10 +27,11 @@ if TYPE_CHECKING:
 class FedSCGEN(TrainingMixin, CorrectionMixin, SaveLoadMixin, BaseModelClass):
     """Federated scGen: batch correction of single-cell RNA-seq in the latent space of a variational auto-encoder.
 
-    Trained on its own (:meth:`train`, :meth:`correct`) it is scGen's batch removal (Lotfollahi et al. 2019). In a
-    federation it is one site's half of FedscGen (Bakhtiari et al. 2025): :meth:`train_local` yields what the site
-    contributes, :meth:`load_weights` takes what came of all sites, and :meth:`correct` moves each cell type to where
-    the sites' common references lie.
+    Trained on its own (:meth:`train`, :meth:`correct`) it corrects all cells in one place; with
+    ``get_references(kind="dominant")`` as scGen's batch removal does (Lotfollahi et al. 2019). In a federation, as in
+    FedscGen (Bakhtiari et al. 2025), it is one site's half: :meth:`train_local` yields what the site contributes,
+    :meth:`load_weights` takes what came of all sites, and :meth:`correct` takes away what the site's batches add to
+    what the sites have in common.
 
     Parameters
     ----------
@@ -124,7 +125,7 @@ class FedSCGEN(TrainingMixin, CorrectionMixin, SaveLoadMixin, BaseModelClass):
         batch_key
             Column of ``obs`` with the batches. ``None``: all cells are one batch, as at a site with a single study.
         labels_key
-            Column of ``obs`` with the cell types. ``None`` suffices to train and encode, but not to correct.
+            Column of ``obs`` with the cell types. ``None``: no cell has a label.
         layer
             Layer with the expression; ``X`` if ``None``.
         unlabeled_category
