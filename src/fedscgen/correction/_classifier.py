@@ -18,7 +18,6 @@ _DIAGONAL_CELLS = 10.0  # as many cells' weight has the diagonal in the covarian
 _FEWEST_OTHERS = 1e-4  # share of cells that may be of no known type, at least
 _FREEDOM = 10.0  # degrees of freedom of the t distribution of a type's cells: the fewer, the longer the tails
 _TINY = 1e-6
-_SCALING = 1.0  # power of the covariance within types
 _LEAST_LOG = -1e4
 _TEMPERATURES = np.geomspace(0.5, 32.0, 25)
 
@@ -93,7 +92,7 @@ class Classifier:
             return vectors
         variances, axes = np.linalg.eigh(self.precision)
         logs = np.log(variances)
-        scales = np.exp(_SCALING / 2 * (logs - logs.mean()))
+        scales = np.exp((logs - logs.mean()) / 2)
         scaled: np.ndarray = vectors @ (axes * scales) @ axes.T
         return scaled
 

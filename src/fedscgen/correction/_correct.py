@@ -15,8 +15,9 @@ from fedscgen.correction._references import (
     Unlabeled,
     apply_shifts,
     choose_references,
-    label_stats,
+    label_stats_of,
     latent_shifts,
+    make_no_shared_label_error,
     mean_shifts,
     predict_labels,
 )
@@ -106,7 +107,7 @@ def correct_latent(
                 "landmarks by one rule, with or without a label: leave them out, or choose reference='mean'"
             )
         return _move_to_landmarks(latent, batches, labels, references, min_confidence)
-    shifts = latent_shifts(_label_stats(latent, batches, labels), references, shrink=shrink)
+    shifts = latent_shifts(label_stats_of(latent, batches, labels), references, shrink=shrink)
     return shift_latent(latent, batches, labels, shifts, unlabeled=unlabeled)
 
 
@@ -169,17 +170,18 @@ def find_own_references(
         No type is in two batches; with landmarks, only if every cell has a label, or if there is one batch alone.
     """
     check_choice(kind, ReferenceKind, "kind of reference")
-    stats = _label_stats(latent, batches, labels)
-    sizes = np.bincount(batches.codes, minlength=len(stats.counts))
-    expected = np.stack([expect_cells(*batch) for batch in zip(stats.counts, sizes, strict=True)])
+    stats = label_stats_of(latent, batches, labels)
+    if kind != "landmarks":
+        return choose_references(stats, kind=kind, min_cells=min_cells)
+    expected = expect_cells(stats.counts, np.bincount(batches.codes, minlength=len(stats.counts)))
     shared = [labels.categories[i] for i in np.flatnonzero((expected >= min_cells).sum(axis=0) >= FEWEST_HOLDERS)]
-    several = len(np.unique(batches.codes)) >= 2
-    if kind != "landmarks" or not several or (not shared and bool((labels.codes >= 0).all())):
-        return choose_references(stats, kind="mean" if kind == "landmarks" else kind, min_cells=min_cells)
+    held = np.unique(batches.codes)
+    if len(held) < FEWEST_HOLDERS or (not shared and bool((labels.codes >= 0).all())):
+        raise make_no_shared_label_error(stats.batches, min_cells)
     codes = label_positions(labels, shared)
     parts = [
         LandmarkSums(latent[own], batches.codes[own], codes[own], len(shared), min_cells)
-        for own in (batches.codes == batch for batch in np.unique(batches.codes))
+        for own in (batches.codes == batch for batch in held)
     ]
 
     def sum_over_batches(question: Question) -> NamedArrays:
@@ -258,10 +260,6 @@ def _find_conflicts(vectors: np.ndarray, batch_codes: np.ndarray, codes: np.ndar
         agreeing = (codes[known[near]] == codes[asking][:, None]).sum(axis=1) - 1
         conflict[asking] = agreeing < (n_neighbors - 1) / 2
     return conflict
-
-
-def _label_stats(latent: np.ndarray, batches: pd.Categorical, labels: pd.Categorical) -> Any:
-    return label_stats(latent, batches.codes, labels.codes, list(batches.categories), list(labels.categories))
 
 
 def _positions(cells: pd.Categorical, names: Sequence[str]) -> np.ndarray:

@@ -12,6 +12,8 @@ from fedscgen._types import LabelStats, LatentShifts, References, check_choice
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import pandas as pd
+
 ReferenceKind = Literal["landmarks", "dominant", "mean"]
 KindByType = Literal["dominant", "mean"]
 Unlabeled = Literal["knn", "mean", "leave"]
@@ -59,6 +61,19 @@ def label_stats(
     )
 
 
+def label_stats_of(latent: np.ndarray, batches: pd.Categorical, labels: pd.Categorical) -> LabelStats:
+    """The same by the categories' names.
+
+    Parameters
+    ----------
+    latent
+        Shape ``(n_cells, n_latent)``.
+    batches, labels
+        Each cell's batch and label; cells without a label count nowhere.
+    """
+    return label_stats(latent, batches.codes, labels.codes, list(batches.categories), list(labels.categories))
+
+
 def choose_references(stats: LabelStats, *, kind: KindByType = "dominant", min_cells: int = 1) -> References:
     """Choose a reference for every cell type that at least two batches hold.
 
@@ -82,11 +97,16 @@ def choose_references(stats: LabelStats, *, kind: KindByType = "dominant", min_c
     shared = np.flatnonzero((counts > 0).sum(axis=0) >= 2)
     labels = tuple(stats.labels[i] for i in shared)
     if not labels:
-        raise NoSharedLabelError(
-            f"no cell type has {min_cells} or more cells in two batches (batches: {', '.join(stats.batches)}): "
-            "check that the labels are spelled alike everywhere, or lower min_cells"
-        )
+        raise make_no_shared_label_error(stats.batches, min_cells)
     return _combine(labels, counts[:, shared], stats.means[:, shared], kind)
+
+
+def make_no_shared_label_error(batches: Sequence[str], min_cells: int) -> NoSharedLabelError:
+    """What to raise where no type is held by two of these batches."""
+    return NoSharedLabelError(
+        f"no cell type has {min_cells} or more cells in two batches (batches: {', '.join(batches)}): "
+        "check that the labels are spelled alike everywhere, or lower min_cells"
+    )
 
 
 def include_batches(references: References, stats: LabelStats, *, min_cells: int = 1) -> References:

@@ -10,6 +10,8 @@ from fedscgen.correction._classifier import label_moments
 from fedscgen.correction._effects import BatchFit
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from fedscgen._types import NamedArrays
     from fedscgen.correction._landmarks import Landmarks, Question
 
@@ -108,17 +110,18 @@ def weigh_labels(latent: np.ndarray, codes: np.ndarray, n_types: int, min_cells:
     return evidence
 
 
-def expect_cells(counts: np.ndarray, n_cells: int) -> np.ndarray:
-    """How many cells of each type a batch is expected to have: its labelled ones, and their part of those without.
+def expect_cells(counts: np.ndarray, n_cells: npt.ArrayLike) -> np.ndarray:
+    """How many cells of each type batches are expected to have: the labelled ones, and their part of those without.
 
     Parameters
     ----------
     counts
-        Labelled cells of each type, shape ``(n_types,)``.
+        Labelled cells of each type, shape ``(..., n_types)``.
     n_cells
-        Cells of the batch.
+        Cells of each batch, shape ``(...)``.
     """
-    expected: np.ndarray = counts * n_cells / max(counts.sum(), 1)
+    labelled = np.maximum(counts.sum(axis=-1, keepdims=True), 1)
+    expected: np.ndarray = counts * np.asarray(n_cells)[..., None] / labelled
     return expected
 
 

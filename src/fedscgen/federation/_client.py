@@ -247,7 +247,7 @@ class Client:
         return Message(CORRECT, {"done": True})
 
     def _correct_cells(self, model: FederatedModel, references: References | Landmarks) -> AnnData:
-        if isinstance(references, References):
+        if isinstance(references, References) and self._keys.batch_key is not None:  # landmarks move every batch
             latent = model.get_latent_representation()
             references = self._cells.add_own_references(references, latent, self._settings.reference)
         options = vars(self._correction)

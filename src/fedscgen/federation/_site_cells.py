@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedscgen._types import References
 from fedscgen.correction import (
     LandmarkSums,
     NoSharedLabelError,
@@ -15,7 +14,7 @@ from fedscgen.correction import (
     expect_cells,
     find_own_references,
     label_positions,
-    label_stats,
+    label_stats_of,
     merge_references,
 )
 from fedscgen.federation._agreement import Description
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-    from fedscgen._types import LabelStats, NamedArrays
+    from fedscgen._types import NamedArrays, References
     from fedscgen.correction import Landmarks, ReferenceKind
     from fedscgen.federation._policy import LabelNames
     from fedscgen.federation._settings import SiteOptions
@@ -55,8 +54,7 @@ class SiteCells:
         labelled = labels.codes >= 0
         np.add.at(counts, (batches.codes[labelled], labels.codes[labelled]), 1)
         if reference == "landmarks":
-            sizes = np.bincount(batches.codes, minlength=len(counts))
-            counts = np.stack([expect_cells(*batch) for batch in zip(counts, sizes, strict=True)])
+            counts = expect_cells(counts, np.bincount(batches.codes, minlength=len(counts)))
         reported = labels.categories[(counts >= self._options.min_cells).any(axis=0)]
         return Description(
             genes=[str(name) for name in self.adata.var_names],
@@ -72,7 +70,7 @@ class SiteCells:
 
     def sum_means(self, latent: np.ndarray, labels: Iterable[str], reference: ReferenceKind) -> NamedArrays:
         """Counts and mean latent vectors of these cell types, from batches with enough cells of them."""
-        stats = align_labels(self._stats(latent), self.own_names(labels))
+        stats = align_labels(label_stats_of(latent, *self._categories), self.own_names(labels))
         counts = np.where(stats.counts >= self._options.min_cells, stats.counts, 0).astype(np.float64)  # (B, L)
         if reference == "mean":
             return {"counts": counts.sum(axis=0), "sums": np.einsum("bl,bld->ld", counts, stats.means)}
@@ -87,26 +85,20 @@ class SiteCells:
         return LandmarkSums(latent, batches.codes, label_positions(own, names), len(names), self._options.min_cells)
 
     def add_own_references(
-        self, references: References | Landmarks, latent: np.ndarray, reference: ReferenceKind
+        self, references: References, latent: np.ndarray, reference: ReferenceKind
     ) -> References | Landmarks:
         """Add references of the site's own choice for types that only its batches share.
 
-        Landmarks need none: every cell moves with its batch. A site that is alone has landmarks of its own batches.
+        A site that is alone has landmarks of its own batches instead.
         """
         try:
-            if isinstance(references, References) and self.keys.batch_key is not None:
-                if reference == "landmarks" and not references.labels:
-                    return find_own_references(latent, *self._categories)
-                return merge_references(references, choose_references(self._stats(latent)))
+            if reference == "landmarks" and not references.labels:
+                return find_own_references(latent, *self._categories)
+            return merge_references(references, choose_references(label_stats_of(latent, *self._categories)))
         except NoSharedLabelError:
-            pass
-        return references
+            return references
 
     @property
     def _categories(self) -> tuple[pd.Categorical, pd.Categorical]:
         """Each cell's batch and label."""
         return self.keys.categories_of(self.adata, self.keys.batch_key), self.keys.labels_of(self.adata)
-
-    def _stats(self, latent: np.ndarray) -> LabelStats:
-        batches, labels = self._categories
-        return label_stats(latent, batches.codes, labels.codes, list(batches.categories), list(labels.categories))

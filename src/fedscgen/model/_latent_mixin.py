@@ -9,7 +9,7 @@ import torch
 from scvi.model.base import BaseModelClass
 
 from fedscgen._data import DataKeys, dense_chunks, gene_columns
-from fedscgen.correction import label_stats
+from fedscgen.correction import label_stats_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,7 +83,8 @@ class LatentMixin(BaseModelClass):
         Counts and variances of shape ``(n_batches, n_labels)``, means of shape ``(n_batches, n_labels, n_latent)``.
         """
         adata = self.adata if adata is None else adata
-        return self._label_stats(adata, self.get_latent_representation(adata, batch_size=batch_size))
+        latent = self.get_latent_representation(adata, batch_size=batch_size)
+        return label_stats_of(latent, *self._categories(adata))
 
     def _expression(self, adata: AnnData | MuData) -> tuple[Any, np.ndarray | None]:
         """The matrix, and the columns of it that are the model's genes."""
@@ -91,10 +92,6 @@ class LatentMixin(BaseModelClass):
         if adata is not self.adata:
             columns = gene_columns(self.keys.modality_of(adata).var_names, self.genes)
         return self.keys.expression_of(adata), columns
-
-    def _label_stats(self, adata: AnnData | MuData, latent: np.ndarray) -> LabelStats:
-        batches, labels = self._categories(adata)
-        return label_stats(latent, batches.codes, labels.codes, list(batches.categories), list(labels.categories))
 
     def _categories(self, adata: AnnData | MuData) -> tuple[pd.Categorical, pd.Categorical]:
         keys = self.keys
