@@ -315,6 +315,24 @@ def test_labelled_batches_meet_however_far_apart_they_lie():
     assert after < 0.1 * before
 
 
+@pytest.mark.parametrize("batch_effect", [1.0, 12.0])
+def test_a_batch_whose_few_labels_nobody_shares_meets_the_others_with_its_cells_without_a_label(batch_effect):
+    latent, batches, types = make_cells(22, batch_effect=batch_effect)
+    codes = np.where(batches == 2, -1, types)
+    codes[np.flatnonzero((batches == 2) & (types == 3))[::3]] = N_TYPES
+    moved = correct(latent, batches, codes).latent
+    assert distance_between_batches(moved, batches, types) < 1
+
+
+def test_a_label_that_nobody_shares_never_makes_a_cell_one_of_a_known_type():
+    """Also while cells without a label can only be of a known type, and labels may be wrong."""
+    latent, batches, types = make_cells(23)
+    landmarks = find(latent, batches, types, label_noise=0.1)
+    codes = np.array([-1, N_TYPES])
+    belief = effects.believe(latent[:2], codes, landmarks, known_only=True)
+    assert (belief[:, N_TYPES] > 0).tolist() == [False, True]
+
+
 def test_a_site_gives_nothing_of_landmarks_and_labels_of_few_cells():
     latent, batches, types = make_cells(11)
     codes = types.copy()
@@ -385,6 +403,7 @@ def test_landmarks_are_the_same_once_written_and_read():
         again = Landmarks.from_json(json.loads(json.dumps(landmarks.to_json())))
         assert (again.labels, again.label_noise, again.classifier.temperature) == (landmarks.labels, 0.1, 2.5)
         assert again.to_json() == landmarks.to_json()
+        assert again == landmarks
         np.testing.assert_array_equal(
             move_to_landmarks(latent, batches, codes, again).latent,
             move_to_landmarks(latent, batches, codes, landmarks).latent,
@@ -409,6 +428,29 @@ def test_a_question_is_the_same_once_written_and_read():
         assert expected.keys() == found.keys()
         for name, array in expected.items():
             np.testing.assert_array_equal(found[name], array)
+
+
+def test_landmarks_differ_if_any_value_does():
+    latent, batches, types = make_cells(12)
+    landmarks = find(latent, batches, types)
+    changed = [{name: getattr(landmarks, name) + 1} for name in ("types", "positions", "n_cells", "label_noise")]
+    changed += [{"labels": landmarks.labels[::-1]}, {"positions": landmarks.positions[:-1]}]
+    for name, value in vars(landmarks.classifier).items():
+        changed.append({"classifier": replace(landmarks.classifier, **{name: value + 1e-12})})
+    assert landmarks == replace(landmarks)
+    assert not any(landmarks == replace(landmarks, **change) for change in changed)
+    assert landmarks != "landmarks"
+
+
+def test_a_site_fits_once_for_questions_about_the_same_landmarks_without_writing_them(monkeypatch):
+    latent, batches, types = make_cells(24)
+    landmarks = find(latent, batches, types)
+    again, moved = Landmarks.from_json(landmarks.to_json()), replace(landmarks, positions=landmarks.positions + 1)
+    monkeypatch.setattr(Landmarks, "to_json", None)
+    site = LandmarkSums(latent, batches, types, N_TYPES)
+    first, second, third = (site._fit(asked) for asked in (landmarks, again, moved))
+    assert second is first
+    assert third is not first
 
 
 def test_the_embedding_is_along_the_axes_on_which_landmarks_differ():

@@ -22,7 +22,7 @@ _LEAST_LOG = -1e4
 _TEMPERATURES = np.geomspace(0.5, 32.0, 25)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Classifier:
     """Distributions of latent vectors, once batch effects are gone.
 
@@ -50,6 +50,11 @@ class Classifier:
     spread: np.ndarray
     shares: np.ndarray
     temperature: float = 1.0
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Classifier) and all(
+            np.array_equal(value, vars(other)[name]) for name, value in vars(self).items()
+        )
 
     @classmethod
     def from_sums(cls, sums: Mapping[str, np.ndarray]) -> Self:

@@ -83,9 +83,9 @@ class BatchFit:
         self.shift = self._begin()
         self._moved = self._latent - self.shift
         self.offsets = np.zeros_like(landmarks.positions)
-        unlabelled = not (codes >= 0).any()  # no label says how far each type lies from where it belongs
-        for turn in range(n_steps):
-            self._take_turn(known_only=turn == 0 or unlabelled)
+        told = (codes >= 0) & (codes < len(landmarks.labels))  # by these, types already lie near where they belong
+        for _ in range(n_steps):
+            self._take_turn(known_only=not told.any())
 
     @property
     def weights(self) -> np.ndarray:
@@ -129,7 +129,7 @@ class BatchFit:
         return begin
 
     def _take_turn(self, *, known_only: bool) -> None:
-        """Fit once more; with ``known_only`` all cells are of known types, from which they lie far at first."""
+        """Fit once more; with ``known_only`` cells without a label are of known types, from which they may lie far."""
         shares = [self._share(rows, known_only) for rows in self._chunks()]
         self.cells = sum(part.sum(axis=0) for part in shares)
         sums = sum(part.T @ self._latent[rows] for part, rows in zip(shares, self._chunks(), strict=True))
@@ -205,7 +205,7 @@ def believe(latent: np.ndarray, codes: np.ndarray, landmarks: Landmarks, *, know
     if doubted.any():
         densities = landmarks.classifier.log_densities(latent[doubted])
         if known_only:
-            densities[:, n_types] = -np.inf
+            densities[~labelled[doubted], n_types] = -np.inf
         if landmarks.label_noise:
             wrong = landmarks.label_noise / n_types
             trust = np.where(belief[doubted] > 0, 1 - landmarks.label_noise, wrong)

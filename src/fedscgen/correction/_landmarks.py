@@ -34,9 +34,9 @@ _TIE = 1e-3  # weight of the cells' variance beside that of landmarks
 FEWEST_HOLDERS = 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Landmarks:
-    """What is common to all sites.
+    """What is common to all sites. Two are equal if all of their values are.
 
     Parameters
     ----------
@@ -63,6 +63,14 @@ class Landmarks:
     n_cells: np.ndarray
     classifier: Classifier
     label_noise: float = 0.0
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Landmarks)
+            and (self.labels, self.label_noise) == (other.labels, other.label_noise)
+            and all(np.array_equal(vars(self)[name], vars(other)[name]) for name in ("types", "positions", "n_cells"))
+            and self.classifier == other.classifier
+        )
 
     def embed(self, latent: np.ndarray) -> np.ndarray:
         """In what neighbours of corrected cells are to be looked for.

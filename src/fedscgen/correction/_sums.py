@@ -75,7 +75,7 @@ class LandmarkSums:
 
     def _fit(self, landmarks: Landmarks) -> list[BatchFit]:
         """Each batch's fit; the last one is kept, since two questions are asked about the same landmarks."""
-        if self._last is None or self._last[0].to_json() != landmarks.to_json():
+        if self._last is None or self._last[0] != landmarks:
             self._last = landmarks, [BatchFit(latent, codes, landmarks) for latent, codes in self._batches]
         return self._last[1]
 
