@@ -20,6 +20,9 @@ import numpy as np
 
 Options = TypeVar("Options")
 
+Preset = Literal["default", "components", "paper"]
+"""Names of settings: the default, principal components without training, the published (Bakhtiari et al. 2025)."""
+
 _COMMENT_WIDTH = 118
 _NUMBERS: dict[type, tuple[type, ...]] = {
     int: (int, np.integer),
@@ -52,6 +55,19 @@ def check_kind(value: Any, cls: type, name: str) -> None:
     """
     if not isinstance(value, cls):
         raise TypeError(f"{name}={value!r}: pass {cls.__name__}(...)")
+
+
+def check_whole(name: str, value: Any, least: int, most: int | None = None) -> None:
+    """Refuse an argument that is no whole number, or below ``least`` or above ``most``.
+
+    Raises
+    ------
+    ValueError
+        The message names the argument and its value.
+    """
+    _convert(int, value, name)
+    if value < least or (most is not None and value > most):
+        raise ValueError(f"{name}={value}: " + (f"at least {least}" if most is None else f"from {least} to {most}"))
 
 
 def read_options(cls: type[Options], given: Mapping[str, Any], where: str) -> Options:

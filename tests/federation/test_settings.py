@@ -156,7 +156,7 @@ def test_a_client_takes_no_other_options(adata):
         (SiteOptions, {"min_cells": 0}, "min_cells=0: at least 1"),
         (SiteOptions, {"min_holders": 0}, "min_holders=0: at least 1"),
         (SiteOptions, {"layer": 3}, "layer=3: expected text"),
-        (CorrectionOptions, {"batch_size": 0}, "batch_size=0: at least 1 cell"),
+        (CorrectionOptions, {"batch_size": 0}, "batch_size=0: at least 1"),
         (CorrectionOptions, {"min_confidence": 1.1}, "min_confidence=1.1: a probability, from 0 to 1"),
         (CorrectionOptions, {"shrink": "no"}, "shrink='no': expected true or false"),
     ],

@@ -173,7 +173,7 @@ def test_they_may_stay_where_they_are(model, partial):
     np.testing.assert_array_equal(moved[~known], 0)
     np.testing.assert_array_equal(moved[known], moves(model)[known])
     assert np.abs(moved[known]).max() > 0.01
-    with pytest.raises(ValueError, match="unknown treatment of unlabeled cells 'drop': choose one of 'knn', 'mean'"):
+    with pytest.raises(ValueError, match="unknown unlabeled 'drop': choose one of 'knn', 'mean'"):
         by_type(model, unlabeled="drop")
 
 

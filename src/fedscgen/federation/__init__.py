@@ -1,5 +1,6 @@
 """A federation: its sites, its server, what they exchange, and all of it in one process."""
 
+from fedscgen._options import Preset
 from fedscgen.federation._client import Client
 from fedscgen.federation._initial_model import InitialModel
 from fedscgen.federation._ledger import PrivacyLedger
@@ -7,10 +8,11 @@ from fedscgen.federation._models import FederatedModel, find_model, register_mod
 from fedscgen.federation._policy import PolicyError, SitePolicy
 from fedscgen.federation._protocol import CORRECT, SERVER, SET_UP
 from fedscgen.federation._server import Server
-from fedscgen.federation._settings import CorrectionOptions, FederationSettings, Preset, SiteOptions
+from fedscgen.federation._settings import FederationSettings, SiteOptions
 from fedscgen.federation._settings_file import SimulationSettings, read_settings, write_settings
 from fedscgen.federation._simulate import SimulationResult, simulate
 from fedscgen.federation._transport import InProcessTransport, SiteError, Transport
+from fedscgen.model import CorrectionOptions
 
 __all__ = [
     "CORRECT",

@@ -33,8 +33,9 @@ from fedscgen.federation._protocol import (
     VALIDATE,
     VALIDATION_LOSS,
 )
-from fedscgen.federation._settings import CorrectionOptions, FederationSettings, SiteOptions
+from fedscgen.federation._settings import FederationSettings, SiteOptions
 from fedscgen.federation._site_cells import SiteCells
+from fedscgen.model import CorrectionOptions
 from fedscgen.secure import Contribution
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Settings as values: what a federation agrees on, what a site holds where, and how cells are corrected."""
+"""Settings as values: what a federation agrees on, and what a site holds where."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any, Literal, Self
 
 import scvi
 
-from fedscgen._data import CORRECTED_LAYER, DataKeys
-from fedscgen._options import check_fields
+from fedscgen._data import DataKeys
+from fedscgen._options import Preset, check_fields, check_whole
 from fedscgen._types import check_choice
 from fedscgen.aggregation import BatchNormPolicy, OptimizerKind, Strategy
-from fedscgen.correction import FEWEST_HOLDERS, ReferenceKind, Unlabeled
+from fedscgen.correction import FEWEST_HOLDERS, ReferenceKind
 from fedscgen.federation._models import find_model, find_model_settings
 from fedscgen.model import FedSCGEN
 
@@ -27,8 +27,6 @@ _PUBLISHED: Mapping[str, Any] = {
 }  # fmt: skip
 
 GenesKind = Literal["intersection", "union"]
-Preset = Literal["default", "components", "paper"]
-"""Names of settings: the default, principal components without training, the published (Bakhtiari et al. 2025)."""
 
 
 @dataclass(frozen=True)
@@ -128,8 +126,8 @@ class FederationSettings:
             raise ValueError(f"proximal_weight={self.proximal_weight}: must not be below 0")
         if self.early_stopping_patience is not None and self.early_stopping_patience < 1:
             raise ValueError(f"early_stopping_patience={self.early_stopping_patience}: at least 1 round, or None")
-        if self.seed is not None and not 0 <= self.seed < _SEEDS:
-            raise ValueError(f"seed={self.seed}: from 0 to {_SEEDS - 1}")
+        if self.seed is not None:
+            check_whole("seed", self.seed, 0, _SEEDS - 1)
         self._check_model()
 
     def _check_model(self) -> None:
@@ -214,65 +212,12 @@ class SiteOptions:
     def __post_init__(self) -> None:
         check_fields(self)
         for name in ("min_cells", "min_holders"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: at least 1")
+            check_whole(name, getattr(self, name), 1)
 
     @property
     def keys(self) -> DataKeys:
         """The names as the model takes them."""
         return DataKeys(self.batch_key, self.labels_key, self.layer, unlabeled_category=self.unlabeled_category)
-
-
-@dataclass(frozen=True)
-class CorrectionOptions:
-    """How a site corrects its cells, as :meth:`fedscgen.model.FedSCGEN.correct` takes it.
-
-    Parameters
-    ----------
-    shrink
-        Of references by cell type: draw shifts of few cells towards the batch's overall one; see
-        :func:`fedscgen.correction.latent_shifts`.
-    unlabeled
-        Of references by cell type: how cells without a label move. ``"knn"``: as most of their nearest labelled
-        neighbours do, which is the default; ``"mean"``: by their batch's mean shift; ``"leave"``: not at all.
-    min_confidence
-        With landmarks, a cell without a label is called ``"unknown"`` if no type is as probable as this.
-    expression
-        Where corrected expression goes: a layer's name, ``"X"``, or None for nowhere.
-    denoise
-        Whether corrected expression is what the shifted latent vector decodes to, as published, instead of the cell's
-        own expression with what the shift changes.
-    reencode
-        Encode the decoded expression once more, into ``obsm["X_fedscgen_reencoded"]``, as published.
-    batch_size
-        Cells that are made dense at a time.
-
-    Raises
-    ------
-    ValueError
-        A value is of the wrong type, out of range or no choice; the message names it.
-    """
-
-    shrink: bool = False
-    unlabeled: Unlabeled | None = None
-    min_confidence: float = 0.5
-    expression: str | None = CORRECTED_LAYER
-    denoise: bool = False
-    reencode: bool = False
-    batch_size: int = 1024
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size={self.batch_size}: at least 1 cell")
-        if not 0 <= self.min_confidence <= 1:
-            raise ValueError(f"min_confidence={self.min_confidence}: a probability, from 0 to 1")
-
-    @classmethod
-    def from_preset(cls, preset: Preset) -> Self:
-        """Options by name; with ``"paper"`` corrected expression is decoded, as published."""
-        check_choice(preset, Preset, "settings")
-        return cls(denoise=preset == "paper")
 
 
 @cache

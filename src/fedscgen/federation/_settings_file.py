@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from fedscgen._options import explain, names_of, read_options, write_options
+from fedscgen._options import Preset, explain, names_of, read_options, write_options
 from fedscgen.federation._models import find_model
-from fedscgen.federation._settings import CorrectionOptions, FederationSettings, Preset, SiteOptions
+from fedscgen.federation._settings import FederationSettings, SiteOptions
+from fedscgen.model import CorrectionOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -23,17 +23,18 @@ from fedscgen.federation._ledger import join_ledgers
 from fedscgen.federation._models import find_model
 from fedscgen.federation._padding import padded_copy
 from fedscgen.federation._server import Server
-from fedscgen.federation._settings import CorrectionOptions, FederationSettings, SiteOptions
+from fedscgen.federation._settings import FederationSettings, SiteOptions
 from fedscgen.federation._transport import InProcessTransport
+from fedscgen.model import CorrectionOptions
 from fedscgen.secure import make_aggregator
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from fedscgen._options import Preset
     from fedscgen._types import NamedArrays, References
     from fedscgen.correction import Landmarks
     from fedscgen.federation._models import FederatedModel
-    from fedscgen.federation._settings import Preset
     from fedscgen.secure import Aggregator
 
 

@@ -17,6 +17,7 @@ from fedscgen._data import (
     dense_chunks,
     gene_columns,
 )
+from fedscgen._options import check_whole
 from fedscgen._types import LatentShifts, References
 from fedscgen.correction import (
     UNKNOWN,
@@ -30,6 +31,7 @@ from fedscgen.correction import (
     name_cells,
     shift_latent,
 )
+from fedscgen.model._correction_options import CorrectionOptions
 from fedscgen.model._expression import move_expression
 from fedscgen.model._latent_mixin import LatentMixin
 
@@ -49,7 +51,12 @@ class CorrectionMixin(LatentMixin):
     """Where a federation agreed that cells belong, if the model comes from one."""
 
     def get_references(
-        self, adata: AnnData | MuData | None = None, *, kind: ReferenceKind = "landmarks", min_cells: int = 1
+        self,
+        adata: AnnData | MuData | None = None,
+        *,
+        kind: ReferenceKind = "landmarks",
+        min_cells: int = 1,
+        seed: int = 0,
     ) -> References | Landmarks:
         """Where the cells of these batches belong, found with all of them at hand.
 
@@ -62,16 +69,22 @@ class CorrectionMixin(LatentMixin):
             :func:`fedscgen.correction.find_landmarks`. ``"dominant"`` or ``"mean"``: one place for each cell type that
             two batches hold; see :func:`fedscgen.correction.choose_references`.
         min_cells
-            Of types with fewer cells in a batch, that batch tells nothing.
+            Of types, and of landmarks, with fewer cells in a batch, that batch tells nothing.
+        seed
+            Of the places where landmarks begin.
 
         Raises
         ------
+        ValueError
+            ``kind`` is no choice, ``min_cells`` is below 1, or ``seed`` below 0.
         NoSharedLabelError
             No type is held by two batches; with landmarks, only if all cells have a label or there is one batch.
         """
+        check_whole("min_cells", min_cells, 1)
+        check_whole("seed", seed, 0)
         adata = self.adata if adata is None else adata
         latent = self.get_latent_representation(adata)
-        return find_own_references(latent, *self._categories(adata), kind=kind, min_cells=min_cells)
+        return find_own_references(latent, *self._categories(adata), kind=kind, min_cells=min_cells, seed=seed)
 
     def get_latent_shifts(
         self, references: References, adata: AnnData | MuData | None = None, *, shrink: bool = False
@@ -152,7 +165,7 @@ class CorrectionMixin(LatentMixin):
             The model hasn't been trained.
         ValueError
             Both ``references`` and ``shifts`` are given, ``shifts`` are given and should be shrunk, there are neither
-            landmarks nor cell types, or an option doesn't fit the kind of references.
+            landmarks nor cell types, or an option is out of range or doesn't fit the kind of references.
         NoSharedLabelError
             No references are known, and no cell type is held by two batches.
 
@@ -161,6 +174,7 @@ class CorrectionMixin(LatentMixin):
         UserWarning
             As in :meth:`FedSCGEN.setup_anndata`.
         """
+        CorrectionOptions(shrink, unlabeled, min_confidence, expression, denoise, reencode, batch_size)
         adata = self.adata if adata is None else adata
         references = self.references if references is None and shifts is None else references
         self._check_correctable(adata, references, shifts, shrink)
@@ -219,6 +233,7 @@ class CorrectionMixin(LatentMixin):
         ValueError
             The references aren't landmarks, or were found without any label.
         """
+        CorrectionOptions(min_confidence=min_confidence, batch_size=batch_size)
         adata = self.adata if adata is None else adata
         self._check_if_trained(warn=False)
         latent = self.get_latent_representation(adata, batch_size=batch_size)

@@ -9,6 +9,7 @@ import torch
 from scvi.model.base import BaseModelClass
 
 from fedscgen._data import DataKeys, dense_chunks, gene_columns
+from fedscgen._options import check_whole
 from fedscgen.correction import label_stats_of
 
 if TYPE_CHECKING:
@@ -57,7 +58,15 @@ class LatentMixin(BaseModelClass):
         Returns
         -------
         Shape ``(n_cells, n_latent)``, float32.
+
+        Raises
+        ------
+        RuntimeError
+            The model hasn't been trained.
+        ValueError
+            ``batch_size`` is below 1, or genes are missing.
         """
+        check_whole("batch_size", batch_size, 1)
         self._check_if_trained(warn=False)
         matrix, columns = self._expression(self.adata if adata is None else adata)
         matrix = matrix if indices is None else matrix[np.asarray(indices)]
