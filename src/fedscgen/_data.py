@@ -204,7 +204,10 @@ def _doubts(adata: AnnData | MuData, keys: DataKeys) -> Iterator[str]:
     unlabeled = batches.categories.difference(batches[labels.codes >= 0], sort=False)
     for batch in unlabeled if keys.labels_key is not None else ():
         where = "" if keys.batch_key is None else f" of batch {batch!r}"
-        yield f"no cell{where} has a label in obs[{keys.labels_key!r}]: their types will be told from other batches'"
+        yield (
+            f"no cell{where} has a label in obs[{keys.labels_key!r}]: with landmarks, the default, types are told "
+            "from other batches' labels; with references by cell type they stay where they are"
+        )
     yield from _doubts_about_expression(keys.expression_of(adata), rna, keys.where)
 
 

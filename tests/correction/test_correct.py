@@ -16,11 +16,13 @@ from fedscgen.correction import (
     expect_cells,
     find_landmarks,
     find_own_references,
+    include_batches,
     label_positions,
     label_stats,
     latent_shifts,
     move_to_landmarks,
     name_cells,
+    name_no_type,
     read_references,
     shift_latent,
 )
@@ -115,15 +117,61 @@ def test_without_a_shared_type_cells_align_only_if_some_have_no_label():
     with pytest.raises(NoSharedLabelError, match="no cell type has 1 or more cells in two batches"):
         find_own_references(latent, batches, own)
     unlabelled = without(own, np.arange(len(own)) == 0)
-    assert find_own_references(latent, batches, unlabelled).labels == ()
+    with pytest.warns(UserWarning, match="cells move without labels, and none gets a name: no cell type has 1 or more"):
+        assert find_own_references(latent, batches, unlabelled).labels == ()
     with pytest.raises(NoSharedLabelError):
         find_own_references(latent, batches, unlabelled, kind="dominant")
     one = batches == "site0"
     for some in (labels, without(labels, np.ones(len(labels), dtype=bool))):
-        with pytest.raises(NoSharedLabelError):
+        with pytest.raises(NoSharedLabelError, match=r"all cells are of one batch \(site0\), .* \(batch_key=...\), or"):
             find_own_references(latent[one], batches[one], some[one])
     with pytest.raises(ValueError, match="unknown kind of reference 'median': choose one of 'landmarks', 'dominant', "):
         find_own_references(latent, batches, labels, kind="median")
+
+
+def test_what_can_be_done_without_a_shared_type_is_said_and_nothing_else():
+    latent, batches, labels = make_cells(3)
+    own = pd.Categorical([f"{batch}-{label}" for batch, label in zip(batches, labels, strict=True)])
+    remedies = {}
+    for kind in ("landmarks", "mean"):
+        for min_cells in (1, 5):
+            with pytest.raises(NoSharedLabelError) as raised:
+                find_own_references(latent, batches, own, kind=kind, min_cells=min_cells)
+            remedies[kind, min_cells] = ("labels_key=None" in str(raised.value), "lower min_cells" in str(raised.value))
+    assert remedies == {
+        ("landmarks", 1): (True, False), ("landmarks", 5): (True, True), ("mean", 1): (False, False),
+        ("mean", 5): (False, True),
+    }  # fmt: skip
+    with pytest.raises(NoSharedLabelError, match="all cells are of one batch"):
+        find_own_references(latent, pd.Categorical(["one"] * len(labels)), labels, kind="mean")
+
+
+def test_labels_that_are_of_no_use_are_mentioned_in_the_log_too(caplog):
+    latent, batches, labels = make_cells(3)
+    own = pd.Categorical([f"{batch}-{label}" for batch, label in zip(batches, labels, strict=True)])
+    with pytest.warns(
+        UserWarning, match="check that the labels are spelled alike everywhere, or correct without label"
+    ):
+        find_own_references(latent, batches, without(own, np.arange(len(own)) == 0))
+    assert "cells move without labels" in caplog.text
+    caplog.clear()
+    find_own_references(latent, batches, without(own, np.ones(len(own), dtype=bool)))
+    assert not caplog.text, "no label is lost"
+
+
+def test_references_of_another_latent_space_are_refused_with_both_sizes():
+    latent, batches, labels = make_cells()
+    short = latent[:, :4]
+    for kind in ("landmarks", "mean"):
+        references = find_own_references(short, batches, labels, kind=kind)
+        with pytest.raises(ValueError, match=r"of 4 latent dimensions don't fit cells of 6: .* \(n_latent=4\)"):
+            correct_latent(latent, batches, labels, references)
+    shifts = latent_shifts(label_stats(short, batches.codes, labels.codes, list(batches.categories), NAMES), references)
+    with pytest.raises(ValueError, match="shifts of 4 latent dimensions don't fit cells of 6"):
+        shift_latent(latent, batches, labels, shifts)
+    stats = label_stats(latent, batches.codes, labels.codes, list(batches.categories), NAMES)
+    with pytest.raises(ValueError, match="references of 4 latent dimensions don't fit cells of 6"):
+        include_batches(references, stats)
 
 
 def test_landmarks_without_types_move_cells_and_tell_nothing_of_them():
@@ -137,8 +185,11 @@ def test_landmarks_without_types_move_cells_and_tell_nothing_of_them():
 @pytest.mark.parametrize("options", [{"shrink": True}, {"unlabeled": "knn"}, {"unlabeled": "mean"}])
 def test_what_is_for_references_of_each_type_is_refused_with_landmarks(options):
     latent, batches, labels = make_cells()
-    with pytest.raises(ValueError, match="these are for references of each type; cells move to landmarks by one rule"):
+    ((name, value),) = options.items()
+    message = f"^{name}={value!r}: these are for references of each type; cells move to landmarks by one rule"
+    with pytest.raises(ValueError, match=message) as raised:
         correct_latent(latent, batches, labels, find_own_references(latent, batches, labels), **options)
+    assert "references=model.get_references(kind='mean')" in str(raised.value)
 
 
 def test_references_by_type_name_cells_without_a_label_by_neighbours_if_at_all():
@@ -190,6 +241,14 @@ PROBABILITIES = np.array([[0.5, 0.3, 0.2], [0.3, 0.4, 0.3], [0.0, 1.0, 0.0], [0.
 )
 def test_cells_are_named_from_a_threshold_on(min_confidence, expected):
     assert list(name_cells(PROBABILITIES, ["a", "b"], min_confidence)) == expected
+
+
+def test_a_type_that_is_called_unknown_is_told_from_none():
+    assert name_no_type(["a", "b"]) == UNKNOWN
+    assert list(name_cells(PROBABILITIES, ["a", UNKNOWN], 0.5)) == [
+        "a", "unknown (none of these)", UNKNOWN, "unknown (none of these)"
+    ]  # fmt: skip
+    assert name_no_type([UNKNOWN, "unknown (none of these)"]) not in (UNKNOWN, "unknown (none of these)")
 
 
 def test_the_threshold_is_for_cells_without_a_label_alone():

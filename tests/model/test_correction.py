@@ -253,8 +253,34 @@ def test_a_single_batch_has_nothing_to_be_aligned_with(labels_key):
     FedSCGEN.setup_anndata(adata, labels_key=labels_key)
     model = FedSCGEN(adata, **SMALL)
     model.train_local(1)
-    with pytest.raises(NoSharedLabelError, match="in two batches"):
+    with pytest.raises(NoSharedLabelError, match=r"all cells are of one batch \(site0\), so there is nothing to align"):
         model.correct()
+
+
+def test_labels_that_are_of_no_use_are_mentioned(trained, adata, monkeypatch):
+    """One cell without a label turns an error about labels that differ everywhere into an alignment without labels."""
+    adata.obs["cell_type"] = adata.obs["batch"].astype(str) + adata.obs["cell_type"].astype(str)
+    adata.obs.iloc[0, adata.obs.columns.get_loc("cell_type")] = "?"
+    FedSCGEN.setup_anndata(adata, unlabeled_category="?")
+    model = FedSCGEN(adata, **SMALL)
+    model.train_local(1)
+    with pytest.warns(
+        UserWarning, match="cells move without labels, .* check that the labels are spelled alike"
+    ) as told:
+        corrected = model.correct()
+    assert len(told) == 1
+    assert "fedscgen_cell_type" not in corrected.obs
+
+
+def test_landmarks_without_types_are_mentioned_where_cells_have_labels(trained):
+    adata = make_adata()
+    FedSCGEN.setup_anndata(adata, labels_key=None)
+    model = FedSCGEN(adata, **SMALL)
+    model.train_local(1)
+    landmarks = model.get_references()
+    model.correct(references=landmarks)
+    with pytest.warns(UserWarning, match="cells move without labels, .* these landmarks were found without labels"):
+        trained.correct(references=landmarks)
 
 
 @pytest.mark.parametrize("options", [{"unlabeled": "knn"}, {"unlabeled": "leave"}, {"shrink": True}])

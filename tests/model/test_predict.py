@@ -104,7 +104,7 @@ def test_genes_and_cells_are_found_by_name(model):
 
 
 def test_references_that_tell_no_types_are_refused(model):
-    message = "predict needs landmarks with cell types"
+    message = r"predict needs landmarks with cell types, and references of kind 'dominant' .*=model.get_references\(\)"
     by_type = model.get_references(kind="dominant")
     with pytest.raises(ValueError, match=message):
         model.predict(references=by_type)
@@ -112,8 +112,29 @@ def test_references_that_tell_no_types_are_refused(model):
     with pytest.raises(ValueError, match=message):
         model.predict()
     without_labels = trained_on(make_adata(n_cells=450), labels_key=None)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(
+        ValueError, match="landmarks with cell types, and these were found without labels: set the data"
+    ):
         without_labels.predict()
+
+
+def test_a_type_that_is_called_unknown_has_its_own_column():
+    adata = make_adata(n_cells=450)
+    adata.obs["cell_type"] = adata.obs["cell_type"].cat.rename_categories({"type3": "unknown"})
+    model = trained_on(adata, 5)
+    soft = model.predict(soft=True)
+    assert list(soft.columns) == ["type0", "type1", "type2", "unknown", "unknown (none of these)"]
+    sure = model.predict(min_confidence=0.9)
+    unsure = soft.drop(columns="unknown (none of these)").max(axis=1).to_numpy() < 0.9
+    np.testing.assert_array_equal(sure == "unknown (none of these)", unsure)
+    assert unsure.any()
+
+
+@pytest.mark.parametrize("method", ["correct", "predict"])
+def test_landmarks_of_a_model_of_another_latent_size_are_refused(trained, method):
+    landmarks = trained_on(make_adata(), network={**SMALL, "n_latent": 6}).get_references()
+    with pytest.raises(ValueError, match="landmarks of 6 latent dimensions don't fit cells of 4: pass what was found"):
+        getattr(trained, method)(references=landmarks)
 
 
 def test_an_untrained_model_predicts_nothing(adata):

@@ -205,7 +205,7 @@ def test_by_landmarks_a_batch_without_labels_moves_and_its_cells_are_named():
     types = adata.obs["cell_type"].astype(str)
     partial = without_some_labels(adata)
     of_batch = without_labels_of_site2(partial)
-    with pytest.warns(UserWarning, match=f"{NO_LABEL}: their types will be told from other batches'"):
+    with pytest.warns(UserWarning, match=f"{NO_LABEL}: with landmarks, the default, types are told"):
         model = trained_on(partial)
     with pytest.warns(UserWarning, match=NO_LABEL):
         corrected = model.correct(min_confidence=0.0)

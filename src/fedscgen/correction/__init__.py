@@ -12,8 +12,11 @@ from fedscgen.correction._correct import (
     find_own_references,
     label_positions,
     name_cells,
+    name_no_type,
     read_references,
+    refuse_options_by_type,
     shift_latent,
+    warn_of_lost_labels,
 )
 from fedscgen.correction._effects import BatchFit, Moved, move_to_landmarks
 from fedscgen.correction._landmarks import FEWEST_HOLDERS, Landmarks, NoMoreSumsError, Question, find_landmarks
@@ -64,8 +67,11 @@ __all__ = [
     "merge_references",
     "move_to_landmarks",
     "name_cells",
+    "name_no_type",
     "predict_labels",
     "read_references",
+    "refuse_options_by_type",
     "shift_latent",
+    "warn_of_lost_labels",
     "weigh_labels",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -11,6 +13,7 @@ from fedscgen._types import References, check_choice
 from fedscgen.correction._effects import move_to_landmarks
 from fedscgen.correction._landmarks import FEWEST_HOLDERS, Landmarks, find_landmarks
 from fedscgen.correction._references import (
+    NoSharedLabelError,
     ReferenceKind,
     Unlabeled,
     apply_shifts,
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 
     from fedscgen._types import LatentShifts, NamedArrays
     from fedscgen.correction._landmarks import Question
+
+logger = logging.getLogger(__name__)
 
 UNKNOWN = "unknown"
 _N_NEIGHBORS = 15
@@ -98,17 +103,37 @@ def correct_latent(
     Raises
     ------
     ValueError
-        ``shrink`` or ``unlabeled`` is given with landmarks, or is no choice.
+        ``shrink`` or ``unlabeled`` is given with landmarks, or is no choice; or the references are of another latent
+        space.
     """
     if isinstance(references, Landmarks):
-        if shrink or unlabeled is not None:
-            raise ValueError(
-                f"shrink={shrink}, unlabeled={unlabeled!r}: these are for references of each type; cells move to "
-                "landmarks by one rule, with or without a label: leave them out, or choose reference='mean'"
-            )
+        refuse_options_by_type(shrink=shrink, unlabeled=unlabeled)
         return _move_to_landmarks(latent, batches, labels, references, min_confidence)
     shifts = latent_shifts(label_stats_of(latent, batches, labels), references, shrink=shrink)
     return shift_latent(latent, batches, labels, shifts, unlabeled=unlabeled)
+
+
+def refuse_options_by_type(*, shrink: bool, unlabeled: Unlabeled | None) -> None:
+    """Refuse, where cells move to landmarks, what is for references of each type.
+
+    Parameters
+    ----------
+    shrink, unlabeled
+        As :meth:`fedscgen.model.FedSCGEN.correct` takes them.
+
+    Raises
+    ------
+    ValueError
+        One of them is given; the message names it.
+    """
+    given = ["shrink=True"] * shrink + [f"unlabeled={unlabeled!r}"] * (unlabeled is not None)
+    if given:
+        raise ValueError(
+            f"{', '.join(given)}: these are for references of each type; cells move to landmarks by one rule, with or "
+            "without a label: leave them out, or have references of each type, with "
+            "FederationSettings(reference='mean') in a federation, else with "
+            "correct(references=model.get_references(kind='mean'))"
+        )
 
 
 def shift_latent(
@@ -168,6 +193,11 @@ def find_own_references(
     ------
     NoSharedLabelError
         No type is in two batches; with landmarks, only if every cell has a label, or if there is one batch alone.
+
+    Warns
+    -----
+    UserWarning
+        No type is in two batches, and landmarks are found without labels, since some cells have none.
     """
     check_choice(kind, ReferenceKind, "kind of reference")
     stats = label_stats_of(latent, batches, labels)
@@ -176,8 +206,9 @@ def find_own_references(
     expected = expect_cells(stats.counts, np.bincount(batches.codes, minlength=len(stats.counts)))
     shared = [labels.categories[i] for i in np.flatnonzero((expected >= min_cells).sum(axis=0) >= FEWEST_HOLDERS)]
     held = np.unique(batches.codes)
-    if len(held) < FEWEST_HOLDERS or (not shared and bool((labels.codes >= 0).all())):
-        raise make_no_shared_label_error(stats.batches, min_cells)
+    if len(held) < FEWEST_HOLDERS or not shared:
+        error = make_no_shared_label_error([str(batches.categories[code]) for code in held], min_cells, kind)
+        _refuse_unless_unlabelled(error, labels, n_batches=len(held))
     codes = label_positions(labels, shared)
     parts = [
         LandmarkSums(latent[own], batches.codes[own], codes[own], len(shared), min_cells)
@@ -189,6 +220,27 @@ def find_own_references(
         return {name: np.sum([answer[name] for answer in answers], axis=0) for name in answers[0]}
 
     return find_landmarks(sum_over_batches, shared, seed=seed)
+
+
+def _refuse_unless_unlabelled(error: NoSharedLabelError, labels: pd.Categorical, n_batches: int) -> None:
+    """Raise the error where landmarks can't do without shared labels; where labels exist but are of no use, warn."""
+    if n_batches < FEWEST_HOLDERS or bool((labels.codes >= 0).all()):
+        raise error
+    if (labels.codes >= 0).any():
+        warn_of_lost_labels(str(error))
+
+
+def warn_of_lost_labels(why: str) -> None:
+    """Say, in the log and as a warning, that cells move without labels though some have one.
+
+    Parameters
+    ----------
+    why
+        The reason and its remedy.
+    """
+    message = f"cells move without labels, and none gets a name: {why}"
+    logger.warning(message)
+    warnings.warn(message, UserWarning, stacklevel=3)
 
 
 def label_positions(labels: pd.Categorical, names: Sequence[str]) -> np.ndarray:
@@ -225,8 +277,22 @@ def _move_to_landmarks(
     return Correction(decodable, embedding, pd.Categorical(types), confidence, conflict)
 
 
+def name_no_type(labels: Sequence[str]) -> str:
+    """What cells of no known type are called: ``"unknown"``, unless a type has this name.
+
+    Parameters
+    ----------
+    labels
+        Names of the types.
+    """
+    name = UNKNOWN
+    while name in labels:
+        name += " (none of these)"
+    return name
+
+
 def name_cells(probabilities: np.ndarray, labels: Sequence[str], min_confidence: float) -> np.ndarray:
-    """The most probable type of each cell, ``"unknown"`` where none is as probable as ``min_confidence``.
+    """The most probable type of each cell; :func:`name_no_type` where none is as probable as ``min_confidence``.
 
     Parameters
     ----------
@@ -240,7 +306,7 @@ def name_cells(probabilities: np.ndarray, labels: Sequence[str], min_confidence:
     of_types = probabilities[:, :-1]
     best = of_types.argmax(axis=1)
     sure = of_types[np.arange(len(best)), best] >= min_confidence
-    named: np.ndarray = np.asarray([*labels, UNKNOWN], dtype=object)[np.where(sure, best, len(labels))]
+    named: np.ndarray = np.asarray([*labels, name_no_type(labels)], dtype=object)[np.where(sure, best, len(labels))]
     return named
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from fedscgen.correction._classifier import label_moments, normalize, try_temperatures
+from fedscgen.correction._references import check_latent_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -223,7 +224,13 @@ def move_to_landmarks(latent: np.ndarray, batch_codes: np.ndarray, codes: np.nda
         As :class:`LandmarkSums` takes them.
     landmarks
         What is common.
+
+    Raises
+    ------
+    ValueError
+        The landmarks are of another latent space.
     """
+    check_latent_size("landmarks", landmarks.positions.shape[1], latent.shape[1])
     whole = Moved(np.empty(latent.shape), *(np.empty((len(latent), len(landmarks.labels) + 1)) for _ in range(2)))
     for batch in np.unique(batch_codes):
         rows = batch_codes == batch

@@ -101,12 +101,31 @@ def choose_references(stats: LabelStats, *, kind: KindByType = "dominant", min_c
     return _combine(labels, counts[:, shared], stats.means[:, shared], kind)
 
 
-def make_no_shared_label_error(batches: Sequence[str], min_cells: int) -> NoSharedLabelError:
-    """What to raise where no type is held by two of these batches."""
+def make_no_shared_label_error(
+    batches: Sequence[str], min_cells: int, kind: ReferenceKind = "dominant"
+) -> NoSharedLabelError:
+    """What to raise where no type is held by two of these batches, or where there is one batch alone."""
+    if len(batches) < 2:
+        return NoSharedLabelError(
+            f"all cells are of one batch ({', '.join(batches)}), so there is nothing to align them with: name the "
+            "column that tells batches apart (batch_key=...), or pass references that were found with other batches"
+        )
+    remedies = ["check that the labels are spelled alike everywhere"]
+    remedies += [f"lower min_cells={min_cells}"] if min_cells > 1 else []
+    remedies += ["correct without labels (labels_key=None)"] if kind == "landmarks" else []
     return NoSharedLabelError(
         f"no cell type has {min_cells} or more cells in two batches (batches: {', '.join(batches)}): "
-        "check that the labels are spelled alike everywhere, or lower min_cells"
+        f"{', or '.join(remedies)}"
     )
+
+
+def check_latent_size(what: str, n_found: int, n_latent: int) -> None:
+    """Refuse references that lie in a latent space of another size than the cells."""
+    if n_found != n_latent:
+        raise ValueError(
+            f"{what} of {n_found} latent dimensions don't fit cells of {n_latent}: pass what was found with this model "
+            f"(get_references()), or load the model that they were found with (n_latent={n_found})"
+        )
 
 
 def include_batches(references: References, stats: LabelStats, *, min_cells: int = 1) -> References:
@@ -126,13 +145,15 @@ def include_batches(references: References, stats: LabelStats, *, min_cells: int
     Raises
     ------
     ValueError
-        The references were opened without counts, so that a newcomer can't be weighed against them.
+        The references were opened without counts, so that a newcomer can't be weighed against them; or they are of
+        another latent space.
     """
     if references.n_cells is None:
         raise ValueError(
             "these references were opened without cell counts, so a newcomer can't be weighed against them; use them "
             "as they are, or let the sites agree on new references together with the newcomer"
         )
+    check_latent_size("references", references.means.shape[1], stats.means.shape[-1])
     own = align_labels(stats, references.labels)
     counts = np.where(own.counts >= min_cells, own.counts, 0)
     return _combine(
@@ -178,8 +199,10 @@ def latent_shifts(stats: LabelStats, references: References, *, shrink: bool = F
     Raises
     ------
     ValueError
-        ``shrink`` is set, and ``stats`` holds no variances.
+        ``shrink`` is set, and ``stats`` holds no variances; or the references are of another latent space.
     """
+    if references.labels:
+        check_latent_size("references", references.means.shape[1], stats.means.shape[-1])
     position = {label: i for i, label in enumerate(references.labels)}
     rows = np.array([position.get(label, -1) for label in stats.labels], dtype=int)
     movable = (rows >= 0)[None, :] & (stats.counts > 0)  # (B, L)
@@ -282,7 +305,13 @@ def apply_shifts(
         Positions in ``shifts.batches`` and ``shifts.labels``, shape ``(n_cells,)``; a negative code moves nothing.
     shifts
         By batch and cell type.
+
+    Raises
+    ------
+    ValueError
+        The shifts are of another latent space.
     """
+    check_latent_size("shifts", shifts.shifts.shape[-1], latent.shape[1])
     known = (batch_codes >= 0) & (label_codes >= 0)
     moves = np.zeros(latent.shape)
     moves[known] = shifts.shifts[batch_codes[known], label_codes[known]]

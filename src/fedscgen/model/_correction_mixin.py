@@ -20,7 +20,6 @@ from fedscgen._data import (
 from fedscgen._options import check_whole
 from fedscgen._types import LatentShifts, References
 from fedscgen.correction import (
-    UNKNOWN,
     Landmarks,
     Unlabeled,
     correct_latent,
@@ -29,7 +28,10 @@ from fedscgen.correction import (
     latent_shifts,
     move_to_landmarks,
     name_cells,
+    name_no_type,
+    refuse_options_by_type,
     shift_latent,
+    warn_of_lost_labels,
 )
 from fedscgen.model._correction_options import CorrectionOptions
 from fedscgen.model._expression import move_expression
@@ -79,6 +81,11 @@ class CorrectionMixin(LatentMixin):
             ``kind`` is no choice, ``min_cells`` is below 1, or ``seed`` below 0.
         NoSharedLabelError
             No type is held by two batches; with landmarks, only if all cells have a label or there is one batch.
+
+        Warns
+        -----
+        UserWarning
+            No type is held by two batches, and landmarks are found without labels, since some cells have none.
         """
         check_whole("min_cells", min_cells, 1)
         check_whole("seed", seed, 0)
@@ -167,19 +174,21 @@ class CorrectionMixin(LatentMixin):
             Both ``references`` and ``shifts`` are given, ``shifts`` are given and should be shrunk, there are neither
             landmarks nor cell types, or an option is out of range or doesn't fit the kind of references.
         NoSharedLabelError
-            No references are known, and no cell type is held by two batches.
+            As in :meth:`get_references`, if no references are known.
 
         Warns
         -----
         UserWarning
-            As in :meth:`FedSCGEN.setup_anndata`.
+            As in :meth:`FedSCGEN.setup_anndata`; or cells have labels, and move without them.
         """
         CorrectionOptions(shrink, unlabeled, min_confidence, expression, denoise, reencode, batch_size)
         adata = self.adata if adata is None else adata
         references = self.references if references is None and shifts is None else references
-        self._check_correctable(adata, references, shifts, shrink)
+        self._check_correctable(adata, references, shifts, shrink, unlabeled)
         latent = self.get_latent_representation(adata, batch_size=batch_size)
         batches, labels = self._categories(adata)
+        if isinstance(references, Landmarks) and not references.labels and (labels.codes >= 0).any():
+            warn_of_lost_labels("these landmarks were found without labels, so find new ones where labels are to count")
         if shifts is not None:
             correction = shift_latent(latent, batches, labels, shifts, unlabeled=unlabeled)
         else:
@@ -226,25 +235,30 @@ class CorrectionMixin(LatentMixin):
         Returns
         -------
         Names of shape ``(n_cells,)``; or, with ``soft``, a frame with a row for each cell and a column for each type
-        and for ``"unknown"``, calibrated on labelled cells.
+        and for ``"unknown"``, calibrated on labelled cells. Where a type is itself called ``"unknown"``, cells of no
+        known type are ``"unknown (none of these)"``.
 
         Raises
         ------
         ValueError
-            The references aren't landmarks, or were found without any label.
+            The references aren't landmarks, were found without any label or with a model of another latent size, or an
+            option is out of range.
+        NoSharedLabelError
+            As in :meth:`get_references`.
         """
         CorrectionOptions(min_confidence=min_confidence, batch_size=batch_size)
         adata = self.adata if adata is None else adata
         self._check_if_trained(warn=False)
         latent = self.get_latent_representation(adata, batch_size=batch_size)
         batches, labels = self._categories(adata)
-        landmarks = references or self.references or find_own_references(latent, batches, labels)
-        if not isinstance(landmarks, Landmarks) or not landmarks.labels:
-            raise ValueError("predict needs landmarks with cell types: these references tell types by labels alone")
+        known = references or self.references or find_own_references(latent, batches, labels)
+        landmarks = _require_types(known)
         codes = label_positions(labels, landmarks.labels)
         probabilities = move_to_landmarks(latent, np.asarray(batches.codes), codes, landmarks).guess
         if soft:
-            return pd.DataFrame(probabilities, index=adata.obs_names, columns=[*landmarks.labels, UNKNOWN])
+            return pd.DataFrame(
+                probabilities, index=adata.obs_names, columns=[*landmarks.labels, name_no_type(landmarks.labels)]
+            )
         return name_cells(probabilities, landmarks.labels, min_confidence)
 
     def _check_correctable(
@@ -253,6 +267,7 @@ class CorrectionMixin(LatentMixin):
         references: References | Landmarks | None,
         shifts: LatentShifts | None,
         shrink: bool,
+        unlabeled: Unlabeled | None,
     ) -> None:
         self._check_if_trained(warn=False)
         by_type = shifts is not None or isinstance(references, References)
@@ -262,6 +277,8 @@ class CorrectionMixin(LatentMixin):
             raise ValueError("pass either references or shifts, not both: shifts are made from references")
         if shifts is not None and shrink:
             raise ValueError("given shifts are added as they are: shrink them in get_latent_shifts(..., shrink=True)")
+        if not by_type:
+            refuse_options_by_type(shrink=shrink, unlabeled=unlabeled)
         check_data(adata, self.keys)
 
     def _note_types(self, corrected: AnnData, correction: Correction) -> None:
@@ -304,3 +321,18 @@ class CorrectionMixin(LatentMixin):
             if key is not None and key not in corrected.obs:
                 corrected.obs[key] = self.keys.column_of(adata, key)
         return corrected
+
+
+def _require_types(references: References | Landmarks) -> Landmarks:
+    """The references, unless they tell nothing of the types of cells without a label."""
+    if not isinstance(references, Landmarks):
+        raise ValueError(
+            f"predict needs landmarks with cell types, and references of kind {references.kind!r} tell types by their "
+            "labels alone: pass references=model.get_references(), found with cells that have labels"
+        )
+    if not references.labels:
+        raise ValueError(
+            "predict needs landmarks with cell types, and these were found without labels: set the data up with "
+            "labels_key=..., and find them again with types that two batches or sites share"
+        )
+    return references
