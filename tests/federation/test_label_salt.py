@@ -131,7 +131,12 @@ def test_a_site_without_labels_that_has_the_salt_is_told_hashes(cells):
                     **({"labels_key": None} if site == "site2" else {}))
         for site in salts(SALT)
     ]  # fmt: skip
-    Server(InProcessTransport(clients), aggregator, FederationSettings(n_rounds=0, model=SMALL)).run()
+    message = (
+        r"^site 'site2': obs\['fedscgen_cell_type'\] has \d cell types by their hash .* Ask another site for its names"
+    )
+    with pytest.warns(UserWarning, match=message) as warned:
+        Server(InProcessTransport(clients), aggregator, FederationSettings(n_rounds=0, model=SMALL)).run()
+    assert len(warned) == 1
     told = set(clients[2].corrected.obs["fedscgen_cell_type"]) - {"unknown"}
     assert told
     assert told <= set(map(hashed, ["type0", "type1", "type2", "type3", "unknown"]))

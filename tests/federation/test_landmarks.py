@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cells import SMALL, make_adata
+from fedscgen.correction import LandmarkSums, Question
 from fedscgen.federation import FederationSettings, InProcessTransport, Server
 from fedscgen.model import FedSCGEN
 from fedscgen.secure import PlainAggregator
@@ -167,6 +168,25 @@ def test_one_site_alone_finds_landmarks_of_its_own_batches(adata, labels_key):
     expected = result.model.correct(references=landmarks).obsm["X_fedscgen"]
     np.testing.assert_array_equal(result.corrected.obsm["X_fedscgen"], expected)
     assert np.abs(expected - landmarks.embed(result.model.get_latent_representation())).max() > 0.1
+    assert result.references == result.model.references == landmarks
+    np.testing.assert_array_equal(result.model.correct().obsm["X_fedscgen"], expected)
+
+
+@pytest.mark.parametrize("kind", ["dominant", "mean"])
+def test_one_site_alone_keeps_the_references_by_cell_type_of_its_batches(adata, kind):
+    adata.obs["site"] = "only"
+    result = simulate(adata, "site", batch_key="batch", reference=kind, **UNTRAINED)
+    assert result.model.references.to_json() == result.model.get_references(kind=kind).to_json()
+    embedding = result.model.correct().obsm["X_fedscgen"]
+    np.testing.assert_allclose(embedding, result.corrected.obsm["X_fedscgen"], atol=1e-6)
+    assert np.abs(embedding - result.model.get_latent_representation()).max() > 0.01
+
+
+@pytest.mark.parametrize("labels_key", ["cell_type", None])
+def test_one_site_with_one_batch_has_nothing_to_align(adata, labels_key):
+    adata.obs["site"] = "only"
+    result = simulate(adata, "site", labels_key=labels_key, **UNTRAINED)
+    np.testing.assert_array_equal(result.corrected.obsm["X_fedscgen"], result.model.get_latent_representation())
 
 
 def test_a_wrong_label_is_called_into_question_at_its_site():
@@ -193,9 +213,27 @@ def test_labels_that_may_be_wrong_count_less():
 
 
 @pytest.mark.parametrize("option", [{"shrink": True}, {"unlabeled": "mean"}])
-def test_options_for_references_by_cell_type_are_refused(adata, option):
+def test_options_for_references_by_cell_type_are_refused_before_anything_is_computed(adata, option, monkeypatch):
+    monkeypatch.setattr(FedSCGEN, "get_second_moments", None)
     with pytest.raises(Exception, match="these are for references of each type; cells move to landmarks by one rule"):
         simulate(adata, **option, **QUICK)
+
+
+def test_a_landmark_counts_with_the_cells_of_all_batches_of_a_site():
+    adata = make_adata(n_cells=450)
+    adata.obs["hospital"] = np.where(adata.obs["batch"] == "site2", "b", "a")
+    part = adata[adata.obs["hospital"] == "a"].copy()
+    landmarks = simulate(adata, "hospital", batch_key="batch", **UNTRAINED)
+    codes = part.obs["cell_type"].cat.codes.to_numpy()
+    latent = landmarks.model.get_latent_representation(part)
+    batches = part.obs["batch"].cat.codes.to_numpy()
+    question = Question("holders", landmarks.references)
+    both, *each = (
+        LandmarkSums(latent[own], batches[own], codes[own], 4, min_cells=15).answer(question)["holders"]
+        for own in (batches >= 0, batches == 0, batches == 1)
+    )
+    assert (both >= np.maximum(*each)).all()
+    assert both.sum() > np.maximum(*each).sum()
 
 
 def test_a_saved_result_corrects_a_new_site(tmp_path):

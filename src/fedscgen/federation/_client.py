@@ -15,7 +15,7 @@ from fedscgen._data import LATENT_KEY, check_data, working_copy
 from fedscgen._options import check_kind, read_options
 from fedscgen._types import Message, References
 from fedscgen.aggregation import policy_of_result, site_weight, to_summable
-from fedscgen.correction import Question, read_references
+from fedscgen.correction import Question, read_references, refuse_options_by_type
 from fedscgen.federation._ledger import PrivacyLedger
 from fedscgen.federation._models import find_model
 from fedscgen.federation._padding import padded_copy, remove_padding
@@ -69,7 +69,8 @@ class Client:
     label_salt
         A secret that all sites share. Cell types then leave the site as keyed hashes (HMAC-SHA256) instead of names.
         Who holds the salt can guess names and compare their hashes; who doesn't, such as the coordinator, can't, and
-        sees only how many types a site reports and which ones others report too. ``None``: they travel by name.
+        sees only how many types a site reports and which ones others report too. Types that a site has no cell of keep
+        their hash there, also in what it predicts; a warning says so. ``None``: they travel by name.
     ledger
         Where every message is recorded; ``None`` begins a new ledger.
 
@@ -77,7 +78,7 @@ class Client:
     ----------
     model
         The site's model, once the federation has agreed on its settings. In its references, once the federation has
-        finished, types that the site knows have the site's own names.
+        finished, types that the site knows have the site's own names; those of a site that is alone are its own.
     corrected
         The site's corrected cells, once the federation has finished.
     history
@@ -180,7 +181,9 @@ class Client:
         }
 
     def _describe(self, message: Message) -> Message:
-        return self._cells.describe(message.meta["reference"]).to_message()
+        if (reference := message.meta["reference"]) == "landmarks":
+            refuse_options_by_type(shrink=self._correction.shrink, unlabeled=self._correction.unlabeled)
+        return self._cells.describe(reference).to_message()
 
     def _set_up(self, message: Message) -> Message:
         """Build the model on the genes that the sites agreed on."""
@@ -245,12 +248,14 @@ class Client:
             self.corrected = self._correct_cells(model, model.references)
         if LATENT_KEY not in self.corrected.obsm:
             raise ValueError(f"{type(model).__name__}.correct has written no obsm[{LATENT_KEY!r}]")
+        self._cells.warn_of_hashes(self.corrected, sent.labels, who=f"site {self.site!r}: ")
         return Message(CORRECT, {"done": True})
 
     def _correct_cells(self, model: FederatedModel, references: References | Landmarks) -> AnnData:
         if isinstance(references, References) and self._keys.batch_key is not None:  # landmarks move every batch
-            latent = model.get_latent_representation()
+            latent, alone = model.get_latent_representation(), not references.labels
             references = self._cells.add_own_references(references, latent, self._settings.reference)
+            model.references = references if alone else model.references
         options = vars(self._correction)
         if set(model.genes) <= set(self._adata.var_names):
             return model.correct(self._adata, references=references, **options)

@@ -55,7 +55,7 @@ class SimulationResult:
         ``seconds``, and ``federation_loss``, the validation loss over all sites of the weights that the round began
         with.
     references
-        Where cells belong in latent space.
+        Where cells belong in latent space. Of one site alone: what it has found among its own batches.
     ledger
         Every message: ``round``, ``sender``, ``receiver``, ``kind``, ``shape``, ``bytes``, ``protection``.
     genes
@@ -77,6 +77,11 @@ class SimulationResult:
     settings: FederationSettings
     site: SiteOptions
     correction: CorrectionOptions
+
+    @property
+    def uses_labels(self) -> bool:
+        """Whether labels told where cells belong. If not, cells have moved without them, and none has got a name."""
+        return bool(self.references.labels)
 
 
 def simulate(
@@ -132,9 +137,14 @@ def simulate(
     KeyError, ValueError
         Bad data, settings or initial model; the message names the site, the value and the remedy.
     NoSharedLabelError
-        No cell type is held by two sites.
+        No cell type is held by enough sites; with landmarks, only if all cells have a label.
     SiteError, AggregationError
         A site failed, or a sum could not be opened.
+
+    Warns
+    -----
+    UserWarning
+        Data that are unlikely to be meant, or no cell type is held by enough sites and cells move without labels.
 
     Examples
     --------
@@ -176,11 +186,12 @@ def simulate(
         known = data.var_names.isin(server.genes)  # an initial model may have fewer
         data = data if known.all() else data[:, known]
         corrected = _restore_order(data, site_key, clients, correction.expression)
+    references = _find_references(server, clients)
     return SimulationResult(
-        model=_make_model(data, replace(site.keys, batch_key=site.batch_key or site_key), server),
+        model=_make_model(data, replace(site.keys, batch_key=site.batch_key or site_key), server, references),
         corrected=corrected,
         history=_collect_history(clients, server.losses),
-        references=server.references,
+        references=references,
         ledger=join_ledgers(client.ledger for client in clients),
         genes=server.genes,
         settings=server.settings,
@@ -261,7 +272,14 @@ def _concatenate(parts: Mapping[str, AnnData], site_key: str) -> AnnData:
     return anndata.concat(parts, join="inner", label=site_key, merge="same", index_unique=None if unique else "-")
 
 
-def _make_model(adata: AnnData, keys: DataKeys, server: Server) -> FederatedModel:
+def _find_references(server: Server, clients: Sequence[Client]) -> References | Landmarks:
+    """What the sites have agreed on, or what a site that was alone has found."""
+    models = [client.model for client in clients if client.site in server.sites]
+    alone = models[0].references if len(models) == 1 and models[0] is not None else None
+    return server.references if server.references.labels or alone is None else alone
+
+
+def _make_model(adata: AnnData, keys: DataKeys, server: Server, references: References | Landmarks) -> FederatedModel:
     """A model of all cells with the federation's weights and references."""
     model_class = find_model(server.settings.architecture)
     cells = working_copy(adata, keys, server.genes)
@@ -271,7 +289,7 @@ def _make_model(adata: AnnData, keys: DataKeys, server: Server) -> FederatedMode
     with torch.random.fork_rng(devices=[]):
         model: FederatedModel = model_class(cells, **server.settings.model)
     model.load_weights(server.weights)
-    model.references = server.references
+    model.references = references
     return model
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fedscgen._data import CELL_TYPE_KEY
 from fedscgen.correction import (
     LandmarkSums,
     NoSharedLabelError,
@@ -89,14 +91,29 @@ class SiteCells:
     ) -> References | Landmarks:
         """Add references of the site's own choice for types that only its batches share.
 
-        A site that is alone has landmarks of its own batches instead.
+        A site that is alone has references of its own batches, of the kind that the federation wants.
         """
         try:
-            if reference == "landmarks" and not references.labels:
-                return find_own_references(latent, *self._categories)
+            if not references.labels:
+                return find_own_references(latent, *self._categories, kind=reference)
             return merge_references(references, choose_references(label_stats_of(latent, *self._categories)))
         except NoSharedLabelError:
             return references
+
+    def warn_of_hashes(self, corrected: AnnData, labels: Iterable[str], who: str) -> None:
+        """Say which of these types corrected cells are called by their hash, since the site never had their names."""
+        if not self._names.are_hashed or CELL_TYPE_KEY not in corrected.obs:
+            return
+        own = map(self._names.on_the_wire, self._categories[1].categories)
+        nameless = sorted(set(labels).difference(own).intersection(corrected.obs[CELL_TYPE_KEY]))
+        if nameless:
+            warnings.warn(
+                f"{who}obs[{CELL_TYPE_KEY!r}] has {len(nameless)} cell types by their hash (first: {nameless[0]!r}): "
+                "this site has no cell of that name, and no name can be found from its hash. Ask another site for its "
+                "names of types, and rename those whose hash is here; the guide to deployment shows how",
+                UserWarning,
+                stacklevel=2,
+            )
 
     @property
     def _categories(self) -> tuple[pd.Categorical, pd.Categorical]:

@@ -271,7 +271,8 @@ class CorrectionMixin(LatentMixin):
     ) -> None:
         self._check_if_trained(warn=False)
         by_type = shifts is not None or isinstance(references, References)
-        if self.keys.labels_key is None and by_type:
+        needs_labels = shifts is not None or (isinstance(references, References) and len(references.labels) > 0)
+        if self.keys.labels_key is None and needs_labels:
             raise ValueError("references by cell type need cell types: set the data up with labels_key=...")
         if references is not None and shifts is not None:
             raise ValueError("pass either references or shifts, not both: shifts are made from references")
