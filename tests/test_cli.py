@@ -192,7 +192,7 @@ def test_an_existing_output_is_kept(file, tmp_path):
         (["--site-key", "hospital"], "Error: obs['hospital'] not found; there are 'batch', 'cell_type', 'age'"),
         (["--labels-key", "kind"], "Error: obs['kind'] not found"),
         (["--layer", "log"], "Error: layers['log'] not found"),
-        (["--min-cells", "1000"], "Error: no cell type is reported by two sites"),
+        (["--min-cells", "1000"], "Error: no cell type is reported by 2 sites"),
         (["--rounds", "-1"], "Invalid value"),
         (["--secure", "magic"], "Invalid value"),
     ],

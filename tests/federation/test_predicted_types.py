@@ -9,13 +9,16 @@ from cells import SMALL, make_adata
 from fedscgen._types import Message
 from fedscgen.correction import NoSharedLabelError
 from fedscgen.federation import FederationSettings, InProcessTransport, Server, SiteError
+from fedscgen.model import FedSCGEN
 from fedscgen.secure import PlainAggregator, make_aggregator
 from quick import make_client, simulate
 
 SETTINGS = FederationSettings(n_rounds=0, n_epochs=1, model=SMALL, seed=0)
 NO_LABELS = {"labels_key": None}
 TYPES = ("type0", "type1", "type2", "type3")
-FALL_BACK = "no cell type has enough labelled cells at 2 sites: cells move without labels"
+FALL_BACK = (
+    "cells move without labels, and none gets a name: no cell type is reported by 2 sites: check that labels are"
+)
 
 
 @pytest.fixture
@@ -99,7 +102,10 @@ def two_sites(adata):
 
 def test_labels_of_one_site_alone_name_no_cell_of_another_unless_all_sites_say_so(cells, caplog):
     cells = two_sites(cells)
-    server, corrected = run(cells, site1=NO_LABELS)
+    with pytest.warns(
+        UserWarning, match=f"{FALL_BACK}.*; with min_holders=1 at all sites, labels of one site serve all"
+    ):
+        server, corrected = run(cells, site1=NO_LABELS)
     assert server.references.labels == ()
     assert FALL_BACK in caplog.text
     assert "fedscgen_cell_type" not in corrected["site1"].obs
@@ -113,7 +119,8 @@ def test_labels_of_one_site_alone_name_no_cell_of_another_unless_all_sites_say_s
 @pytest.mark.parametrize("wishes", [(1, 2), (2, 1)])
 def test_the_largest_min_holders_counts_for_labels_too(cells, wishes, caplog):
     first, second = ({"min_holders": wish} for wish in wishes)
-    server, _ = run(two_sites(cells), site0=first, site1={**NO_LABELS, **second})
+    with pytest.warns(UserWarning, match=FALL_BACK):
+        server, _ = run(two_sites(cells), site0=first, site1={**NO_LABELS, **second})
     assert server.references.labels == ()
     assert FALL_BACK in caplog.text
 
@@ -131,9 +138,52 @@ def test_names_that_differ_everywhere_are_refused_while_all_cells_have_one(cells
     with pytest.raises(NoSharedLabelError, match="check that labels are spelled alike everywhere"):
         run(cells)
     cells.obs["cell_type"] = labels.where(np.arange(cells.n_obs) % 10 > 0, "?")
-    server, _ = run(cells, **{site: {"unlabeled_category": "?"} for site in split(cells)})
+    with pytest.warns(UserWarning, match=FALL_BACK):
+        server, _ = run(cells, **{site: {"unlabeled_category": "?"} for site in split(cells)})
     assert server.references.labels == ()
     assert FALL_BACK in caplog.text
+
+
+@pytest.mark.parametrize("hidden", [1, 15])
+def test_a_result_tells_whether_labels_told_where_cells_belong(cells, hidden):
+    labels = cells.obs["batch"].astype(str) + cells.obs["cell_type"].astype(str)
+    options = {"unlabeled_category": "?", "n_rounds": 0, "model": SMALL, "show_progress": False}
+    assert simulate(cells, **options).uses_labels
+    cells.obs["cell_type"] = labels.where(np.arange(cells.n_obs) >= hidden, "?")
+    with pytest.warns(UserWarning, match=FALL_BACK) as warned:
+        result = simulate(cells, **options)
+    assert not result.uses_labels
+    assert len({str(one.message) for one in warned}) == 1
+    assert "min_holders" not in str(warned[0].message), "all sites have labels"
+
+
+def test_labels_of_few_cells_are_lost_with_a_warning_too(cells):
+    sites = split(cells)
+    for part in sites.values():
+        part.obs["cell_type"] = [f"cell {name}" for name in part.obs_names]
+    options = {"n_rounds": 0, "model": SMALL, "show_progress": False}
+    with pytest.raises(NoSharedLabelError, match="no cell type is reported by 2 sites"):
+        simulate(sites, **options)
+    with pytest.warns(UserWarning, match=FALL_BACK):
+        run(cells, site0={"min_cells": 1000}, site1=NO_LABELS, site2=NO_LABELS)
+
+
+@pytest.mark.parametrize("kind", ["landmarks", "mean"])
+def test_a_mean_of_more_sites_than_there_are_is_refused_before_anything_is_computed(cells, kind, monkeypatch):
+    monkeypatch.setattr(FedSCGEN, "_encode", None)
+    monkeypatch.setattr(FedSCGEN, "get_second_moments", None)
+    options = {"model": SMALL, "show_progress": False, "reference": kind}
+    message = r"min_holders=4 at site 'site0', but 3 sites take part \(site0, site1, site2\), .*: lower it to 3 or less"
+    with pytest.raises(ValueError, match=message):
+        simulate(cells, min_holders=4, **options)
+    with pytest.raises(ValueError, match="min_holders=5 at site 'site1', but 3 sites take part"):
+        run(cells, settings=replace(SETTINGS, reference=kind), site1={"min_holders": 5}, site2={"min_holders": 4})
+
+
+def test_a_site_that_is_alone_has_nobody_to_hold_anything_with(cells):
+    cells.obs["site"] = "only"
+    result = simulate(cells, "site", batch_key="batch", min_holders=3, n_rounds=0, model=SMALL, show_progress=False)
+    assert result.references.labels == TYPES
 
 
 @pytest.mark.parametrize("kind", ["dominant", "mean"])
@@ -141,7 +191,9 @@ def test_references_by_cell_type_need_a_shared_type(cells, kind):
     cells.obs["cell_type"] = cells.obs["batch"].astype(str) + cells.obs["cell_type"].astype(str)
     cells.obs.loc[cells.obs_names[::10], "cell_type"] = "?"
     options = {"unlabeled_category": "?", "reference": kind, "model": SMALL, "show_progress": False}
-    with pytest.raises(NoSharedLabelError, match="no cell type is reported by two sites"):
+    with pytest.raises(
+        NoSharedLabelError, match=r"by 2 sites: .*, or use reference='landmarks' without labels \(labels_"
+    ):
         simulate(cells, **options)
 
 

@@ -229,9 +229,7 @@ def test_diverged_training_is_refused_by_the_site(adata, monkeypatch):
 def test_without_a_shared_type_nothing_is_trained(adata, monkeypatch):
     adata.obs["cell_type"] = adata.obs["batch"].astype(str) + adata.obs["cell_type"].astype(str)
     monkeypatch.setattr(FedSCGEN, "train_local", None)
-    with pytest.raises(
-        NoSharedLabelError, match="no cell type is reported by two sites: check that labels are spelled"
-    ):
+    with pytest.raises(NoSharedLabelError, match="no cell type is reported by 2 sites: check that labels are spelled"):
         simulate(adata, **QUICK)
 
 

@@ -26,6 +26,10 @@ def without_training(monkeypatch):
         ({}, {"sums before training": 7, "sums near landmarks": 12}),
         ({"labels_key": None}, {"sums before training": 7, "sums near landmarks": 11}),
         ({"reference": "mean"}, {"sums before training": 7, "cell type means": 1}),
+        (
+            {"reference": "mean", "early_stopping_patience": 2},  # there is no loss that could stop improving
+            {"sums before training": 7, "cell type means": 1},
+        ),
     ],
 )
 def test_a_site_answers_so_many_questions(adata, options, n_sums):

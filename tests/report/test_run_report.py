@@ -103,6 +103,12 @@ def test_report_says_what_was_done(page):
     assert "chosen at random" not in page.text
 
 
+@pytest.mark.parametrize(("uses_labels", "said"), [(None, False), (True, False), (False, True)])
+def test_report_says_that_cells_moved_without_labels(tmp_path, quick, uses_labels, said):
+    report(tmp_path, small(), losses("x", "y"), uses_labels=uses_labels)
+    assert ("Cells moved without labels" in (tmp_path / "report.html").read_text(encoding="utf-8")) == said
+
+
 def test_report_holds_the_metrics_before_and_after(ideal_demo, page):
     import scanpy as sc
 

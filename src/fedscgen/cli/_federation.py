@@ -86,7 +86,8 @@ def simulate(
         ),
     ] = None,
     min_cells: Annotated[
-        int | None, typer.Option(min=1, help="Cell types with fewer cells at a site are not reported; 5 by default.")
+        int | None,
+        typer.Option(min=1, help="Cell types with fewer cells in a batch of a site are not reported; 5 by default."),
     ] = None,
     patience: Annotated[
         int | None, typer.Option(min=1, help="Stop after so many rounds without a better validation loss.")
@@ -249,6 +250,7 @@ def _report(path: Path, adata: AnnData, site_key: str, result: SimulationResult,
             history=result.history,
             ledger=result.ledger,
             settings={"aggregator": secure, **vars(result.settings), "genes in common": len(result.genes)},
+            uses_labels=result.uses_labels,
         )
     except ValueError as error:
         logger.warning("there is no report.html: %s", error)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from fedscgen._types import Message
-from fedscgen.correction import FEWEST_HOLDERS, NoSharedLabelError
+from fedscgen.correction import FEWEST_HOLDERS, NoSharedLabelError, warn_of_lost_labels
 from fedscgen.federation._protocol import DESCRIBE
 
 if TYPE_CHECKING:
@@ -103,7 +103,11 @@ def all_hash(hashed: Mapping[str, bool]) -> bool:
 
 
 def find_shared_labels(
-    reported: Mapping[str, Sequence[str]], *, hashed: bool, min_holders: int = FEWEST_HOLDERS
+    reported: Mapping[str, Sequence[str]],
+    *,
+    hashed: bool,
+    min_holders: int = FEWEST_HOLDERS,
+    reference: ReferenceKind = "landmarks",
 ) -> list[str]:
     """Cell types that enough sites report, sorted; none if there is one site alone.
 
@@ -117,9 +121,11 @@ def find_shared_labels(
     if not shared and len(reported) > 1:
         listed = "; ".join(f"{site}: {', '.join(labels[:3]) or 'none'}" for site, labels in reported.items())
         salt = ", and that all sites have the same label_salt" if hashed else ""
+        fewer = " or min_holders" if min_holders > FEWEST_HOLDERS else ""
+        without = "correct without labels" if reference == "landmarks" else "use reference='landmarks' without labels"
         raise NoSharedLabelError(
-            f"no cell type is reported by two sites: check that labels are spelled alike everywhere ({listed}){salt}, "
-            "lower min_cells, or correct without labels (labels_key=None)"
+            f"no cell type is reported by {min_holders} sites: check that labels are spelled alike everywhere "
+            f"({listed}){salt}, lower min_cells{fewer}, or {without} (labels_key=None)"
         )
     return shared if len(reported) > 1 else []
 
@@ -133,17 +139,41 @@ def choose_labels(described: Mapping[str, Description], reference: ReferenceKind
         There is none, and references are wanted for each type, or all cells have labels, which then seem to be spelled
         differently.
     ValueError
-        Some sites hash their cell types and some don't.
+        A site wants means of more sites than there are, or some sites hash their cell types and some don't.
+
+    Warns
+    -----
+    UserWarning
+        There is none, and cells move without labels though some have one.
     """
-    min_holders = max(site.min_holders for site in described.values())
+    min_holders = _find_min_holders({name: site.min_holders for name, site in described.items()})
     hashed = all_hash({name: site.hashed for name, site in described.items() if site.labels})
+    reported = {name: site.labels for name, site in described.items()}
     try:
-        return find_shared_labels(
-            {name: site.labels for name, site in described.items()}, hashed=hashed, min_holders=min_holders
-        )
-    except NoSharedLabelError:
+        return find_shared_labels(reported, hashed=hashed, min_holders=min_holders, reference=reference)
+    except NoSharedLabelError as error:
         if reference != "landmarks" or all(site.complete for site in described.values()):
             raise
-        if any(site.labels for site in described.values()):
-            logger.warning("no cell type has enough labelled cells at %d sites: cells move without labels", min_holders)
+        if any(site.labels or site.complete for site in described.values()):
+            one_site = (
+                "" if all(reported.values()) else "; with min_holders=1 at all sites, labels of one site serve all"
+            )
+            warn_of_lost_labels(f"{error}{one_site}")
         return []
+
+
+def _find_min_holders(wishes: Mapping[str, int]) -> int:
+    """The largest of all sites' wishes.
+
+    Raises
+    ------
+    ValueError
+        Several sites take part, and one wants means of more sites than these.
+    """
+    site = max(wishes, key=lambda name: wishes[name])
+    if 1 < len(wishes) < wishes[site]:
+        raise ValueError(
+            f"min_holders={wishes[site]} at site {site!r}, but {len(wishes)} sites take part ({', '.join(wishes)}), so "
+            f"that no mean could be opened: lower it to {len(wishes)} or less there, or begin when more sites take part"
+        )
+    return wishes[site]

@@ -126,7 +126,8 @@ class Server:
         AggregationError
             A sum could not be opened.
         ValueError
-            The sites share no gene, or nothing is trained and the model would stay random.
+            The sites share no gene, nothing is trained and the model would stay random, or a site's ``min_holders`` is
+            above the number of sites.
         NoSharedLabelError
             Several sites take part, and no cell type is held by two; with landmarks, only if all cells have labels.
         CheckpointError
@@ -142,7 +143,7 @@ class Server:
         if saved is None or saved.references is None:
             first = 1 if saved is None else saved.round + 1
             self._train(track(range(first, self.settings.n_rounds + 1)), on_round, checkpoint)
-            if self.settings.early_stopping_patience is not None:
+            if self.settings.early_stopping_patience is not None and self.losses:
                 self._validate()
             self.find_references()
             if checkpoint is not None:

@@ -191,10 +191,11 @@ class SiteOptions:
     min_cells
         Cell types with fewer cells in a batch are not reported, not even by name, and don't serve as reference: the
         mean of one cell is that cell. For landmarks, cells without a label count too, in the proportions of those with.
+        Nothing is told of a landmark near which the site has fewer cells, those of all its batches together.
     min_holders
         Fewest sites that must have cells of a type, or near a landmark, before a mean of theirs is opened; of all
-        sites' wishes the largest counts. With 1, labels help that one site alone has, and the coordinator sees the
-        means of that site's cell types.
+        sites' wishes the largest counts, and one above the number of sites is refused. With 1, labels help that one
+        site alone has, and the coordinator sees the means of that site's cell types.
 
     Raises
     ------

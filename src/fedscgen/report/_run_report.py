@@ -61,6 +61,7 @@ def write_report(
     ledger: pd.DataFrame | None = None,
     settings: Mapping[str, Any] | None = None,
     embedding: str = "X_fedscgen",
+    uses_labels: bool | None = None,
 ) -> None:
     """Write a report of a run as one HTML file that needs neither scripts nor the network.
 
@@ -87,6 +88,8 @@ def write_report(
         Settings of the run, by name, to be listed.
     embedding
         Key of ``adata.obsm``.
+    uses_labels
+        Whether labels told where cells belong; if not, the report says so. ``None``: it isn't known.
 
     Raises
     ------
@@ -105,6 +108,7 @@ def write_report(
     cells = _choose_cells(adata, batch_key, labels_key, embedding)
     simulated = "simulated_site_effects" in adata.uns
     lead = sections.lead(history, settings or {}, recorded=ledger is not None, simulated=simulated)
+    lead += "" if uses_labels is None or uses_labels else f"\n{sections.lost_labels()}"
     write_page(
         path,
         kind="report",

@@ -54,6 +54,15 @@ def lead(history: pd.DataFrame, settings: Mapping[str, Any], *, recorded: bool, 
     return "\n".join(paragraphs)
 
 
+def lost_labels() -> str:
+    """Say that labels had no part in the correction."""
+    return (
+        "<p class='note'><b>Cells moved without labels</b>, and none was given the name of a type: no cell has a "
+        "label, or no cell type has enough labelled cells at enough sites. If cells have labels, check that they are "
+        "spelled alike at all sites.</p>"
+    )
+
+
 def _describe_correction(reference: str | None) -> str:
     if reference == "landmarks":
         return (
