@@ -384,7 +384,8 @@ def test_the_largest_min_holders_of_the_sites_counts():
         assert all((n_sites == 2).any() for n_sites, _ in held)
 
 
-def test_with_more_holders_asked_for_than_there_are_sites_no_mean_is_opened(adata):
+def test_with_more_holders_asked_for_than_there_are_sites_nothing_is_summed(adata, monkeypatch):
+    monkeypatch.setattr(PlainAggregator, "sum", None)
     options = {site: {"labels_key": None, "min_holders": 4} for site in split(adata)}
-    _, _, _, sums = run(adata, options=options)
-    assert not any("positions" in arrays for _, _, arrays in sums)
+    with pytest.raises(ValueError, match="min_holders=4 at site 'site0', but 3 sites take part"):
+        run(adata, options=options)

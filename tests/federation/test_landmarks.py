@@ -182,6 +182,16 @@ def test_one_site_alone_keeps_the_references_by_cell_type_of_its_batches(adata, 
     assert np.abs(embedding - result.model.get_latent_representation()).max() > 0.01
 
 
+def test_one_site_alone_says_that_its_labels_are_lost(adata):
+    adata.obs["site"] = "only"
+    labels = adata.obs["batch"].astype(str) + adata.obs["cell_type"].astype(str)
+    adata.obs["cell_type"] = labels.where(np.arange(adata.n_obs) > 0, "?")
+    with pytest.warns(UserWarning, match="cells move without labels, .* check that the labels are spelled") as warned:
+        result = simulate(adata, "site", batch_key="batch", unlabeled_category="?", **UNTRAINED)
+    assert len(warned) == 1
+    assert not result.uses_labels
+
+
 @pytest.mark.parametrize("labels_key", ["cell_type", None])
 def test_one_site_with_one_batch_has_nothing_to_align(adata, labels_key):
     adata.obs["site"] = "only"

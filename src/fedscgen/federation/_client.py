@@ -244,8 +244,7 @@ class Client:
         model = self._load(message)
         sent = read_references(message.meta["references"])
         model.references = replace(sent, labels=tuple(self._cells.own_names(sent.labels)))
-        with _silence_repeated_warnings():
-            self.corrected = self._correct_cells(model, model.references)
+        self.corrected = self._correct_cells(model, model.references)
         if LATENT_KEY not in self.corrected.obsm:
             raise ValueError(f"{type(model).__name__}.correct has written no obsm[{LATENT_KEY!r}]")
         self._cells.warn_of_hashes(self.corrected, sent.labels, who=f"site {self.site!r}: ")
@@ -257,9 +256,10 @@ class Client:
             references = self._cells.add_own_references(references, latent, self._settings.reference)
             model.references = references if alone else model.references
         options = vars(self._correction)
-        if set(model.genes) <= set(self._adata.var_names):
-            return model.correct(self._adata, references=references, **options)
-        on_all_genes = model.correct(references=references, **options)
+        with _silence_repeated_warnings():
+            if set(model.genes) <= set(self._adata.var_names):
+                return model.correct(self._adata, references=references, **options)
+            on_all_genes = model.correct(references=references, **options)
         return remove_padding(self._adata, on_all_genes, self._correction.expression)
 
     def _weigh(self, n_cells: int) -> float:
