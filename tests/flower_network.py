@@ -1,22 +1,35 @@
-"""A Flower network of real processes on loopback: a SuperLink and its SuperNodes, with TLS and node authentication."""
+"""A federation's network of real processes on loopback, set up as docs/deployment.md says.
+
+That is a SuperLink, before it a proxy where nginx is installed, and for each site its service and its SuperNode.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
+from fedscgen._options import read_options
+from fedscgen.deployment import SiteConfig, find_fingerprint, trust_site, write_options
+from fedscgen.flower import commands
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 BIN = Path(sys.executable).parent
-_COMMAND_SECONDS = 120.0
+NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
+_COMMAND_SECONDS = 240.0
 _LOOK_SECONDS = 3.0
 
 
@@ -28,50 +41,88 @@ class Network:
         self.keys = folder / "keys"
         self.app = folder / "app"
         self.port = free_port()
+        self.superlink_port = free_port() if NGINX else self.port
         self._home = folder / "flwr"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._sites = sites
         self._settings = settings
+        self._sockets = Path(tempfile.mkdtemp(prefix="sites"))  # short, as a socket's path is bounded
 
     def __enter__(self) -> Self:
-        site_options = [option for site in self._sites for option in ("--site", site)]
-        self.run("fedscgen", "flower", "keys", str(self.keys), "--host", "localhost", *site_options)
-        self.run(
-            "fedscgen", "flower", "init", str(self.app), "--sites", str(len(self._sites)), "--settings", self._settings
-        )
-        self._home.mkdir()
-        (self._home / "config.toml").write_text(
-            '[superlink]\ndefault = "trial"\n\n[superlink.trial]\n'
-            f'address = "127.0.0.1:{self.port}"\nroot-certificates = "{self.keys / "ca.crt"}"\n'
-        )
-        self.start_superlink()
-        for site in self._sites:
-            self.run("flwr", "supernode", "register", str(self.keys / "sites" / site / "auth.pub"), "trial")
+        try:
+            self._set_up()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for name in reversed(list(self._processes)):
+        for process in self._processes.values():
+            process.terminate()
+        for name in list(self._processes):
             self.stop(name)
+        shutil.rmtree(self._sockets)
 
-    def start_superlink(self) -> None:
+    def _set_up(self) -> None:
+        self._home.mkdir()
+        write_flower_config(self._home, self.superlink_port, self.keys / "ca.crt")
+        commands.keys(self.keys, ["localhost"], self._sites, days=1, port=self.port, superlink_port=self.superlink_port)
+        self.start_superlink(ready=False)  # which takes seconds
+        if NGINX:
+            self._start_proxy()
+        commands.init(self.app, len(self._sites), self._settings)
+        self._until("the SuperLink is ready", self._is_ready, "superlink")
+        for site in self._sites:
+            self.run("flwr", "supernode", "register", str(self.keys / "sites" / site / "auth.pub"), "trial")
+
+    def start_superlink(self, *, ready: bool = True) -> None:
         server = self.keys / "superlink"
         self._start(
-            "superlink", "flower-superlink", "--port", str(self.port), "--database", str(self.folder / "state.db"),
+            "superlink", [BIN / "flower-superlink"], "--host", "127.0.0.1", "--port", str(self.superlink_port),
+            "--database", str(self.folder / "state.db"),
             "--ssl-ca-certfile", str(self.keys / "ca.crt"), "--ssl-certfile", str(server / "server.pem"),
             "--ssl-keyfile", str(server / "server.key"), "--enable-supernode-auth",
             "--disable-runtime-dependency-installation",
         )  # fmt: skip
-        self._until_ready()
+        if ready:
+            self._until("the SuperLink is ready", self._is_ready, "superlink")
 
-    def start_site(self, site: str, **config: Any) -> None:
-        """Start the site's SuperNode; what it decides are keywords, with underscores for hyphens."""
-        settings = {"site": site, "output": str(self.folder / site), **config}
+    def start_service(self, site: str, **config: Any) -> None:
+        """Start the site's service; what it decides are keywords, with underscores for hyphens."""
+        options = {"site": site, "output": str(self.folder / site), "socket": str(self._sockets / site), **config}
+        file = self.folder / f"{site}.toml"
+        file.write_text(write_options(read_options(SiteConfig, options, "a test")))
+        self._start(_service(site), [BIN / "fedscgen"], "site", "serve", str(file))
+
+    def introduce(self, site: str) -> None:
+        """Have the people of all sites tell each other a site's fingerprint, which no coordinator passes on."""
+        own = find_fingerprint(SiteConfig(site, data=Path("-"), output=self.folder / site))
+        for other in self._sites:
+            if other != site:
+                trust_site(self.folder / other / "trusted_sites.toml", site, own)
+
+    def start_relay(self, site: str) -> None:
+        """Start the site's SuperNode, which hands on what comes for the service."""
         self._start(
-            site, "flower-supernode", "--superlink", f"127.0.0.1:{self.port}",
+            site, [BIN / "flower-supernode"], "--superlink", f"127.0.0.1:{self.port}",
             "--root-certificates", str(self.keys / "ca.crt"), "--port", str(free_port()),
             "--auth-supernode-private-key", str(self.keys / "sites" / site / "auth.key"),
-            "--node-config", as_toml(settings),
+            "--node-config", as_toml({"socket": str(self._sockets / site)}),
         )  # fmt: skip
+
+    def start_sites(self, *sites: str, **config: Any) -> None:
+        """Start the services of sites, whose cells are in the network's folder, and their SuperNodes.
+
+        Their seeds are those of a simulation that begins with the seed 0.
+        """
+        for site in sites:
+            self.introduce(site)
+        for seed, site in enumerate(sites):
+            self.start_service(site, data=str(self.folder / f"{site}.h5ad"), seed=seed, **config)
+        for site in sites:
+            self.start_relay(site)
+        for site in sites:
+            self._until("it listens", (self._sockets / site).exists, _service(site))
 
     def submit(self, **config: Any) -> int:
         """Submit a run with these entries of its configuration; its number."""
@@ -86,13 +137,15 @@ class Network:
 
     def wait(self, run_id: int, timeout: float) -> str:
         """The status with which a run has finished."""
-        deadline = time.monotonic() + timeout
-        while time.monotonic() < deadline:
-            status = self.status(run_id)
-            if status.startswith("finished"):
-                return status
+        follow = [BIN / "flwr", "log", str(run_id), "trial", "--stream"]  # one process, which ends with the run
+        try:
+            subprocess.run(follow, env=self.environment(), capture_output=True, timeout=timeout, check=False)  # noqa: S603
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(f"run {run_id} goes on after {timeout} s:\n{self.run_log(run_id)}") from None
+        deadline = time.monotonic() + _COMMAND_SECONDS
+        while not (status := self.status(run_id)).startswith("finished") and time.monotonic() < deadline:
             time.sleep(_LOOK_SECONDS)
-        raise TimeoutError(f"run {run_id} is still {status} after {timeout} s:\n{self.run_log(run_id)}")
+        return status
 
     def run_log(self, run_id: int) -> str:
         """What the coordinator's program has said so far."""
@@ -104,11 +157,18 @@ class Network:
     def log(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text()
 
+    def service_log(self, site: str) -> str:
+        return self.log(_service(site))
+
     def is_running(self, name: str) -> bool:
         return self._processes[name].poll() is None
 
+    def service_process(self, site: str) -> int:
+        """The process that holds a site's cells."""
+        return self._processes[_service(site)].pid
+
     def stop(self, name: str, how: signal.Signals = signal.SIGTERM) -> None:
-        """Stop the SuperLink or a site's SuperNode, and wait until it is gone."""
+        """Stop the SuperLink, the proxy or a site's SuperNode, and wait until it is gone."""
         process = self._processes.pop(name)
         process.send_signal(how)
         try:
@@ -117,22 +177,31 @@ class Network:
             process.kill()
             process.wait()
 
+    def stop_service(self, site: str, how: signal.Signals = signal.SIGTERM) -> None:
+        """Stop the site's service, and wait until it is gone."""
+        self.stop(_service(site), how)
+
     def run(self, command: str, *arguments: str) -> str:
         """What a command of the environment prints; it must succeed."""
-        answer = subprocess.run(  # noqa: S603
+        answer = self.try_to_run(command, *arguments)
+        assert answer.returncode == 0, f"{command} {' '.join(arguments)}:\n{answer.stdout}\n{answer.stderr}"
+        return answer.stdout
+
+    def try_to_run(self, command: str, *arguments: str, home: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """A command of the environment, which may fail; with another home of Flower, as somebody else."""
+        environment = self.environment() if home is None else {**self.environment(), "FLWR_HOME": str(home)}
+        return subprocess.run(  # noqa: S603
             [BIN / command, *arguments],
-            env=self.environment(),
+            env=environment,
             capture_output=True,
             text=True,
             timeout=_COMMAND_SECONDS,
             check=False,
         )
-        assert answer.returncode == 0, f"{command} {' '.join(arguments)}:\n{answer.stdout}\n{answer.stderr}"
-        return answer.stdout
 
     def environment(self) -> dict[str, str]:
         return {
-            "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",
+            "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.25",
             **os.environ,
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
             "FLWR_HOME": str(self._home),
@@ -142,22 +211,50 @@ class Network:
             "OMP_NUM_THREADS": "1",
         }
 
-    def _start(self, name: str, command: str, *arguments: str) -> None:
+    def _start_proxy(self) -> None:
+        """The configuration as it is written, below one that lets any user run nginx."""
+        temporary = self.folder / "nginx"
+        temporary.mkdir()
+        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        places = "".join(f"{kind}_temp_path {temporary};\n" for kind in kinds)
+        main = self.folder / "nginx.conf"
+        main.write_text(
+            f"pid {temporary / 'pid'};\nevents {{}}\nhttp {{\naccess_log {self.folder / 'access.log'};\n{places}"
+            f"include {self.keys / 'superlink' / 'nginx.conf'};\n}}\n"
+        )
+        user = "user root; " if os.geteuid() == 0 else ""
+        self._start("proxy", [NGINX], "-c", str(main), "-e", "stderr", "-g", f"{user}daemon off;")
+        self._until("the proxy listens", lambda: _answers(self.port), "proxy")
+
+    def _start(self, name: str, command: list[Any], *arguments: str) -> None:
         with (self.folder / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(  # noqa: S603
-                [BIN / command, *arguments], env=self.environment(), stdout=log, stderr=log, cwd=self.folder
+                [*command, *arguments], env=self.environment(), stdout=log, stderr=log, cwd=self.folder
             )
 
-    def _until_ready(self) -> None:
-        encryption = ssl.create_default_context(cafile=self.keys / "ca.crt")
+    def _until(self, what: str, condition: Callable[[], bool], name: str) -> None:
+        """Wait for it, and show a process' log if it doesn't come."""
         deadline = time.monotonic() + _COMMAND_SECONDS
-        while time.monotonic() < deadline:
-            try:
-                if httpx.get(f"https://127.0.0.1:{self.port}/health", verify=encryption, timeout=1).is_success:
-                    return
-            except httpx.HTTPError:
-                time.sleep(0.2)
-        raise TimeoutError(f"the SuperLink is not ready:\n{self.log('superlink')}")
+        while not condition():
+            if time.monotonic() > deadline or not self.is_running(name):
+                raise TimeoutError(f"it is not so that {what}:\n{self.log(name)}")
+            time.sleep(0.2)
+
+    def _is_ready(self) -> bool:
+        encryption = ssl.create_default_context(cafile=self.keys / "ca.crt")
+        try:
+            address = f"https://127.0.0.1:{self.superlink_port}/health"
+            return httpx.get(address, verify=encryption, timeout=1).is_success
+        except httpx.HTTPError:
+            return False
+
+
+def write_flower_config(home: Path, port: int, authority: Path) -> None:
+    """Tell Flower's command line where a SuperLink is."""
+    (home / "config.toml").write_text(
+        '[superlink]\ndefault = "trial"\n\n[superlink.trial]\n'
+        f'address = "127.0.0.1:{port}"\nroot-certificates = "{authority}"\n'
+    )
 
 
 def processes_of(folder: Path) -> dict[int, str]:
@@ -176,3 +273,13 @@ def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as trial:
+        return trial.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _service(site: str) -> str:
+    """What a site's service is called among the processes."""
+    return f"{site}-service"

@@ -3,7 +3,7 @@
 from cells import SMALL
 from fedscgen import federation
 from fedscgen._options import names_of
-from fedscgen.federation import Client, CorrectionOptions, FederationSettings, SiteOptions
+from fedscgen.federation import Client, CorrectionOptions, FederationSettings, Plan, SiteOptions
 
 QUICK = {"n_rounds": 2, "n_epochs": 1, "model": SMALL, "show_progress": False}
 
@@ -23,3 +23,9 @@ def make_client(site, adata, contributor, **options):
 def take(cls, options):
     """Settings of what belongs to them, which is gone from the options then."""
     return cls(**{name: options.pop(name) for name in names_of(cls) if name in options})
+
+
+def propose(*sites, aggregator="plain", **settings):
+    """A plan of these sites; by default of site0 alone."""
+    settings = FederationSettings(**{"seed": 0, "model": SMALL, **settings})
+    return Plan("0" * 32, "training", settings, aggregator, aggregator == "plain", sites or ("site0",))

@@ -8,7 +8,8 @@ from fedscgen.deployment import CoordinatorConfig, Site, SiteConfig
 
 SITES = ["north", "south", "west"]
 QUICK = {
-    "n_rounds": 2, "n_epochs": 1, "answer_timeout": 5.0, "join_timeout": 5.0, "model": {**SMALL, "linear_path": False}
+    "n_rounds": 2, "n_epochs": 1, "min_sites": 2, "answer_timeout": 5.0, "join_timeout": 5.0,
+    "model": {**SMALL, "linear_path": False},
 }  # fmt: skip
 
 
@@ -25,7 +26,15 @@ def make_site(cells, tmp_path):
 
     def make(name, run=1, **options):
         cells[name].write_h5ad(tmp_path / f"{name}.h5ad")
-        given = {"site": name, "data": str(tmp_path / f"{name}.h5ad"), "output": str(tmp_path / name), **options}
+        given = {
+            "allow_unknown_sites": True,
+            "other_sites": True,
+            "min_sites": 2,
+            "site": name,
+            "data": str(tmp_path / f"{name}.h5ad"),
+            "output": str(tmp_path / name),
+            **options,
+        }
         config = read_options(SiteConfig, {"accelerator": "cpu", **given}, "a test")
         return Site(config, config.output / f"run-{run}")
 

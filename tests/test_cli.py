@@ -247,11 +247,39 @@ def test_correct_needs_a_model_of_a_federation(file, tmp_path):
     assert not (tmp_path / "out.h5ad").exists()
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["simulate"], ["correct"], ["benchmark", "run"]])
+@pytest.mark.parametrize(
+    "command", [[], ["demo"], ["simulate"], ["correct"], ["benchmark", "run"], ["ledger", "verify"]]
+)
 def test_help_is_worth_reading(command):
     result = run(*command, "--help")
     assert result.exit_code == 0
     assert len(said(result)) > 300
+
+
+def test_a_ledger_is_verified(tmp_path):
+    from fedscgen import Message
+    from fedscgen.federation import PrivacyLedger
+
+    path = tmp_path / "ledger.csv"
+    for kind in ("settings", "model weights"):
+        PrivacyLedger(path).record("server", "north", Message(kind), b"bytes")
+    whole = run("ledger", "verify", path)
+    head = path.read_text()[-65:-1]
+    assert whole.exit_code == 0
+    assert f"2 rows, none altered, missing or out of order. The last chain is {head}" in said(whole)
+    assert run("ledger", "verify", path, "--head", head).exit_code == 0
+    cut = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(cut[:2]))
+    assert run("ledger", "verify", path).exit_code == 0
+    missing = run("ledger", "verify", path, "--head", head)
+    assert (missing.exit_code, f"no row has the chain {head}" in said(missing)) == (1, True)
+    path.write_text("".join(cut)[:-10])
+    unfinished = run("ledger", "verify", path)
+    assert (unfinished.exit_code, "not written to its end" in said(unfinished)) == (3, True)
+    path.write_text("".join(cut).replace("north", "south"))
+    altered = run("ledger", "verify", path)
+    assert (altered.exit_code, "Altered: line 2 was altered" in said(altered)) == (1, True)
+    assert run("ledger", "verify", tmp_path / "none.csv").exit_code == 2
 
 
 TINY_SPEC = """

@@ -28,6 +28,7 @@ ROOMS = [
     "fedscgen.report.page",
     "fedscgen.secure",
 ]
+TEXTS = {".py", ".md", ".toml", ".ipynb", ".yaml", ".html"}
 NEED_EXTRAS = {"CryptenAggregator", "CryptenContributor", "MaskedAggregator", "MaskedContributor"}
 
 
@@ -123,6 +124,22 @@ def test_tutorials_are_kept_without_outputs():
     for path in (ROOT / "tutorials").glob("*.ipynb"):
         cells = json.loads(path.read_text())["cells"]
         assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells), f"clear {path.name}"
+
+
+def test_nothing_tells_anybody_to_install_the_package_by_its_name():
+    """What an index holds under the name is other people's code: it is installed from a clone or a wheel."""
+    folders = [ROOT / name for name in ("docs", "src", "tutorials", ".github", ".ci")]
+    files = [
+        ROOT / "README.md",
+        ROOT / ".readthedocs.yaml",
+        *(path for folder in folders for path in folder.rglob("*")),
+    ]
+    texts = {path: path.read_text() for path in files if path.suffix in TEXTS or path.name == "run"}
+    assert len(texts) > 150
+    name = r"(?<![\w./-])fedscgen(?![\w./-])"
+    by_name = re.compile(rf"fedscgen\[\w|\b(pip|uv) .*install .*{name}|dependencies = .*{name}")
+    found = [f"{path}: {line}" for path, text in texts.items() for line in text.splitlines() if by_name.search(line)]
+    assert found == []
 
 
 def public_names(room):

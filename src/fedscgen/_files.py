@@ -54,11 +54,24 @@ def create_whole(path: Path, *, overwrite: bool, remedy: str) -> Iterator[Path]:
         target.rename(path)
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file beside its place, have it reach the disk, and rename it."""
+@contextmanager
+def keep_private() -> Iterator[None]:
+    """Let nobody but the owner read what is made in this block: files get mode 0600 and folders 0700."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def write_whole(path: Path, content: bytes, *, private: bool = False) -> None:
+    """Write a file beside its place, have it reach the disk, and rename it.
+
+    If it is private, its owner alone can read it.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("wb") as file:
+        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600 if private else 0o666), "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

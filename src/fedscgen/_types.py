@@ -1,117 +1,52 @@
-"""What sites and coordinator exchange: frozen, named arrays and JSON, never pickle."""
+"""What sites and coordinator exchange: messages, and values that are frozen."""
 
 from __future__ import annotations
 
-import json
-import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
+
+from fedscgen._entries import Table, choice, matrix, maybe, names, several, whole
+from fedscgen._message import Buffer, Message, WireFormatError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Self
 
+__all__ = [
+    "LONGEST_LABEL",
+    "MOST_DIMENSIONS",
+    "MOST_LABELS",
+    "Buffer",
+    "ClientUpdate",
+    "LabelStats",
+    "LatentShifts",
+    "Message",
+    "NamedArrays",
+    "References",
+    "WireFormatError",
+    "check_choice",
+]
+
 NamedArrays = dict[str, np.ndarray]
 
-Buffer = bytes | bytearray | memoryview
+MOST_LABELS, LONGEST_LABEL, MOST_DIMENSIONS = 10_000, 1000, 4096
+"""Of references and landmarks, in a message or a file: cell types, characters in the name of one, latent dimensions."""
 
-_MAGIC = b"FSG1"
-_HEADER_LENGTH = struct.Struct("<I")
-_DTYPES = ("<f4", "<f8", "<i8", "<u8", "|u1", "|b1")
-
-
-class WireFormatError(ValueError):
-    """Bytes that are not a message, or not a whole one."""
+REFUSAL = "refusal"
+"""Kind of a site's answer to what it doesn't do; its ``meta`` holds a ``reason``."""
 
 
-@dataclass(frozen=True)
-class Message:
-    """One thing that crosses the wire.
+def make_refusal(reason: str) -> Message:
+    """A site's answer when it does not do what it was asked.
 
     Parameters
     ----------
-    kind
-        What it is; the privacy ledger lists it under this name.
-    meta
-        JSON-serialisable values: names, settings.
-    arrays
-        Numeric arrays by name.
+    reason
+        Why, in words that the coordinator may read.
     """
-
-    kind: str
-    meta: Mapping[str, Any] = field(default_factory=dict)
-    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
-
-    def to_bytes(self) -> bytes:
-        """Serialise, as :meth:`to_buffer` does."""
-        return bytes(self.to_buffer())
-
-    def to_buffer(self) -> memoryview:
-        """Serialise: magic, header length, JSON header, then each array's bytes in C order.
-
-        In numpy's memory, which for large arrays costs a fraction of what a ``bytes`` object does.
-
-        Raises
-        ------
-        WireFormatError
-            An array's dtype may not cross the wire (only float32/64, int64, uint64, uint8, bool may).
-        """
-        header: dict[str, Any] = {"kind": self.kind, "meta": dict(self.meta), "arrays": []}
-        parts = []
-        for name, array in self.arrays.items():
-            array = np.asarray(array)
-            dtype = array.dtype.newbyteorder("<").str
-            if dtype not in _DTYPES:
-                raise WireFormatError(f"array {name!r} has dtype {array.dtype}, which may not cross the wire")
-            header["arrays"].append([name, dtype, list(array.shape)])
-            parts.append(np.ascontiguousarray(array, dtype=dtype).reshape(-1).view(np.uint8))
-        encoded = json.dumps(header, allow_nan=False).encode()
-        start = np.frombuffer(_MAGIC + _HEADER_LENGTH.pack(len(encoded)) + encoded, dtype=np.uint8)
-        return np.concatenate([start, *parts]).data
-
-    @classmethod
-    def from_bytes(cls, data: Buffer) -> Self:
-        """Read what :meth:`to_bytes` or :meth:`to_buffer` wrote; arrays are views of ``data``.
-
-        Raises
-        ------
-        WireFormatError
-            ``data`` is truncated, too long, or not a message.
-        """
-        try:
-            header, offset = _read_header(data)
-            arrays = {}
-            for name, dtype, shape in header["arrays"]:
-                arrays[name], offset = _read_array(data, offset, dtype, shape)
-            if offset != len(data):
-                raise WireFormatError(f"{len(data) - offset} bytes follow the last array")
-            return cls(str(header["kind"]), dict(header["meta"]), arrays)
-        except WireFormatError:
-            raise
-        except (ValueError, KeyError, TypeError, struct.error) as error:
-            raise WireFormatError(f"not a fedscgen message: {error}") from error
-
-
-def _read_header(data: Buffer) -> tuple[dict[str, Any], int]:
-    start = len(_MAGIC) + _HEADER_LENGTH.size
-    if data[: len(_MAGIC)] != _MAGIC:
-        raise WireFormatError("not a fedscgen message: it does not begin with the format's mark")
-    (length,) = _HEADER_LENGTH.unpack(data[len(_MAGIC) : start])
-    if start + length > len(data):
-        raise WireFormatError(f"truncated: the header needs {length} bytes, {len(data) - start} are there")
-    return json.loads(bytes(data[start : start + length])), start + length
-
-
-def _read_array(data: Buffer, offset: int, dtype: str, shape: list[int]) -> tuple[np.ndarray, int]:
-    if dtype not in _DTYPES or any(not isinstance(n, int) or n < 0 for n in shape):
-        raise WireFormatError(f"array of dtype {dtype!r} and shape {shape!r} may not cross the wire")
-    size = int(np.prod(shape, dtype=object))
-    end = offset + size * np.dtype(dtype).itemsize
-    if end > len(data):
-        raise WireFormatError(f"truncated: an array ends at byte {end}, the message at {len(data)}")
-    return np.frombuffer(data, dtype, count=size, offset=offset).reshape(shape), end
+    return Message(REFUSAL, {"reason": reason})
 
 
 @dataclass(frozen=True)
@@ -186,14 +121,36 @@ class References:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """Read what :meth:`to_json` wrote."""
+        """Read what :meth:`to_json` wrote.
+
+        Raises
+        ------
+        ValueError
+            It is something else, or its parts don't fit together.
+        """
+        _REFERENCES.check(content, "references")
         n_cells = content["n_cells"]
+        for part in ("means", "n_cells"):
+            if content[part] is not None and len(content[part]) != len(content["labels"]):
+                raise ValueError(
+                    f"references: {part!r} has {len(content[part])} rows for {len(content['labels'])} cell types"
+                )
         return cls(
             labels=tuple(content["labels"]),
             means=np.array(content["means"], dtype=np.float64, ndmin=2) if content["labels"] else np.empty((0, 0)),
             n_cells=None if n_cells is None else np.asarray(n_cells, dtype=np.int64),
             kind=content["kind"],
         )
+
+
+_REFERENCES = Table(
+    {
+        "kind": choice("dominant", "mean"),
+        "labels": names(MOST_LABELS, LONGEST_LABEL),
+        "means": matrix(MOST_LABELS, MOST_DIMENSIONS),
+        "n_cells": maybe(several(whole(0, 2**53), MOST_LABELS)),
+    }
+)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ _MOMENTUM = 0.9
 _BETA1, _BETA2, _ADAPTIVITY, _SERVER_LR = 0.9, 0.99, 1e-3, 1e-2
 
 _MEAN, _VAR = ".running_mean", ".running_var"
+_TINY = 1e-12
 
 
 def aggregate(
@@ -138,6 +139,11 @@ class ServerOptimizer:
         self._first: NamedArrays = {}
         self._second: NamedArrays = {}
 
+    @property
+    def most_steps(self) -> float:
+        """How many averages a step can add up to: those of former rounds go on in it, except with ``"average"``."""
+        return 1.0 if self._kind == "average" else 1 / (1 - _MOMENTUM)
+
     def step(self, weights: Mapping[str, np.ndarray], average: Mapping[str, np.ndarray]) -> NamedArrays:
         """Weights to go on from, in float32, given the last ones and the average of what sites made of them."""
         self._n_steps += 1
@@ -194,6 +200,32 @@ def policy_of_result(policy: BatchNormPolicy) -> BatchNormPolicy:
     correction.
     """
     return "pooled" if policy == "averaged" else policy
+
+
+def change_norm(before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]) -> float:
+    """L2 norm of what has changed in the parameters, as a share of the norm that they had; BatchNorm's don't count."""
+    names = [name for name in before if not name.endswith((_MEAN, _VAR))]
+    changed = sum(float(np.square(after[n].astype(np.float64) - before[n]).sum()) for n in names)
+    norm = sum(float(np.square(before[n].astype(np.float64)).sum()) for n in names)
+    return float(np.sqrt(changed / max(norm, _TINY)))
+
+
+def clip_change(
+    before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray], bound: float | None
+) -> Mapping[str, np.ndarray]:
+    """What training has made of ``before``, its parameters brought back until :func:`change_norm` is at most ``bound``.
+
+    ``None`` leaves them as they are. After the clipping of updates of McMahan et al. 2018, "Learning Differentially
+    Private Recurrent Language Models", without the noise.
+    """
+    share = 0.0 if bound is None else change_norm(before, after)
+    if bound is None or share <= bound:
+        return after
+    scale = np.float32(bound / share)
+    return {
+        name: array if name.endswith((_MEAN, _VAR)) else before[name] + scale * (array - before[name])
+        for name, array in after.items()
+    }
 
 
 def check_update(

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy import sparse
 
+from fedscgen._questions import answer_all
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Generator, Iterable
 
     from fedscgen._types import NamedArrays
 
@@ -65,10 +67,7 @@ def second_moments(chunks: Iterable[np.ndarray | sparse.spmatrix], basis: np.nda
 def find_principal_components(
     mean_over_sites: Callable[[np.ndarray], NamedArrays], n_genes: int, n_components: int
 ) -> PrincipalComponents:
-    """Find the components of all sites' cells.
-
-    Randomized subspace iteration (Halko, Martinsson & Tropp 2011, algorithm 4.4), whose products are sums over the
-    sites (for federations: Hartebrodt et al. 2024).
+    """Find the components of all sites' cells, as :func:`seek_principal_components` does.
 
     Parameters
     ----------
@@ -77,11 +76,28 @@ def find_principal_components(
     n_genes, n_components
         Sizes.
     """
+    search = seek_principal_components(n_genes, n_components)
+    return answer_all(search, lambda question: mean_over_sites(question[BASIS]))
+
+
+def seek_principal_components(
+    n_genes: int, n_components: int
+) -> Generator[NamedArrays, NamedArrays, PrincipalComponents]:
+    """Ask seven times for the mean over the sites of what :func:`second_moments` gives along a ``"basis"``.
+
+    Randomized subspace iteration (Halko, Martinsson & Tropp 2011, algorithm 4.4), whose products are sums over the
+    sites (for federations: Hartebrodt et al. 2024).
+
+    Parameters
+    ----------
+    n_genes, n_components
+        Sizes.
+    """
     n_directions = min(n_components + _MORE_DIRECTIONS, n_genes)
     product = np.random.default_rng(0).standard_normal((n_genes, n_directions))  # any first basis leads there
     for _ in range(_N_PRODUCTS):
         basis = np.linalg.qr(product)[0]
-        moments = mean_over_sites(basis)
+        moments = yield {BASIS: basis}
         center = moments[MEAN]
         product = moments[PRODUCT] - np.outer(center, center @ basis)  # the covariance matrix times the basis
     return PrincipalComponents(center, _leading_axes(basis, product, n_components))

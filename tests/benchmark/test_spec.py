@@ -181,7 +181,7 @@ def test_what_does_not_fit_is_named(write, text, message):
 
 VALUES = [
     ("n_rounds = 'three'", "n_rounds='three': expected a whole number"),
-    ("n_rounds = -1", "n_rounds=-1: at least 0"),
+    ("n_rounds = -1", "n_rounds=-1: from 0"),
     ("preset = 'papr'", "unknown preset 'papr': choose one of 'default', 'components', 'paper'"),
     ("model = { n_latnt = 5 }", "model: unknown setting 'n_latnt' of 'fedscgen': it has n_hidden"),
     ("model = 'large'", "model='large': expected a table"),

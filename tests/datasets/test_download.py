@@ -232,5 +232,5 @@ def test_missing_pooch_names_the_extra(fetch, monkeypatch):
         return real(name, *args, **options)
 
     monkeypatch.setattr(builtins, "__import__", without_pooch)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'fedscgen\[benchmark\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install \"\.\[benchmark\]\""):
         fetch()

@@ -4,8 +4,9 @@ import pandas as pd
 import pytest
 
 from cells import make_adata
+from fedscgen._types import Message
 from fedscgen.deployment import checklist
-from fedscgen.federation import PrivacyLedger
+from fedscgen.federation import PrivacyLedger, check_ledger
 from fedscgen.secure import Protection
 from pages import read_blocks
 from quick import QUICK, simulate
@@ -74,6 +75,31 @@ def test_the_page_shows_lines_as_the_program_prints_them(tmp_path):
     shown = example.splitlines()
     assert shown[0] == printed[0]
     assert shown[1].partition("protection ")[2] == printed[1].partition("protection ")[2]
+
+
+def test_it_lists_what_was_asked_and_says_nothing_of_cells_that_it_cannot_know(ledgers, tmp_path):
+    text = written(ledgers["masked"], tmp_path)
+    asked = ledgers["masked"].query("receiver == 'site0'").groupby("kind")["bytes"].agg(["count", "sum"])
+    for kind, n, size in asked.itertuples():
+        assert f"- [ ] {kind}: {n} messages of {size:,} bytes together, as many as were agreed" in text
+    assert "in no message" not in text
+    assert "**The ledger has no chain**" in text
+
+
+def test_it_tells_whether_the_ledger_is_as_it_was_written(tmp_path):
+    path = tmp_path / "ledger.csv"
+    ledger = PrivacyLedger(path)
+    for kind in ("settings", "model weights"):
+        ledger.record("server", "north", Message(kind), b"question")
+        ledger.record("north", "server", Message(kind, {"protection": "masked"}), b"answer")
+    head = check_ledger(path).head
+    text = checklist(path, "north")
+    assert "rows are chained: none is altered, missing or out of order. The last chain is" in text
+    assert f"`{head}`" in text
+    path.write_text(path.read_text() + "1,nor")
+    assert "out of order. A last line was not written to its end" in checklist(path, "north")
+    path.write_text(path.read_text().replace("masked", "public"))
+    assert "**The ledger is not as it was written: line 3 was altered" in checklist(path, "north")
 
 
 def test_another_file_or_site_is_refused(ledgers, tmp_path):

@@ -18,7 +18,7 @@ PAGE = Path(__file__).parents[2] / "docs/deployment.md"
 
 
 def read_site(**given):
-    return read_options(SiteConfig, {**NEEDED, **given}, "--node-config")
+    return read_options(SiteConfig, {**NEEDED, **given}, "site.toml")
 
 
 def read_coordinator(**given):
@@ -28,14 +28,14 @@ def read_coordinator(**given):
 def test_a_site_needs_only_its_name_its_data_and_a_place_for_results():
     config = read_site()
     assert (config.site, config.data, config.output) == ("north", Path("/data/north.h5ad"), Path("/data/out"))
-    assert config.policy == SitePolicy(aggregators=("masked",), reveal_counts=False, min_sites=2)
+    assert config.policy == SitePolicy(aggregators=("masked",), reveal_counts=False, min_sites=None)
     assert (config.options, config.correction) == (SiteOptions(), CorrectionOptions())
 
 
 @pytest.mark.parametrize("key", NEEDED)
 def test_what_a_site_lacks_is_named(key):
     with pytest.raises(ValueError, match=f"lacks {key}"):
-        read_options(SiteConfig, {name: value for name, value in NEEDED.items() if name != key}, "--node-config")
+        read_options(SiteConfig, {name: value for name, value in NEEDED.items() if name != key}, "site.toml")
     with pytest.raises(ValueError, match=f"lacks {key}"):
         read_site(**{key: ""})
 
@@ -54,7 +54,7 @@ def test_ways_of_summing_have_commas_between_them():
 
 
 def test_an_unknown_key_is_refused():
-    with pytest.raises(ValueError, match=r"unknown 'min-site' in --node-config: there are site, .*min-sites"):
+    with pytest.raises(ValueError, match=r"unknown 'min-site' in site.toml: there are site, .*min-sites"):
         read_site(**{"min-site": 3})
     with pytest.raises(ValueError, match=r"unknown 'preset' in the run configuration: there are workflow, .*n-rounds"):
         read_coordinator(preset="paper")
@@ -143,7 +143,7 @@ def test_a_correction_needs_a_model():
 
 
 def test_a_deployment_goes_on_with_two_sites_and_with_one_seed_unless_it_is_told_otherwise():
-    assert read_coordinator(n_rounds=3).settings == FederationSettings(n_rounds=3, min_sites=2, seed=0)
+    assert read_coordinator(n_rounds=3).settings == FederationSettings(n_rounds=3, seed=0)
     assert read_coordinator(seed="").settings.seed is None
 
 

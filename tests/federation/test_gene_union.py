@@ -25,7 +25,10 @@ def three_sites(adata):
 
 def run(parts, genes="union", **options):
     aggregator = PlainAggregator()
-    clients = [make_client(site, cells, aggregator.contributor(site), **options) for site, cells in parts.items()]
+    clients = [
+        make_client(site, cells, aggregator.contributor(site), seed=i, **options)
+        for i, (site, cells) in enumerate(parts.items())
+    ]
     settings = FederationSettings(n_rounds=2, n_epochs=1, model=SMALL, genes=genes)
     server = Server(InProcessTransport(clients), aggregator, settings)
     server.run()

@@ -11,7 +11,7 @@ from fedscgen._types import Message
 from fedscgen.correction import NoSharedLabelError
 from fedscgen.federation import FederationSettings, InProcessTransport, Server
 from fedscgen.secure import PlainAggregator, make_aggregator
-from quick import make_client
+from quick import make_client, propose
 
 SALT = "a long secret"
 
@@ -35,9 +35,14 @@ def federation(adata, salts, aggregator=None, kind="landmarks", **options):
     aggregator = aggregator or PlainAggregator()
     clients = [
         make_client(
-            site, adata[adata.obs["batch"] == site].copy(), aggregator.contributor(site), label_salt=salt, **options
+            site,
+            adata[adata.obs["batch"] == site].copy(),
+            aggregator.contributor(site),
+            label_salt=salt,
+            seed=i,
+            **options,
         )
-        for site, salt in salts.items()
+        for i, (site, salt) in enumerate(salts.items())
     ]
     settings = FederationSettings(n_rounds=1, n_epochs=1, model=SMALL, reference=kind)
     return Server(Recorded(clients), aggregator, settings), clients
@@ -164,8 +169,7 @@ def test_no_name_of_a_type_crosses_the_wire(cells):
 
 def test_the_order_of_hashed_types_tells_nothing_of_their_names(cells):
     _, (client, *_) = federation(cells, salts(SALT), unlabeled_category="unknown")
-    question = Message("genes and cell types", {"reference": "landmarks"})
-    answer = Message.from_bytes(client.handle(question.to_bytes()))
+    answer = Message.from_bytes(client.handle(propose().to_message().to_bytes()))
     assert answer.meta["hashed"] is True
     assert answer.meta["labels"] == sorted(map(hashed, ["own", "type0", "type1", "type2"]))
 

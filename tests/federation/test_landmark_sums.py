@@ -2,18 +2,19 @@
 
 import re
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 from cells import SMALL, make_adata
 from fedscgen._types import Message
-from fedscgen.federation import FederationSettings, InProcessTransport, Server, SiteError
+from fedscgen.federation import FederationSettings, InProcessTransport, Plan, PolicyError, Server, SiteError
 from fedscgen.secure import PlainAggregator, error_bound, make_aggregator
 from quick import make_client
 
 LANDMARKS = "sums near landmarks"
-SETTINGS = FederationSettings(n_rounds=0, n_epochs=1, model=SMALL, seed=0)
+SETTINGS = FederationSettings(n_rounds=0, n_epochs=1, min_sites=1, model=SMALL, seed=0)
 STEPS = ["labels", *["holders", "means"] * 5, "calibration"]
 OF_LABELS = {"n_cells", "sum", "products", "label_counts", "label_sums", "label_products", "n_others"}
 ARRAYS = {
@@ -25,6 +26,14 @@ ARRAYS = {
 MIN_CELLS = 5
 
 
+class Asked(NamedTuple):
+    """What both ends of a run know that the sites are asked."""
+
+    step: str
+    open: list[int]
+    labels: tuple[str, ...]
+
+
 class Recorded(InProcessTransport):
     """Keeps questions and answers about landmarks; a site is away the first times that a step is asked for."""
 
@@ -32,6 +41,7 @@ class Recorded(InProcessTransport):
         super().__init__(clients)
         self.away, self.step, self.times = site, step, times
         self.asked, self.answers, self.wire = [], [], b""
+        self.asked_with = set()
 
     def ask(self, messages):
         message = next(iter(messages.values()))
@@ -41,10 +51,12 @@ class Recorded(InProcessTransport):
             if message.meta["step"] == self.step and self.times:
                 away, self.times = self.away, self.times - 1
         self.wire += message.to_bytes()
+        self.asked_with |= {name for message in messages.values() for name in (*message.meta, *message.arrays)}
         for site, answer in super().ask({site: m for site, m in messages.items() if site != away}):
             self.wire += answer.to_bytes()
             if message.kind == LANDMARKS:
-                self.answers.append((site, message, answer))
+                task = self.server._program.task
+                self.answers.append((site, Asked(task.question.step, task.question.open, task.labels), answer))
             yield site, answer
 
 
@@ -73,11 +85,11 @@ def run(adata, secure="plain", settings=SETTINGS, site=None, step=None, options=
     aggregator = make_aggregator(secure, len(parts))
     opened = Opened(aggregator)
     clients = {
-        name: make_client(name, part, aggregator.contributor(name), **(options or {}).get(name, {}))
-        for name, part in parts.items()
+        name: make_client(name, part, aggregator.contributor(name), seed=i, **(options or {}).get(name, {}))
+        for i, (name, part) in enumerate(parts.items())
     }
     transport = Recorded(list(clients.values()), site, step, times)
-    server = Server(transport, aggregator, settings)
+    server = transport.server = Server(transport, aggregator, settings)
     with aggregator:
         server.run()
     return server, transport, clients, opened.sums
@@ -95,12 +107,14 @@ def plain():
     return adata, *run(adata)
 
 
-def test_sites_are_asked_twelve_times_and_get_the_weights_once(plain):
+def test_sites_are_asked_twelve_times_and_are_sent_no_question(plain):
     _, _, transport, _, _ = plain
     assert [step for step, _ in transport.asked] == STEPS
+    of_task = {"task", "number", "step", "opened"}
+    others = {"genes", "labels", "min_holders", "n_cells_at_most", "introductions", *Plan.__dataclass_fields__}
+    assert {name for name in transport.asked_with if not name.startswith("opened sum ")} == of_task | others
     for _, question, answer in transport.answers:
-        assert bool(question.arrays) == (question.meta["step"] == "labels")
-        assert set(answer.arrays) == ARRAYS[question.meta["step"]] | {"weight."}
+        assert set(answer.arrays) == ARRAYS[question.step] | {"weight."}
         assert answer.meta == {"protection": "none"}, "no name of a type either"
 
 
@@ -108,7 +122,7 @@ def test_the_first_answer_holds_sums_over_types_of_enough_cells(plain):
     """Written out in numpy: counts, sums and products of the latent vectors by label."""
     adata, server, transport, clients, _ = plain
     for site, question, answer in transport.answers[:3]:
-        assert question.meta["labels"] == ["type0", "type1", "type2", "type3"]
+        assert question.labels == ("type0", "type1", "type2", "type3")
         latent = clients[site].model.get_latent_representation().astype(np.float64)
         own = adata.obs.loc[adata.obs["batch"] == site, "cell_type"].to_numpy()
         of_type = np.array([own == label for label in server.labels])
@@ -131,7 +145,7 @@ def test_later_answers_differ_from_the_first_by_the_sites_shift_alone(plain):
     first = {site: answer.arrays for site, _, answer in transport.answers[:3]}
     shifts = []
     for site, question, answer in transport.answers:
-        if question.meta["step"] == "means":
+        if question.step == "means":
             before, after = first[site], answer.arrays
             shift = (before["sum"] - after["sum"]) / before["n_cells"]
             shifts.append(np.abs(shift).max())
@@ -145,11 +159,11 @@ def test_means_near_landmarks_are_of_enough_cells(plain):
     _, _, transport, _, _ = plain
     held, n_empty = {}, 0
     for site, question, answer in transport.answers:
-        if question.meta["step"] == "holders":
+        if question.step == "holders":
             held[site] = answer.arrays["holders"]
             assert set(np.unique(held[site])) <= {0.0, 1.0}
-        if question.meta["step"] == "means":
-            cells, chosen = answer.arrays["cells"], question.meta["open"]
+        if question.step == "means":
+            cells, chosen = answer.arrays["cells"], question.open
             enough = held[site][chosen] == 1
             assert cells[enough].min() >= MIN_CELLS
             for name in ("cells", "weights", "positions"):
@@ -165,7 +179,7 @@ def test_means_are_opened_of_landmarks_alone_that_two_sites_hold(plain):
         if step == "holders":
             n_holders = arrays["holders"]
         if step == "means":
-            assert question.meta["open"] == np.flatnonzero(n_holders >= 2).tolist()
+            assert question.open == np.flatnonzero(n_holders >= 2).tolist()
             n_closed += (n_holders < 2).sum()
     assert n_closed
 
@@ -192,7 +206,7 @@ def test_a_label_of_few_cells_counts_together_with_the_nearest_cells_without_one
     for site, question, answer in transport.answers[:3]:
         own = adata.obs.loc[adata.obs["batch"] == site, "cell_type"].to_numpy()
         latent = clients[site].model.get_latent_representation().astype(np.float64)
-        for i, label in enumerate(question.meta["labels"]):
+        for i, label in enumerate(question.labels):
             cells = np.flatnonzero(own == label)
             if 0 < len(cells) < MIN_CELLS:
                 n_few += 1
@@ -219,7 +233,7 @@ def test_a_label_that_its_neighbours_contradict_is_not_sent_as_one_cell():
     _, transport, clients, _ = run(adata, options={site: {"unlabeled_category": "?"} for site in split(adata)})
     latent = clients["site0"].model.get_latent_representation().astype(np.float64)
     for site, question, answer in transport.answers:
-        if site == "site0" and question.meta["step"] == "means":
+        if site == "site0" and question.step == "means":
             sums = answer.arrays
             shift = latent.mean(axis=0) - sums["sum"] / sums["n_cells"]
             mean = sums["label_sums"][3] / sums["label_counts"][3] + shift
@@ -237,7 +251,7 @@ def test_a_type_that_one_of_two_sites_doubts_is_not_opened_of_the_other_alone():
     adata.obs["cell_type"] = labels.astype("category")
     _, transport, _, sums = run(adata, settings=replace(SETTINGS, label_noise=0.1))
     for _, question, answer in transport.answers:
-        if question.meta["step"] == "means":
+        if question.step == "means":
             assert answer.arrays["label_counts"][3] >= MIN_CELLS
     assert len(sums) == len(STEPS)
 
@@ -283,14 +297,15 @@ def test_a_site_that_misses_a_question_is_asked_once_more_and_nothing_is_opened_
     everyone = ["site0", "site1", "site2"]
     assert all(sites == everyone for _, sites, _ in sums)
     assert [asked for asked, *_ in sums] == STEPS
-    assert "asks all sites once more" in caplog.text
+    assert "asks the same sites once more" in caplog.text
     expected, *_ = run(adata, secure)
     np.testing.assert_allclose(server.references.positions, expected.references.positions, atol=1e-6)
     assert all("X_fedscgen" in client.corrected.obsm for client in clients.values())
 
 
 def test_without_a_site_that_misses_the_first_question_the_others_begin_anew(adata):
-    server, _, clients, sums = run(adata, site="site1", step="labels", times=2)
+    options = {site: {"labels_key": None} for site in split(adata)}  # or they would be asked who holds types, before
+    server, _, clients, sums = run(adata, site="site1", step="labels", options=options)
     assert {tuple(sites) for _, sites, _ in sums} == {("site0", "site2")}
     assert server.references.n_cells.any()
     assert np.isfinite(clients["site1"].corrected.obsm["X_fedscgen"]).all(), "it is back for the correction"
@@ -311,7 +326,7 @@ def test_a_site_that_is_lost_ends_the_search_and_nothing_is_opened_without_it(ad
 
 
 class Restarting(InProcessTransport):
-    """Replaces a site's client by a new one that knows no more than the set-up message, before a step."""
+    """Replaces a site's client by a new one that knows no more than what is on the site's disk, before a step."""
 
     def __init__(self, clients, successor, step):
         super().__init__(clients)
@@ -320,54 +335,44 @@ class Restarting(InProcessTransport):
     def ask(self, messages):
         site = self.successor.site
         message = next(iter(messages.values()))
-        if message.kind == "settings":
-            self.agreed = messages[site]
         if message.kind == LANDMARKS and message.meta["step"] == self.step:
-            self.successor.resume(self.agreed)
+            self.successor.resume(self._clients[site].run)
             self._clients[site] = self.successor
         yield from super().ask(messages)
 
 
-@pytest.mark.parametrize("step", ["holders", "means", "calibration"])
-def test_a_site_that_was_restarted_says_that_it_can_not_go_on(adata, step):
+@pytest.mark.parametrize("step", ["labels", "holders", "means", "calibration"])
+def test_a_site_that_was_restarted_goes_on_from_what_is_on_its_disk(adata, step, tmp_path):
     aggregator = PlainAggregator()
     clients, successors = (
-        [make_client(site, part, aggregator.contributor(site)) for site, part in split(adata).items()] for _ in range(2)
+        [
+            make_client(site, part, aggregator.contributor(site), seed=i, memory=tmp_path / site)
+            for i, (site, part) in enumerate(split(adata).items())
+        ]
+        for _ in range(2)
     )
     server = Server(Restarting(clients, successors[0], step), aggregator, SETTINGS)
-    message = (
-        f"site 'site0' failed at '{LANDMARKS}': site 'site0' was restarted while landmarks were sought: it can still"
-    )
-    with pytest.raises(SiteError, match=message):
-        server.run()
-    assert list(successors[0].ledger.to_frame()["sender"]) == ["server"], "nothing has left the site"
-
-
-def test_a_site_that_was_restarted_before_the_first_step_takes_part(adata):
-    aggregator = PlainAggregator()
-    clients, successors = (
-        [make_client(site, part, aggregator.contributor(site)) for site, part in split(adata).items()] for _ in range(2)
-    )
-    server = Server(Restarting(clients, successors[0], "labels"), aggregator, SETTINGS)
     server.run()
     expected, *_ = run(adata)
     np.testing.assert_allclose(server.references.positions, expected.references.positions, atol=1e-9)
+    assert clients[0].corrected is None
     assert successors[0].corrected is not None
 
 
-def test_a_site_that_has_corrected_its_cells_answers_no_more_questions(plain):
-    _, _, transport, clients, _ = plain
-    for site, question, _ in transport.answers[-3:]:
-        with pytest.raises(ValueError, match=f"site '{site}' was restarted while landmarks were sought"):
-            clients[site].handle(question.to_bytes())
-
-
-def test_a_site_without_a_model_is_asked_in_vain(adata):
+def test_a_site_that_was_restarted_without_a_memory_says_so(adata):
     (client, *_) = [make_client(site, part, PlainAggregator().contributor(site)) for site, part in split(adata).items()]
-    meta = {"task": LANDMARKS, "labels": [], "step": "labels", "landmarks": None, "open": []}
-    question = Message(LANDMARKS, meta, {"weight": np.zeros(1)})
-    with pytest.raises(ValueError, match="site 'site0' has no model yet: the server must send its settings first"):
-        client.handle(question.to_bytes())
+    with pytest.raises(ValueError, match="site 'site0' has kept nothing of run 0123: begin anew"):
+        client.resume("0123")
+
+
+def test_a_site_that_has_corrected_its_cells_answers_no_more_questions(plain):
+    _, _, _, clients, _ = plain
+    message = Message(LANDMARKS, {"task": LANDMARKS, "number": 20, "step": "calibration"})
+    for client in clients.values():
+        with pytest.raises(
+            PolicyError, match="the run asks for 'sums near landmarks' for sum 20, and its plan for noth"
+        ):
+            client.handle(message.to_bytes())
 
 
 def test_the_largest_min_holders_of_the_sites_counts():
@@ -377,7 +382,7 @@ def test_the_largest_min_holders_of_the_sites_counts():
     for wishes, least in (((2, 3, 1), 3), ((2, 2, 2), 2)):
         options = {f"site{i}": {"labels_key": None, "min_holders": wish} for i, wish in enumerate(wishes)}
         _, transport, _, sums = run(adata, options=options)
-        asked = [question.meta["open"] for _, question, _ in transport.answers[::3]]
+        asked = [question.open for _, question, _ in transport.answers[::3]]
         held = [(arrays["holders"], asked[i + 1]) for i, (step, _, arrays) in enumerate(sums) if step == "holders"]
         assert len(held) == 5
         assert all(chosen == np.flatnonzero(n_sites >= least).tolist() for n_sites, chosen in held)

@@ -11,7 +11,7 @@ from fedscgen.correction import NoSharedLabelError
 from fedscgen.federation import FederationSettings, InProcessTransport, Server, SiteError
 from fedscgen.model import FedSCGEN
 from fedscgen.secure import PlainAggregator, make_aggregator
-from quick import make_client, simulate
+from quick import make_client, propose, simulate
 
 SETTINGS = FederationSettings(n_rounds=0, n_epochs=1, model=SMALL, seed=0)
 NO_LABELS = {"labels_key": None}
@@ -215,7 +215,7 @@ def test_a_federation_without_any_label_sums_under_masks(cells):
     assert np.abs(masked.corrected.obsm["X_fedscgen"] - uncorrected).max() > 0.1
     left = masked.ledger[masked.ledger["sender"] != "server"]
     in_the_clear = set(left.loc[left["protection"] == "none", "kind"])
-    assert in_the_clear == {"genes and cell types", "settings", "final weights and references"}
+    assert in_the_clear == {"genes and cell types", "settings", "group key", "final weights and references"}
 
 
 def test_a_site_reports_types_of_which_enough_cells_are_to_be_expected(cells):
@@ -229,16 +229,14 @@ def test_a_site_reports_types_of_which_enough_cells_are_to_be_expected(cells):
         part.obs.iloc[others[:hidden], part.obs.columns.get_loc("cell_type")] = "?"
         client = make_client("site0", part, PlainAggregator().contributor("site0"), unlabeled_category="?")
         for kind, expected in (("landmarks", reported), ("mean", list(TYPES[:3]))):
-            question = Message("genes and cell types", {"reference": kind})
-            answer = Message.from_bytes(client.handle(question.to_bytes())).meta
+            answer = Message.from_bytes(client.handle(propose(reference=kind).to_message().to_bytes())).meta
             assert answer["labels"] == expected
             assert answer["complete"] == (hidden == 0)
 
 
 def test_a_site_without_labels_reports_none_though_its_cells_have_a_column(cells):
     client = make_client("site0", split(cells)["site0"], PlainAggregator().contributor("site0"), labels_key=None)
-    question = Message("genes and cell types", {"reference": "landmarks"})
-    answer = Message.from_bytes(client.handle(question.to_bytes()))
+    answer = Message.from_bytes(client.handle(propose().to_message().to_bytes()))
     assert {name: answer.meta[name] for name in ("labels", "complete", "hashed", "min_holders")} == {
         "labels": [], "complete": False, "hashed": False, "min_holders": 2
     }  # fmt: skip

@@ -107,6 +107,7 @@ def test_the_result_has_the_ledger_of_all_sites(adata, reference, kind):
         "settings",
         "sums before training",
         "model weights",
+        "holders of cell types",
         kind,
         "final weights and references",
     ]
@@ -121,5 +122,5 @@ def test_a_ledger_refuses_an_unknown_word_and_lists_the_known_ones(word):
         f"unknown protection {word!r}: choose one of {', '.join(repr(known.value) for known in Protection)}"
     )
     with pytest.raises(ValueError, match=choices):
-        ledger.record("site", "server", Message("task", {"protection": word}), 7)
+        ledger.record("site", "server", Message("task", {"protection": word}), b"7 bytes")
     assert ledger.to_frame().empty

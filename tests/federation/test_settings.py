@@ -88,7 +88,7 @@ def test_single_settings_can_be_changed_by_name():
 
 
 def test_changes_are_checked():
-    with pytest.raises(ValueError, match="n_rounds=-1: at least 0, which trains nothing"):
+    with pytest.raises(ValueError, match="n_rounds=-1: from 0 to 10000"):
         SimulationSettings().change(n_rounds=-1)
 
 

@@ -7,7 +7,7 @@ from cells import SMALL
 from fedscgen import Message
 from fedscgen.federation import FederationSettings, InProcessTransport, Server
 from fedscgen.secure import MaskedAggregator, PlainAggregator
-from quick import QUICK, make_client, simulate
+from quick import QUICK, make_client, propose, simulate
 
 UNKNOWN = "not annotated"
 
@@ -138,8 +138,7 @@ def test_few_labelled_cells_are_not_reported_however_many_have_no_label(partial)
     client = make_client(
         "site0", split(partial)["site0"], PlainAggregator().contributor("site0"), unlabeled_category=UNKNOWN
     )
-    question = Message("genes and cell types", {"reference": "mean"})
-    answer = Message.from_bytes(client.handle(question.to_bytes()))
+    answer = Message.from_bytes(client.handle(propose(reference="mean").to_message().to_bytes()))
     assert answer.meta["labels"] == ["type0", "type2"], "of type1 there are four with a label, too"
 
 

@@ -23,12 +23,12 @@ def without_training(monkeypatch):
 @pytest.mark.parametrize(
     ("options", "n_sums"),
     [
-        ({}, {"sums before training": 7, "sums near landmarks": 12}),
+        ({}, {"sums before training": 7, "holders of cell types": 1, "sums near landmarks": 12}),
         ({"labels_key": None}, {"sums before training": 7, "sums near landmarks": 11}),
-        ({"reference": "mean"}, {"sums before training": 7, "cell type means": 1}),
+        ({"reference": "mean"}, {"sums before training": 7, "holders of cell types": 1, "cell type means": 1}),
         (
             {"reference": "mean", "early_stopping_patience": 2},  # there is no loss that could stop improving
-            {"sums before training": 7, "cell type means": 1},
+            {"sums before training": 7, "holders of cell types": 1, "cell type means": 1},
         ),
     ],
 )
@@ -81,10 +81,15 @@ class Recorded(InProcessTransport):
         yield from super().ask(messages)
 
 
-def make_server(adata, settings):
+def make_server(adata, settings, memory=None):
     aggregator = PlainAggregator()
     clients = [
-        make_client(site, adata[adata.obs["batch"] == site].copy(), aggregator.contributor(site))
+        make_client(
+            site,
+            adata[adata.obs["batch"] == site].copy(),
+            aggregator.contributor(site),
+            memory=None if memory is None else memory / site,
+        )
         for site in adata.obs["batch"].cat.categories
     ]
     return Server(Recorded(clients), aggregator, settings), clients
@@ -94,7 +99,7 @@ def test_a_model_that_would_stay_random_is_refused_before_anything_but_genes_was
     server, clients = make_server(adata, FederationSettings(n_rounds=0, model=RANDOM))
     with pytest.raises(ValueError, match=r"n_rounds=0 trains nothing, .*random weights: .*\(linear_path=True\)"):
         server.run()
-    assert server._transport.kinds == ["genes and cell types", "settings"]
+    assert server._transport.kinds == ["genes and cell types"]
     for client in clients:
         sent = client.ledger.to_frame().query("sender != 'server'")
         assert set(sent["shape"]) == {"names and settings"}
@@ -110,13 +115,12 @@ def test_a_given_model_needs_no_training(adata, tmp_path, monkeypatch):
     assert "sums before training" not in set(result.ledger["kind"])
 
 
-def test_it_goes_on_from_a_checkpoint_without_asking_again(adata, tmp_path):
-    path = tmp_path / "checkpoint.fedscgen"
+def test_it_goes_on_from_its_memory_without_asking_again(adata, tmp_path):
     settings = FederationSettings(n_rounds=0, model=SMALL, seed=0)
-    first, _ = make_server(adata, settings)
-    first.run(checkpoint=path)
-    again, clients = make_server(adata, settings)
-    again.run(checkpoint=path)
-    assert again._transport.kinds == ["genes and cell types", "settings", "final weights and references"]
+    first, _ = make_server(adata, settings, tmp_path)
+    first.run(memory=tmp_path / "run")
+    again, clients = make_server(adata, settings, tmp_path)
+    again.run(memory=tmp_path / "run")
+    assert again._transport.kinds == ["genes and cell types", "final weights and references"]
     assert again.references.to_json() == first.references.to_json()
     assert all(client.corrected is not None for client in clients)

@@ -36,8 +36,11 @@ def network(tmp_path):
 
 
 def start(network, *sites, **config):
-    for site in sites:
-        network.start_site(site, data=str(network.folder / f"{site}.h5ad"), accelerator="cpu", **config)
+    network.start_sites(*sites, accelerator="cpu", **config)
+
+
+def start_service(network, site):
+    network.start_service(site, data=str(network.folder / f"{site}.h5ad"), accelerator="cpu")
 
 
 def until(condition, seconds=120):
@@ -68,16 +71,10 @@ def reached_round(network, round_):
 
 
 def back(network, site):
-    """Start a site as a service manager does, again and again: the SuperLink doesn't let it in while it seems there."""
-    start(network, site)
+    """Start a SuperNode as systemd does, again and again: the SuperLink doesn't let it in while it seems there."""
+    network.start_relay(site)
     time.sleep(10)
     return network.is_running(site)
-
-
-def site_process(network, site):
-    """The process that holds a site's cells."""
-    found = {pid for pid, args in processes_of(network.folder / site).items() if "flower._process" in args}
-    return found.pop() if found else None
 
 
 def check_results(network, site, run_id):
@@ -94,10 +91,11 @@ def test_sites_that_refuse_die_come_back_and_are_late(network):
     run_id = network.submit(n_rounds=8, answer_timeout=25, **QUICK)
     until(lambda: len(messages(network, "model weights", 1)) > 0)
     network.stop("south", signal.SIGKILL)
-    until(lambda: not site_process(network, "south"), 20)
+    network.stop_service("south", signal.SIGKILL)
+    start_service(network, "south")
     until(lambda: back(network, "south"))
     until(lambda: rounds_of(network, "south"))
-    late = site_process(network, "west")
+    late = network.service_process("west")
     os.kill(late, signal.SIGSTOP)
     until(lambda: "west is left out: no answer in time" in network.run_log(run_id))
     os.kill(late, signal.SIGCONT)
@@ -112,8 +110,7 @@ def test_sites_that_refuse_die_come_back_and_are_late(network):
     assert 8 in rounds_of(network, "south")
     assert 8 in rounds_of(network, "west")
     assert not rounds_of(network, "east")
-    site_log = network.site_folder("south", run_id) / "site.log"
-    assert "takes part again after its process was restarted" in site_log.read_text()
+    assert "takes part again after its process was restarted" in network.service_log("south")
 
 
 def test_a_coordinator_that_is_killed_goes_on_after_the_last_finished_round(network):
@@ -128,7 +125,7 @@ def test_a_coordinator_that_is_killed_goes_on_after_the_last_finished_round(netw
     assert "goes on after round 1" in network.run_log(run_id)
     assert rounds_of(network, "north") == {1, 2, 3}
     assert len(pd.read_csv(network.folder / "coordinator" / "history.csv")) == 3
-    assert not (network.folder / "coordinator" / "checkpoint.fedscgen").exists()
+    assert not (network.folder / "coordinator" / "run").exists()
     for site in ("north", "south", "west"):
         check_results(network, site, run_id)
 

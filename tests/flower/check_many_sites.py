@@ -20,7 +20,7 @@ from cells import REAL_CELLS, make_adata
 from fedscgen.federation import FederationSettings, simulate
 from flower_network import Network, processes_of
 
-KINDS = ("flower-supernode", "flower-superexec", "flwr-clientapp", "flower._process")
+KINDS = ("flower-supernode", "flower-superexec", "flwr-clientapp", "fedscgen site serve")
 
 
 def finished_rounds(network):
@@ -52,7 +52,7 @@ def test_twenty_sites_on_one_computer(tmp_path, capsys, monkeypatch):
         os.nice(10)  # for the sites, which start all at once and would starve the SuperLink of the same computer
         for i, site in enumerate(sites):
             adata[adata.obs["batch"] == f"site{i}"].write_h5ad(tmp_path / f"{site}.h5ad")
-            network.start_site(site, data=str(tmp_path / f"{site}.h5ad"), accelerator="cpu")
+        network.start_sites(*sites, accelerator="cpu")
         began = time.monotonic()
         run_id = network.submit(n_rounds=1, n_epochs=1, n_sites=20, min_sites=11, reference="mean")
         most = Counter()
@@ -80,7 +80,7 @@ def test_what_a_round_costs_beside_the_simulator(tmp_path, capsys):
     with Network(tmp_path, sites) as network:
         for site in sites:
             pbmc[pbmc.obs["batch"] == site].write_h5ad(tmp_path / f"{site}.h5ad")
-            network.start_site(site, data=str(tmp_path / f"{site}.h5ad"), accelerator="cpu")
+        network.start_sites(*sites, accelerator="cpu")
         run_id = network.submit(n_rounds=settings.n_rounds, reference="mean")
         assert network.wait(run_id, 400) == "finished:completed", network.run_log(run_id)
         over_flower = pd.Series(finished_rounds(network)).diff().median()

@@ -194,5 +194,5 @@ def test_a_superlink_that_is_gone_ends_the_run_and_keeps_what_was_finished(grid,
     grid.disturb = lose
     with pytest.raises(ConnectionError, match="overloaded"):
         run()
-    assert (output / "checkpoint.fedscgen").exists()
+    assert (output / "run" / "plan").exists()
     assert not (output / "model").exists()

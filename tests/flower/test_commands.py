@@ -41,7 +41,7 @@ def test_init_takes_settings_by_name_or_from_a_file(tmp_path):
         result = run("init", folder, "--settings", source)
         assert result.exit_code == 0, said(result)
         config = tomllib.loads((folder / "pyproject.toml").read_text())["tool"]["flwr"]["app"]["config"]
-        assert (config["lr"], config["min-sites"], config["seed"]) == (lr, 2, 0)
+        assert (config["lr"], config["min-sites"], config["seed"]) == (lr, "", 0)
         assert (config["model"]["n-latent"], config["model"]["linear-path"]) == (n_latent, linear_path)
 
 
@@ -64,11 +64,11 @@ def test_init_refuses_bad_settings_in_one_line_and_writes_nothing(tmp_path, cont
 
 
 def test_init_says_what_each_site_has_to_say_itself(tmp_path):
-    assert "--node-config: denoise=true" in said(run("init", tmp_path / "paper", "--settings", "paper"))
+    assert "site.toml: denoise=true" in said(run("init", tmp_path / "paper", "--settings", "paper"))
     (tmp_path / "own.toml").write_text('[site]\nlabels-key = "kind"\n[correction]\nexpression = ""\n')
     answer = said(run("init", tmp_path / "own", "--settings", tmp_path / "own.toml"))
-    assert '--node-config: labels-key="kind" expression=""' in answer
-    assert "--node-config" not in said(run("init", tmp_path / "default"))
+    assert 'site.toml: labels-key="kind", expression=""' in answer
+    assert "site.toml" not in said(run("init", tmp_path / "default"))
 
 
 def test_init_refuses_what_flower_cannot_carry(tmp_path, monkeypatch):
@@ -135,11 +135,12 @@ def test_the_sites_of_the_next_steps_say_what_a_site_has_to_say(tmp_path):
     from flwr.common.config import parse_config_args
 
     from fedscgen._options import read_options
-    from fedscgen.deployment import SiteConfig
+    from fedscgen.flower.client_app import RelayConfig
 
     result = run("keys", tmp_path / "keys", "--host", "localhost", "--site", "a")
     configured = re.search(r"--node-config '(.*)'", result.output).group(1)
-    assert read_options(SiteConfig, parse_config_args([configured]), "--node-config").site == "a"
+    given = read_options(RelayConfig, parse_config_args([configured]), "--node-config")
+    assert str(given.socket) == "/run/fedscgen/a.sock"
 
 
 def test_keys_refuses_a_bad_host_in_one_line_and_writes_nothing(tmp_path):
@@ -157,7 +158,8 @@ def test_without_flower_it_says_what_to_install(arguments, tmp_path, monkeypatch
         monkeypatch.delitem(sys.modules, name)
     result = run(arguments[0], tmp_path / "new", *arguments[1:])
     assert result.exit_code == 2
-    assert 'Error: this needs flwr: pip install "fedscgen[flower]"' in said(result)
+    remedy = 'add the extra "flower" in a clone of the repository: pip install ".[flower]"'
+    assert f"Error: this needs flwr: {remedy}" in said(result)
     assert not (tmp_path / "new").exists()
 
 

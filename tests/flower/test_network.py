@@ -1,6 +1,16 @@
-"""The whole of it: a SuperLink and three SuperNodes on loopback, with TLS and node authentication."""
+"""The whole of it on loopback: a SuperLink behind its proxy, and three sites, each with its service and its SuperNode.
+
+A message takes some six seconds over Flower, whatever its size: a SuperNode looks for one every three seconds, which is
+fixed, and starts a process for it, which imports Flower for two to three. So this asks for few.
+"""
 
 from __future__ import annotations
+
+import re
+import shutil
+import socket
+import ssl
+import stat
 
 import anndata
 import numpy as np
@@ -11,11 +21,14 @@ import torch
 
 from cells import REAL_CELLS
 from fedscgen.federation import FederationSettings, simulate
+from fedscgen.flower._trial_keys import write_trial_keys
 from fedscgen.model import read_model
-from flower_network import Network
+from flower_network import NGINX, Network, processes_of, write_flower_config
 
-# landmarks take twelve sums, and over Flower half a minute each
-QUICK = {"n_rounds": 2, "n_epochs": 1, "reference": "mean"}
+# landmarks take twelve sums, and over Flower half a minute each; many rounds are in deployment/test_coordinator.py
+QUICK = {"n_rounds": 1, "n_epochs": 1, "reference": "mean"}
+N_HIDDEN = 200  # with which a masked message is as long as two pieces of Flower's
+behind_a_proxy = pytest.mark.skipif(NGINX is None, reason="needs nginx: apt-get install nginx-light")
 
 
 @pytest.fixture(scope="module")
@@ -32,14 +45,15 @@ def network(assays, tmp_path_factory):
     with Network(folder, list(assays)) as network:
         for site, cells in assays.items():
             cells.write_h5ad(folder / f"{site}.h5ad")
-            network.start_site(site, data=str(folder / f"{site}.h5ad"))
+        network.start_sites(*assays, accelerator="cpu")
         yield network
+    assert not processes_of(folder), "processes are left behind"
 
 
 @pytest.fixture(scope="module")
 def run_id(network):
-    run_id = network.submit(**QUICK)
-    status = network.wait(run_id, timeout=300)
+    run_id = network.submit(**QUICK, **{"model.n_hidden": N_HIDDEN})
+    status = network.wait(run_id, timeout=400)
     assert status == "finished:completed", network.run_log(run_id)
     return run_id
 
@@ -49,7 +63,7 @@ def simulated(assays):
     scvi.settings.seed = 0
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    settings = FederationSettings.from_preset("paper", **QUICK)
+    settings = FederationSettings.from_preset("paper", **QUICK, model={"n_hidden": N_HIDDEN})
     yield simulate(assays, settings=settings, secure="masked", show_progress=False)
     torch.set_num_threads(n_threads)
     scvi.settings.seed = None
@@ -79,11 +93,76 @@ def test_every_site_writes_its_own_results(network, run_id, assays, simulated):
 
 
 def test_the_ledgers_of_both_ends_agree(network, run_id, assays):
-    coordinator = pd.read_csv(network.folder / "coordinator" / "ledger-training.csv")
+    coordinator = pd.read_csv(network.folder / "coordinator" / "ledger-training.csv").drop(
+        columns=["settings", "chain"]
+    )
     for site in assays:
-        own = pd.read_csv(network.site_folder(site, run_id) / "ledger.csv")
+        own = pd.read_csv(network.site_folder(site, run_id) / "ledger.csv").drop(columns=["settings", "chain"])
         sent = own[own["sender"] == site]
         arrived = coordinator[coordinator["sender"] == site]
         pd.testing.assert_frame_equal(sent.reset_index(drop=True), arrived.reset_index(drop=True))
         assert set(sent["protection"]) <= {"none", "public", "encrypted", "masked", "shares"}
         assert set(sent.loc[sent["protection"] == "none", "shape"]) <= {"names and settings"}
+
+
+def test_what_a_site_writes_is_for_its_own_user(network, run_id, assays):
+    for site in assays:
+        for path in [network.folder / site, *(network.folder / site).rglob("*")]:
+            assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
+
+
+@pytest.fixture
+def outsider(network, tmp_path):
+    """Runs Flower's command as somebody who has ca.crt and reaches the port that the sites reach."""
+    shutil.copy(network.keys / "ca.crt", tmp_path)
+    write_flower_config(tmp_path, network.port, tmp_path / "ca.crt")
+
+    def run(*arguments):
+        answer = network.try_to_run("flwr", *arguments, home=tmp_path)
+        return answer.returncode, answer.stdout + answer.stderr
+
+    return run
+
+
+@behind_a_proxy
+def test_an_outsider_can_start_nothing_and_let_nobody_in(network, run_id, outsider):
+    own = network.keys / "sites" / "outsider"
+    write_trial_keys(own, ["localhost"], ["outsider"])
+    key = own / "sites" / "outsider" / "auth.pub"
+    asked = [("run", str(network.app), "trial"), ("supernode", "register", str(key), "trial")]
+    asked += [("ls", "trial"), ("stop", str(run_id), "trial"), ("log", str(run_id), "trial", "--show")]
+    for arguments in asked:
+        returned, said = outsider(*arguments)
+        assert returned != 0, said
+    denied = (network.folder / "access.log").read_text()
+    for path in ("start-run", "register-node", "list-runs", "stop-run", "stream-logs"):
+        assert re.search(rf'"POST /v1/control/{path} HTTP/1.1" 403', denied), denied[-2000:]
+    assert network.status(run_id) == "finished:completed"
+
+
+@behind_a_proxy
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/health",
+        "/v1/control/start-run",
+        "/v1/runtime/push-messages",
+        "/v1/fleet/register-node",
+        "/v1/fleet/../control/start-run",
+        "/v1/fleet/%2e%2e/control/start-run",
+        "/v1/fleet/pull-messages/../../control/start-run",
+        "/v1/fleet/pull-messages%2f..%2f..%2fcontrol%2fstart-run",
+        "//v1/control/start-run",
+        "/v1/control/start-run?/v1/fleet/pull-messages",
+        "/v1/control/start-run%00/v1/fleet/pull-messages",
+    ],
+)
+def test_no_spelling_of_a_path_passes_the_proxy(network, path):
+    """Sent as it is, which a library for HTTP would not do."""
+    context = ssl.create_default_context(cafile=network.keys / "ca.crt")
+    plain = socket.create_connection(("127.0.0.1", network.port), timeout=10)
+    with plain, context.wrap_socket(plain, server_hostname="localhost") as connection:
+        request = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        connection.sendall(request.encode())
+        assert re.match(rb"HTTP/1.1 40[03] ", connection.recv(4096))

@@ -79,5 +79,5 @@ def test_igraph_s_random_numbers_are_left_as_they_were(cliques):
 @pytest.mark.parametrize("package", ["scib_metrics", "igraph"])
 def test_a_missing_extra_names_the_pip_command(cliques, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ModuleNotFoundError, match=rf"need {package}: pip install 'fedscgen\[benchmark\]'"):
+    with pytest.raises(ModuleNotFoundError, match=rf"need {package}: .* pip install \"\.\[benchmark\]\""):
         isolated_label_f1(*cliques, list("abc" * 6), list("xy" * 9))

@@ -56,7 +56,7 @@ def test_what_can_not_be_summed_is_refused_by_site_and_name():
         sum_of({"a": fits, "b": Contribution({"w": np.array([1.0, np.nan])})})
     with pytest.raises(AggregationError, match="no answer to the task 'fit' from a, b"):
         sum_of({}, ["a", "b"])
-    with pytest.raises(AggregationError, match="no answer to a message of kind 'hello'"):
+    with pytest.raises(AggregationError, match="nothing of a run has the kind 'hello'"):
         PlainAggregator().contributor("a").answer(Message("hello"))
 
 

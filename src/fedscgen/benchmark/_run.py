@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from fedscgen._extras import missing_extra
 from fedscgen._files import lock_folder
 from fedscgen.benchmark._cost import estimate_seconds
 from fedscgen.benchmark._folder import ResultsFolder, is_done
@@ -131,7 +132,7 @@ def _require_extra() -> None:
     """Say what is missing before anything runs, as each task would fail for it."""
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
-        raise ModuleNotFoundError(f"benchmarks need {', '.join(missing)}: pip install 'fedscgen[benchmark]'")
+        raise missing_extra("benchmarks need", ", ".join(missing), "benchmark")
 
 
 def write_tables(folder: str | Path) -> None:

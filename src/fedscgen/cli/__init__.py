@@ -1,4 +1,4 @@
-"""The command line: ``fedscgen demo``, ``simulate``, ``settings``, ``correct``, ``benchmark`` and ``flower``."""
+"""The command line: ``fedscgen demo`` and the other commands."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fedscgen.cli import _benchmark, _federation
+from fedscgen.cli import _benchmark, _federation, _ledger, _site
 from fedscgen.cli._errors import user_errors
 from fedscgen.flower import commands
 
@@ -38,6 +38,16 @@ app.add_typer(benchmark, name="benchmark")
 benchmark.command()(_benchmark.run)
 benchmark.command()(_benchmark.report)
 benchmark.command()(_benchmark.spec)
+
+ledger = typer.Typer(no_args_is_help=True, help="Check what a site or coordinator has recorded.")
+app.add_typer(ledger, name="ledger")
+ledger.command()(_ledger.verify)
+site = typer.Typer(no_args_is_help=True, help="Hold a site's cells, whatever carries the messages.")
+app.add_typer(site, name="site")
+site.command()(user_errors()(_site.serve))
+site.command()(user_errors()(_site.init))
+site.command()(user_errors()(_site.fingerprint))
+site.command()(user_errors()(_site.trust))
 
 flower = typer.Typer(no_args_is_help=True, help="Prepare a federation across institutions, on Flower.")
 app.add_typer(flower, name="flower")

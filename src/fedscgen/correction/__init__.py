@@ -19,7 +19,14 @@ from fedscgen.correction._correct import (
     warn_of_lost_labels,
 )
 from fedscgen.correction._effects import BatchFit, Moved, move_to_landmarks
-from fedscgen.correction._landmarks import FEWEST_HOLDERS, Landmarks, NoMoreSumsError, Question, find_landmarks
+from fedscgen.correction._landmarks import (
+    FEWEST_HOLDERS,
+    Landmarks,
+    NoMoreSumsError,
+    Question,
+    find_landmarks,
+    seek_landmarks,
+)
 from fedscgen.correction._references import (
     NoSharedLabelError,
     ReferenceKind,
@@ -71,6 +78,7 @@ __all__ = [
     "predict_labels",
     "read_references",
     "refuse_options_by_type",
+    "seek_landmarks",
     "shift_latent",
     "warn_of_lost_labels",
     "weigh_labels",

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fedscgen._entries import Table, matrix, number, several
+from fedscgen._types import MOST_DIMENSIONS, MOST_LABELS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Self
@@ -20,6 +23,18 @@ _FREEDOM = 10.0  # degrees of freedom of the t distribution of a type's cells: t
 _TINY = 1e-6
 _LEAST_LOG = -1e4
 _TEMPERATURES = np.geomspace(0.5, 32.0, 25)
+_VECTOR = several(number(), MOST_LABELS + 1)
+_SQUARE = matrix(MOST_DIMENSIONS, MOST_DIMENSIONS)
+_PARTS = Table(
+    {
+        "means": matrix(MOST_LABELS, MOST_DIMENSIONS),
+        "precision": _SQUARE,
+        "center": _VECTOR,
+        "spread": _SQUARE,
+        "shares": _VECTOR,
+        "temperature": number(_TINY),
+    }
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,11 +131,29 @@ class Classifier:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """Read what :meth:`to_json` wrote."""
+        """Read what :meth:`to_json` wrote.
+
+        Raises
+        ------
+        ValueError
+            It is something else, or its parts don't fit together.
+        """
+        _PARTS.check(content, "classifier")
         names = ("means", "precision", "center", "spread", "shares")
         arrays = {name: np.asarray(content[name], dtype=np.float64) for name in names}
-        arrays["means"] = arrays["means"].reshape(-1, len(arrays["center"]))
+        if not arrays["means"].size:
+            arrays["means"] = arrays["means"].reshape(0, len(arrays["center"]))
+        _check_shapes(arrays)
         return cls(**arrays, temperature=float(content["temperature"]))
+
+
+def _check_shapes(arrays: Mapping[str, np.ndarray]) -> None:
+    (n_types, _), n_latent = arrays["means"].shape, len(arrays["center"])
+    square = (n_latent, n_latent)
+    expected = {"means": (n_types, n_latent), "precision": square, "spread": square, "shares": (n_types + 1,)}
+    for name, shape in expected.items():
+        if arrays[name].shape != shape:
+            raise ValueError(f"classifier: {name!r} has shape {arrays[name].shape}, expected {shape}")
 
 
 def label_moments(vectors: np.ndarray, evidence: np.ndarray, n_others: int) -> NamedArrays:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -27,7 +28,7 @@ from fedscgen.correction._references import (
 from fedscgen.correction._sums import LandmarkSums, expect_cells
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from fedscgen._types import LatentShifts, NamedArrays
     from fedscgen.correction._landmarks import Question
@@ -71,7 +72,14 @@ def read_references(content: Mapping[str, Any]) -> References | Landmarks:
     ----------
     content
         Its ``"kind"`` says which.
+
+    Raises
+    ------
+    ValueError
+        It is of neither kind, or its parts don't fit together.
     """
+    if not isinstance(content, Mapping) or "kind" not in content:
+        raise ValueError(f"references: {type(content).__name__} has no 'kind'")
     return Landmarks.from_json(content) if content["kind"] == Landmarks.kind else References.from_json(content)
 
 

@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
+from fedscgen._entries import Table, choice, matrix, names, number, several, table, whole
+from fedscgen._questions import answer_all
+from fedscgen._types import LONGEST_LABEL, MOST_DIMENSIONS, MOST_LABELS
 from fedscgen.correction._classifier import Classifier
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
     from typing import Self
 
     from fedscgen._types import NamedArrays
@@ -32,6 +35,18 @@ _N_ROUNDS = 5
 _MOST_DIMENSIONS = 10  # of an embedding
 _TIE = 1e-3  # weight of the cells' variance beside that of landmarks
 FEWEST_HOLDERS = 2
+_MOST_STORED = MOST_LABELS + 2 * _MOST_LANDMARKS
+_PARTS = Table(
+    {
+        "kind": choice("landmarks"),
+        "labels": names(MOST_LABELS, LONGEST_LABEL),
+        "types": several(whole(0, MOST_LABELS), _MOST_STORED),
+        "positions": matrix(_MOST_STORED, MOST_DIMENSIONS),
+        "n_cells": several(number(0), _MOST_STORED),
+        "classifier": table,
+        "label_noise": number(0, 1),
+    }
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,8 +127,15 @@ class Landmarks:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """Read what :meth:`to_json` wrote."""
-        return cls(
+        """Read what :meth:`to_json` wrote.
+
+        Raises
+        ------
+        ValueError
+            It is something else, or its parts don't fit together.
+        """
+        _PARTS.check(content, "landmarks")
+        landmarks = cls(
             labels=tuple(content["labels"]),
             types=np.asarray(content["types"], dtype=np.int64),
             positions=np.array(content["positions"], dtype=np.float64, ndmin=2),
@@ -121,6 +143,18 @@ class Landmarks:
             classifier=Classifier.from_json(content["classifier"]),
             label_noise=float(content["label_noise"]),
         )
+        landmarks._check()
+        return landmarks
+
+    def _check(self) -> None:
+        """Refuse parts that don't fit together."""
+        n_landmarks, n_types, n_latent = len(self.types), len(self.labels), len(self.classifier.center)
+        expected = {"positions": (n_landmarks, n_latent), "n_cells": (n_landmarks,)}
+        for name, shape in expected.items():
+            if getattr(self, name).shape != shape:
+                raise ValueError(f"landmarks: {name!r} has shape {getattr(self, name).shape}, expected {shape}")
+        if len(self.classifier.means) != n_types or self.types.max(initial=0) > n_types:
+            raise ValueError(f"landmarks: types or classifier don't fit {n_types} cell types")
 
 
 class NoMoreSumsError(RuntimeError):
@@ -152,9 +186,19 @@ class Question(NamedTuple):
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """Read what :meth:`to_json` wrote."""
+        """Read what :meth:`to_json` wrote.
+
+        Raises
+        ------
+        ValueError
+            It is something else, or asks for means of landmarks that aren't there, or twice for one.
+        """
         landmarks = None if content["landmarks"] is None else Landmarks.from_json(content["landmarks"])
-        return cls(content["step"], landmarks, [int(position) for position in content["open"]])
+        chosen = [int(position) for position in content["open"]]
+        n_landmarks = 0 if landmarks is None else len(landmarks.types)
+        if len(set(chosen)) != len(chosen) or not set(chosen) <= set(range(n_landmarks)):
+            raise ValueError(f"the open landmarks aren't each one of {n_landmarks}, and once")
+        return cls(content["step"], landmarks, chosen)
 
 
 def find_landmarks(
@@ -166,13 +210,32 @@ def find_landmarks(
     seed: int = 0,
     n_rounds: int = _N_ROUNDS,
 ) -> Landmarks:
-    """Find where cells of all sites belong.
+    """Find where cells of all sites belong, as :func:`seek_landmarks` does.
 
     Parameters
     ----------
     sum_over_sites
         From a question to the sum over all sites of what :meth:`LandmarkSums.answer` gives there. It is called once,
         then twice a round, and once more at the end.
+    labels, label_noise, min_holders, seed, n_rounds
+        As :func:`seek_landmarks` takes them.
+    """
+    search = seek_landmarks(labels, label_noise=label_noise, min_holders=min_holders, seed=seed, n_rounds=n_rounds)
+    return answer_all(search, sum_over_sites, passed_on=(NoMoreSumsError,))
+
+
+def seek_landmarks(
+    labels: Sequence[str],
+    *,
+    label_noise: float = 0.0,
+    min_holders: int = FEWEST_HOLDERS,
+    seed: int = 0,
+    n_rounds: int = _N_ROUNDS,
+) -> Generator[Question, NamedArrays, Landmarks]:
+    """Ask for the sums that tell where cells of all sites belong: once, then twice a round, and once more at the end.
+
+    Parameters
+    ----------
     labels
         Names of the cell types that enough sites have labelled cells of; none aligns cells without any label.
     label_noise
@@ -187,16 +250,16 @@ def find_landmarks(
     Raises
     ------
     NoMoreSumsError
-        ``sum_over_sites`` has raised it before a round was finished. After one, landmarks stay as they are then.
+        It was thrown in before a round was finished. After one, landmarks stay as they are then.
     """
-    moments = sum_over_sites(Question("labels"))
+    moments = yield Question("labels")
     classifier = Classifier.from_sums(moments)
     landmarks = _place(tuple(labels), classifier, float(moments["n_cells"]), label_noise, seed)
     try:
         for _ in range(n_rounds):
-            holders = sum_over_sites(Question("holders", landmarks))["holders"]
+            holders = (yield Question("holders", landmarks))["holders"]
             shared = np.flatnonzero(np.rint(holders) >= min_holders)
-            sums = sum_over_sites(Question("means", landmarks, shared.tolist()))
+            sums = yield Question("means", landmarks, shared.tolist())
             landmarks = _move(landmarks, shared, sums)
         if not landmarks.n_cells.any():
             logger.warning(
@@ -204,7 +267,7 @@ def find_landmarks(
                 min_holders,
             )
         if labels:
-            likelihoods = sum_over_sites(Question("calibration", landmarks))["log_likelihoods"]
+            likelihoods = (yield Question("calibration", landmarks))["log_likelihoods"]
             return replace(landmarks, classifier=landmarks.classifier.calibrate(likelihoods))
     except NoMoreSumsError:
         if not landmarks.n_cells.any():

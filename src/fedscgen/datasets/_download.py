@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedscgen._extras import missing_extra
 from fedscgen.datasets._published import find_dataset
 from fedscgen.datasets._transfer import TIMEOUT_SECONDS, Partial, Transfer, TransferError, reason
 
@@ -90,9 +91,7 @@ def _cache_folder(cache_dir: str | PathLike[str] | None) -> Path:
     try:
         import pooch
     except ModuleNotFoundError as missing:
-        raise ModuleNotFoundError(
-            f"published data sets are fetched with {missing.name}: pip install 'fedscgen[benchmark]'", name=missing.name
-        ) from missing
+        raise missing_extra("published data sets are fetched with", str(missing.name), "benchmark") from missing
     return Path(pooch.os_cache("fedscgen") if cache_dir is None else cache_dir)
 
 

@@ -10,7 +10,7 @@ from fedscgen import secure
 from fedscgen.secure import aggregator_names, find_aggregator
 
 if TYPE_CHECKING:
-    from fedscgen.federation import SitePolicy
+    from fedscgen.deployment._config import SiteConfig
     from fedscgen.secure import Aggregator, AggregatorKind, Contributor
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,11 @@ def make_aggregator(name: str, n_sites: int, *, reveals_counts: bool) -> Aggrega
     return secure.make_aggregator(name, n_sites, reveal_keys=reveals_counts)
 
 
-def make_contributor(name: str, site: str, policy: SitePolicy) -> Contributor:
-    """The half of a site, which holds it to its policy in every sum."""
-    kind = find_star_aggregator(name)
-    return kind.contributor(site, reveal_keys=policy.reveal_counts, min_sites=policy.min_sites)
+def make_contributor(name: str, config: SiteConfig) -> Contributor:
+    """The half of a site, which holds it to its policy in every sum and knows the other sites."""
+    policy = config.policy
+    made = find_star_aggregator(name).contributor(
+        config.site, reveal_keys=policy.reveal_counts, min_sites=policy.min_sites or 1
+    )
+    made.identify(config.output / config.identity, config.read_trusted_sites())
+    return made

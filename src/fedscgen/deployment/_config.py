@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Self
 
-from fedscgen._options import check_fields
+from fedscgen._options import check_fields, read_options
 from fedscgen.deployment._aggregators import find_star_aggregator
-from fedscgen.federation import SERVER, CorrectionOptions, FederationSettings, SiteOptions, SitePolicy
-
-Workflow = Literal["training", "correction"]
-"""What a run does: train, or correct the cells of sites that come later."""
+from fedscgen.deployment._trust import read_trust
+from fedscgen.federation import SERVER, CorrectionOptions, FederationSettings, SiteOptions, SitePolicy, Workflow
 
 
 @dataclass(frozen=True)
@@ -37,14 +36,28 @@ class SiteConfig:
         What the site agrees to send. By default it takes part in masked sums alone.
     accelerator
         Where to train, as Lightning names it: ``"cpu"``, ``"gpu"``, ``"auto"``.
+    seed
+        Of the site's own random numbers, to repeat a run. None: of the operating system's randomness; who knows the
+        seed knows which of the site's cells it trains on.
     label_salt_file
         File with a secret that all sites share and the coordinator doesn't know: cell types then travel as keyed
         hashes, which the coordinator can't read; its model names them so, each site's model has the site's own names.
         None: they travel by name.
-    allow_insecure_channel
-        Take part though the connection to the coordinator isn't encrypted.
+    identity
+        File with the key that the site is known by to the others; it is made if there is none. Relative to ``output``.
+    trusted_sites
+        File with the fingerprint of every other site, as ``fedscgen site trust`` writes it; relative to ``output``.
+    allow_unknown_sites
+        Believe the coordinator who the other sites are, whoever is not in ``trusted_sites``. It could then invent them.
+    socket
+        Where the site's service listens: the path of a socket, in a folder that the SuperNode's user can enter. None:
+        beside the output, with its name and ``.sock``.
+    socket_group
+        Group whose members may connect to the socket, by name or number: the service's user and the SuperNode's are in
+        it. Empty: the group of the service's user.
     idle_timeout
-        Seconds after which the site's process ends if nothing reaches it.
+        Seconds after which the memory of a run is freed if nothing is heard of it. It goes on from the disk if a
+        message comes.
 
     Raises
     ------
@@ -59,8 +72,13 @@ class SiteConfig:
     correction: CorrectionOptions = field(default_factory=CorrectionOptions)
     policy: SitePolicy = field(default_factory=lambda: SitePolicy(aggregators=("masked",)))
     accelerator: str = "auto"
+    seed: int | None = None
     label_salt_file: Path | None = None
-    allow_insecure_channel: bool = False
+    identity: Path = Path("identity.key")
+    trusted_sites: Path = Path("trusted_sites.toml")
+    allow_unknown_sites: bool = False
+    socket: Path | None = None
+    socket_group: str = ""
     idle_timeout: float = 7200.0
 
     def __post_init__(self) -> None:
@@ -70,6 +88,36 @@ class SiteConfig:
         if self.site == SERVER:
             raise ValueError(f"site={SERVER!r} is the coordinator's name in ledgers: give the site a name of its own")
         _check_positive(self, "idle_timeout")
+
+    def read_trusted_sites(self) -> dict[str, str] | None:
+        """Fingerprint of every other site by name; nothing where the coordinator is believed."""
+        return None if self.allow_unknown_sites else read_trust(self.output / self.trusted_sites)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a site's file, such as ``fedscgen site init`` writes.
+
+        Parameters
+        ----------
+        path
+            A file in TOML.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no such file.
+        ValueError
+            It isn't TOML, or something in it is unknown, missing or out of range; the message names it.
+        """
+        try:
+            given = tomllib.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path} is not TOML: {error}") from error
+        return read_options(cls, given, str(path))
+
+    def find_socket(self) -> Path:
+        """Where the site's service listens."""
+        return self.output.with_name(f"{self.output.name}.sock") if self.socket is None else self.socket
 
     def read_label_salt(self) -> str | None:
         """The secret that cell types are hashed with.
@@ -123,7 +171,7 @@ class CoordinatorConfig:
     allow_insecure_channel
         Run though the connection to the sites isn't encrypted: only where something else protects it.
     settings
-        What all sites do alike. By default it goes on with two sites or more, and begins with the seed 0.
+        What all sites do alike. By default it begins with the seed 0.
 
     Raises
     ------
@@ -141,13 +189,13 @@ class CoordinatorConfig:
     trained_model: Path | None = None
     init_model: Path | None = None
     allow_insecure_channel: bool = False
-    settings: FederationSettings = field(default_factory=lambda: FederationSettings(min_sites=2, seed=0))
+    settings: FederationSettings = field(default_factory=lambda: FederationSettings(seed=0))
 
     def __post_init__(self) -> None:
         check_fields(self)
         find_star_aggregator(self.secure)
         _check_positive(self, "join_timeout", "answer_timeout")
-        if not self.settings.min_sites <= self.n_sites:
+        if not self.settings.least_of(self.n_sites) <= self.n_sites:
             raise ValueError(f"min_sites={self.settings.min_sites}: at most n_sites={self.n_sites}")
         n_named = len(set(self.sites))
         if self.sites and n_named < self.n_sites:

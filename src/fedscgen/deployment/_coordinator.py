@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
 
-from fedscgen._files import lock_folder, write_whole
+from fedscgen._files import keep_private, lock_folder, write_whole
 from fedscgen.deployment._aggregators import make_aggregator
 from fedscgen.deployment._introduction import Proposal
 from fedscgen.deployment._transport import CarrierTransport
@@ -24,12 +25,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+@keep_private()
 def coordinate(carrier: Carrier, config: CoordinatorConfig) -> None:
     """Gather the sites, run the workflow and write what the coordinator gets.
 
     That is, in ``config.output``: ``model/`` with weights and references, ``history.csv`` with the validation loss of
-    each round, ``ledger-training.csv`` or ``ledger-correction.csv`` with every message, and while it trains
-    ``checkpoint.fedscgen``, with which the same command goes on after the last finished round.
+    each round, ``ledger-training.csv`` or ``ledger-correction.csv`` with every message, and while it runs ``run/``,
+    with which the same command goes on after the last opened sum.
 
     Parameters
     ----------
@@ -70,17 +72,17 @@ def _train(transport: CarrierTransport, config: CoordinatorConfig, output: Path)
         raise FileExistsError(f"{model} exists: choose another output, or move the model away")
     init_model = None if config.init_model is None else InitialModel.read(config.init_model)
     _gather(transport, config)
-    checkpoint = output / "checkpoint.fedscgen"
+    memory = output / "run"
     with make_aggregator(config.secure, len(transport.sites), reveals_counts=config.reveals_counts) as aggregator:
         server = Server(transport, aggregator, settings, init_model)
-        server.run(on_round=_log_round, checkpoint=checkpoint)
+        server.run(on_round=_log_round, memory=memory)
     history = pd.DataFrame({"round": range(1, len(server.losses) + 1), "federation_loss": server.losses})
     write_whole(output / "history.csv", history.to_csv(index=False).encode())
     saved = SavedModel(
         server.weights, server.genes, server.references, settings.model, architecture=settings.architecture
     )
     write_model(model, saved)
-    checkpoint.unlink(missing_ok=True)
+    shutil.rmtree(memory, ignore_errors=True)
 
 
 def _correct(transport: CarrierTransport, config: CoordinatorConfig, output: Path) -> None:
@@ -103,7 +105,7 @@ def _gather(transport: CarrierTransport, config: CoordinatorConfig) -> None:
     transport.gather(
         Proposal.of(config).to_message(),
         n_sites=config.n_sites,
-        min_sites=config.settings.min_sites,
+        min_sites=config.settings.least_of(config.n_sites),
         timeout=config.join_timeout,
     )
 

@@ -7,16 +7,13 @@ from typing import TYPE_CHECKING, Self
 
 from fedscgen._options import check_fields, read_options
 from fedscgen._types import Message
-from fedscgen.deployment._config import Workflow
+from fedscgen.federation import Workflow
 
 if TYPE_CHECKING:
     from fedscgen.deployment._config import CoordinatorConfig
 
 INTRODUCTION = "introduction"
 """Kind of the first message: what the coordinator has in mind. A site that agrees answers with its name."""
-
-REFUSAL = "refusal"
-"""Kind of a site's answer to what it doesn't do; its ``meta`` holds a ``reason``."""
 
 
 @dataclass(frozen=True)
@@ -65,14 +62,3 @@ class Proposal:
     def to_message(self) -> Message:
         """The introduction."""
         return Message(INTRODUCTION, asdict(self))
-
-
-def make_refusal(reason: str) -> Message:
-    """A site's answer when it does not do what it was asked.
-
-    Parameters
-    ----------
-    reason
-        Why, in words that the coordinator may read.
-    """
-    return Message(REFUSAL, {"reason": reason})

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from fedscgen._data import read_cells
-from fedscgen._files import create_whole, write_whole
-from fedscgen._types import Message
+from fedscgen._files import create_whole, keep_private, write_whole
+from fedscgen._types import Message, make_refusal
 from fedscgen.deployment._aggregators import make_contributor
-from fedscgen.deployment._introduction import INTRODUCTION, Proposal, make_refusal
-from fedscgen.federation import CORRECT, SERVER, SET_UP, Client, PolicyError, PrivacyLedger
+from fedscgen.deployment._introduction import INTRODUCTION, Proposal
+from fedscgen.federation import CORRECT, DESCRIBE, SERVER, SET_UP, Client, PolicyError, PrivacyLedger
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_AGREEMENTS = (INTRODUCTION, SET_UP)
 _OF_CORRECTION = (SET_UP, CORRECT)
+_RUN = ".run"
+_RUNS = "runs"
+_RECORD = "asked.json"
 
 
 class Site:
@@ -43,6 +46,7 @@ class Site:
         Whether the site has its results, or takes no part.
     """
 
+    @keep_private()
     def __init__(self, config: SiteConfig, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.finished = False
@@ -53,6 +57,7 @@ class Site:
         self._workflow: str | None = None
         self._go_on()
 
+    @keep_private()
     def answer(self, data: Buffer) -> Buffer:
         """The answer, or a refusal that says no more than the coordinator may know; the log has the reason.
 
@@ -74,18 +79,26 @@ class Site:
             reason = f"could not answer {kind}: the log of site {self._config.site!r} says why"
             return self._send(make_refusal(reason))
 
+    def close(self) -> None:
+        """Free the model's memory. What the run needs to go on stays on the disk."""
+        if self._client is not None:
+            self._client.close()
+
     def _introduce(self, message: Message, data: Buffer) -> Buffer:
         """Check what the coordinator has in mind against the policy, and the site's cells for what is wrong."""
-        self._ledger.record(SERVER, self._config.site, message, len(data))
+        self._ledger.record(SERVER, self._config.site, message, data)
+        proposal = Proposal.from_message(message)
         self.finished = True  # unless it takes part
-        self._client = self._make_client(Proposal.from_message(message))
+        self.close()
+        self._client = None
+        self._client, self._workflow = self._make_client(proposal), proposal.workflow
         self.finished = False
-        self._keep(message.kind, data)
+        write_whole(self._path_of(message.kind), bytes(data))
         return self._send(Message(INTRODUCTION, {"site": self._config.site}))
 
     def _send(self, answer: Message) -> Buffer:
         data = answer.to_buffer()
-        self._ledger.record(self._config.site, SERVER, answer, len(data))
+        self._ledger.record(self._config.site, SERVER, answer, data)
         return data
 
     def _take_part(self, message: Message, data: Buffer) -> Buffer:
@@ -94,8 +107,8 @@ class Site:
         if self._workflow == "correction" and message.kind not in _OF_CORRECTION:
             raise PolicyError(f"the coordinator announced a correction, in which nobody asks for {message.kind!r}")
         answer = self._client.handle(data)
-        if message.kind == SET_UP:
-            self._keep(message.kind, data)
+        if message.kind in (DESCRIBE, SET_UP):
+            write_whole(self._path_of(_RUN), self._client.run.encode())
         if message.kind == CORRECT:
             self._write_results(self._client)
             self.finished = True
@@ -105,36 +118,36 @@ class Site:
         config = self._config
         if proposal.sites and config.site not in proposal.sites:
             raise PolicyError(f"site {config.site!r} is not among the sites of this run")
-        self._workflow = proposal.workflow
+        policy, aggregator = config.policy, config.policy.aggregators[0]
         if proposal.workflow == "training":
-            config.policy.check(proposal.aggregator, reveals_counts=proposal.reveals_counts, n_sites=proposal.n_sites)
-        if self._client is not None:
-            self._client.close()
+            policy.check(proposal.aggregator, reveals_counts=proposal.reveals_counts, n_sites=proposal.n_sites)
+            aggregator = proposal.aggregator
         return Client(
             config.site,
             read_cells(config.data),
-            make_contributor(proposal.aggregator, config.site, config.policy),
+            make_contributor(aggregator, config),
             config.options,
             config.correction,
             accelerator=config.accelerator,
+            seed=config.seed,
             label_salt=config.read_label_salt(),
             ledger=self._ledger,
+            policy=replace(policy, aggregators=(aggregator,)),  # no plan may sum in another way than was introduced
+            memory=config.output / _RUNS,
+            record=config.output / _RECORD,
         )
-
-    def _keep(self, kind: str, data: Buffer) -> None:
-        write_whole(self._path_of(kind), bytes(data))
 
     def _path_of(self, kind: str) -> Path:
         return self._folder / f".{kind}.message"
 
     def _go_on(self) -> None:
-        """Continue where the site was before its process ended; what belongs to one round is lost."""
-        introduction, settings = (self._path_of(kind) for kind in _AGREEMENTS)
+        """Continue where the site was before its process ended; a sum that was under way is lost."""
+        introduction, run = self._path_of(INTRODUCTION), self._path_of(_RUN)
         if introduction.exists():
-            self._client = self._make_client(Proposal.from_message(Message.from_bytes(introduction.read_bytes())))
-        if self._client is not None and settings.exists():
-            self._client.resume(Message.from_bytes(settings.read_bytes()))
-            logger.warning("site %r takes part again after its process was restarted", self._config.site)
+            proposal = Proposal.from_message(Message.from_bytes(introduction.read_bytes()))
+            self._client, self._workflow = self._make_client(proposal), proposal.workflow
+        if self._client is not None and run.exists():
+            self._client.resume(run.read_text(encoding="ascii"))
 
     def _write_results(self, client: Client) -> None:
         """Write corrected.h5ad, model/ and history.csv; each appears when it is whole."""
@@ -144,6 +157,7 @@ class Site:
             client.corrected.write_h5ad(target)
         client.model.save(self._folder / "model", overwrite=True)
         write_whole(self._folder / "history.csv", pd.DataFrame(client.history).to_csv(index=False).encode())
-        for kind in _AGREEMENTS:
+        client.forget()
+        for kind in (INTRODUCTION, _RUN):
             self._path_of(kind).unlink(missing_ok=True)
         logger.info("site %r has its results in %s", self._config.site, self._folder)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from typing import TYPE_CHECKING
 
-from fedscgen._types import Message
+from fedscgen._types import REFUSAL, Message, WireFormatError
 from fedscgen.deployment._carrier import Failure
-from fedscgen.deployment._introduction import INTRODUCTION, REFUSAL
-from fedscgen.federation import SERVER, SiteError
-from fedscgen.secure import Protection
+from fedscgen.deployment._introduction import INTRODUCTION
+from fedscgen.federation import SERVER, SiteError, check_answer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 0.5  # between two looks for sites that have come
+_LONGEST_NAME = 200  # of a site
 
 
 class CarrierTransport:
@@ -97,14 +98,15 @@ class CarrierTransport:
     def ask(self, messages: Mapping[str, Message]) -> Iterator[tuple[str, Message]]:
         """Send each site its message, and give the answers as they come."""
         encoded = {id(message): message.to_buffer() for message in messages.values()}
+        digests = {identity: hashlib.sha256(data).hexdigest() for identity, data in encoded.items()}
         for site, message in messages.items():
-            self._ledger.record(SERVER, site, message, len(encoded[id(message)]))
+            self._ledger.record(SERVER, site, message, encoded[id(message)], digest=digests[id(message)])
         names = {self._addresses[site]: site for site in messages}
         letters = {self._addresses[site]: encoded[id(message)] for site, message in messages.items()}
         for address, data in self._exchange(letters, names, self._timeout):
-            answer = self._read(names[address], data)
+            answer = self._read(names[address], data, messages[names[address]])
             if answer is not None:
-                self._ledger.record(names[address], SERVER, answer, len(data))
+                self._ledger.record(names[address], SERVER, answer, data)
                 yield names[address], answer
 
     def list_reasons(self) -> str:
@@ -117,24 +119,24 @@ class CarrierTransport:
     def _introduce(self, introduction: Message, newcomers: Sequence[str], timeout: float) -> None:
         data = introduction.to_buffer()
         for address in newcomers:
-            self._ledger.record(SERVER, address, introduction, len(data))
+            self._ledger.record(SERVER, address, introduction, data)
         names = {address: address for address in newcomers}
         for address, answer in self._exchange(dict.fromkeys(newcomers, data), names, timeout):
-            self._admit(address, answer)
+            self._admit(address, answer, introduction)
 
-    def _admit(self, address: str, data: Buffer) -> None:
-        answer = self._read(address, data)
+    def _admit(self, address: str, data: Buffer, introduction: Message) -> None:
+        answer = self._read(address, data, introduction)
         if answer is None:
             return
         site = answer.meta.get("site")
-        if answer.kind != INTRODUCTION or not isinstance(site, str):
+        if answer.kind != INTRODUCTION or not isinstance(site, str) or len(site) > _LONGEST_NAME:
             self._leave_out(address, f"answered with {answer.kind!r} that names no site")
             return
         if site in self._addresses:
             self._leave_out(address, f"calls itself {site!r}, as another does: give each site a name of its own")
             return
         logger.info("site %r has joined as %s", site, address)
-        self._ledger.record(site, SERVER, answer, len(data))
+        self._ledger.record(site, SERVER, answer, data)
         self._addresses[site] = address
 
     def _exchange(
@@ -151,16 +153,16 @@ class CarrierTransport:
         for name in silent.values():
             self._leave_out(name, "no answer in time")
 
-    def _read(self, name: str, data: Buffer) -> Message | None:
+    def _read(self, name: str, data: Buffer, question: Message) -> Message | None:
         """The answer, unless it is a refusal or none at all."""
         try:
             answer = Message.from_bytes(data)
-            Protection.of(answer)
-        except ValueError as error:  # no message, or of a protection that the ledger doesn't know
+            check_answer(answer if answer.kind == REFUSAL else question, answer)
+        except WireFormatError as error:
             self._leave_out(name, f"answered with {error}")
             return None
         if answer.kind == REFUSAL:
-            self._ledger.record(name, SERVER, answer, len(data))
+            self._ledger.record(name, SERVER, answer, data)
             self._leave_out(name, str(answer.meta.get("reason")))
             return None
         return answer

@@ -4,9 +4,12 @@ from fedscgen._options import Preset
 from fedscgen.federation._client import Client
 from fedscgen.federation._initial_model import InitialModel
 from fedscgen.federation._ledger import PrivacyLedger
+from fedscgen.federation._ledger_file import LedgerCheck, check_ledger, read_ledger
+from fedscgen.federation._meta import check_answer, check_question
 from fedscgen.federation._models import FederatedModel, find_model, register_model
+from fedscgen.federation._plan import Plan, Workflow
 from fedscgen.federation._policy import PolicyError, SitePolicy
-from fedscgen.federation._protocol import CORRECT, SERVER, SET_UP
+from fedscgen.federation._protocol import CORRECT, DESCRIBE, SERVER, SET_UP
 from fedscgen.federation._server import Server
 from fedscgen.federation._settings import FederationSettings, SiteOptions
 from fedscgen.federation._settings_file import SimulationSettings, read_settings, write_settings
@@ -16,6 +19,7 @@ from fedscgen.model import CorrectionOptions
 
 __all__ = [
     "CORRECT",
+    "DESCRIBE",
     "SERVER",
     "SET_UP",
     "Client",
@@ -24,6 +28,8 @@ __all__ = [
     "FederationSettings",
     "InProcessTransport",
     "InitialModel",
+    "LedgerCheck",
+    "Plan",
     "PolicyError",
     "Preset",
     "PrivacyLedger",
@@ -34,7 +40,12 @@ __all__ = [
     "SiteOptions",
     "SitePolicy",
     "Transport",
+    "Workflow",
+    "check_answer",
+    "check_ledger",
+    "check_question",
     "find_model",
+    "read_ledger",
     "read_settings",
     "register_model",
     "simulate",

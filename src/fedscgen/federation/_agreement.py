@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from fedscgen._types import Message
 from fedscgen.correction import FEWEST_HOLDERS, NoSharedLabelError, warn_of_lost_labels
-from fedscgen.federation._protocol import DESCRIBE
+from fedscgen.federation._models import find_model
+from fedscgen.federation._plan import hash_json
+from fedscgen.federation._protocol import DESCRIBE, SET_UP
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Self
 
+    import numpy as np
+
     from fedscgen.correction import ReferenceKind
-    from fedscgen.federation._settings import GenesKind
+    from fedscgen.federation._initial_model import InitialModel
+    from fedscgen.federation._settings import FederationSettings, GenesKind
+    from fedscgen.secure import Aggregator
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +43,12 @@ class Description:
         Whether every cell has a label.
     min_holders
         Fewest sites that a mean is to be opened of.
+    n_cells_at_most
+        A power of two that it has no more cells than, and more than half as many.
+    introduction
+        What the other sites need to know of it.
+    n_sums
+        Opened sums of this run that it knows of already; ``None`` in a run that is new to it.
     """
 
     genes: list[str]
@@ -44,6 +56,9 @@ class Description:
     hashed: bool
     complete: bool
     min_holders: int
+    n_cells_at_most: int
+    introduction: Mapping[str, str] = field(default_factory=dict)
+    n_sums: int | None = None
 
     @classmethod
     def from_message(cls, message: Message) -> Self:
@@ -53,6 +68,77 @@ class Description:
     def to_message(self) -> Message:
         """The site's answer."""
         return Message(DESCRIBE, asdict(self))
+
+
+@dataclass(frozen=True)
+class SetUp:
+    """What the sites have in common, as the coordinator tells each of them.
+
+    Parameters
+    ----------
+    genes
+        The model's, in its order.
+    labels
+        Cell types that may be asked for.
+    min_holders
+        Fewest sites that a mean is opened of.
+    n_cells_at_most
+        What each site has announced, by name.
+    introductions
+        What each site has shown for the others, by name; nothing where they needn't know each other.
+    weights
+        With which training begins, if they come from a file of the coordinator's.
+    """
+
+    genes: list[str]
+    labels: list[str] = field(default_factory=list)
+    min_holders: int = FEWEST_HOLDERS
+    n_cells_at_most: Mapping[str, int] = field(default_factory=dict)
+    introductions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    weights: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, described: Mapping[str, Description], settings: FederationSettings, init_model: InitialModel | None
+    ) -> Self:
+        """What these sites have in common.
+
+        Raises
+        ------
+        NoSharedLabelError, ValueError
+            They have no gene or, where one is needed, no cell type in common; or ``init_model`` doesn't fit.
+        """
+        genes = agree_on_genes({site: of.genes for site, of in described.items()}, settings.genes)
+        if init_model is not None:
+            genes = init_model.choose_genes(genes)
+            model = find_model(settings.architecture)
+            init_model.fit_to(model.initial_weights(len(genes), settings.find_seed(), **settings.model))
+        return cls(
+            genes,
+            choose_labels(described, settings.reference),
+            max(of.min_holders for of in described.values()),
+            {site: of.n_cells_at_most for site, of in described.items()},
+            {site: of.introduction for site, of in described.items() if of.introduction},
+            {} if init_model is None else init_model.weights,
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of what all sites must have been told alike."""
+        return hash_json([self.genes, self.labels, self.min_holders, dict(self.n_cells_at_most)])
+
+    @classmethod
+    def from_message(cls, message: Message) -> Self:
+        """Read what :meth:`to_message` wrote."""
+        meta = message.meta
+        genes, labels = ([str(name) for name in meta[key]] for key in ("genes", "labels"))
+        sizes = {str(site): int(n_cells) for site, n_cells in meta["n_cells_at_most"].items()}
+        return cls(genes, labels, int(meta["min_holders"]), sizes, meta["introductions"], message.arrays)
+
+    def to_message(self, **more: Any) -> Message:
+        """What every site is told."""
+        meta = {name: value for name, value in vars(self).items() if name != "weights"}
+        return Message(SET_UP, {**meta, **more}, self.weights)
 
 
 def agree_on_genes(genes: Mapping[str, Sequence[str]], kind: GenesKind) -> list[str]:
@@ -84,6 +170,33 @@ def agree_on_genes(genes: Mapping[str, Sequence[str]], kind: GenesKind) -> list[
             "%d genes are not held by every site and %s (%s, ...)", len(partial), fate, ", ".join(partial[:5])
         )
     return list(held) if kind == "union" else [name for name, n_sites in held.items() if n_sites == len(genes)]
+
+
+def check_reference(kind: ReferenceKind, aggregator: Aggregator) -> None:
+    """Refuse references that the aggregator can't find, and warn of those that mislead.
+
+    Raises
+    ------
+    ValueError
+        ``"dominant"`` needs an aggregator that selects; the message names the remedy.
+    """
+    if kind != "landmarks":
+        logger.warning(
+            "reference=%r: two cell types whose references come of different sites end up apart by what differs "
+            "between these sites: don't compare types, nor test genes between them, after this correction",
+            kind,
+        )
+    if kind != "dominant" or aggregator.selects:
+        return
+    if aggregator.name == "masked":
+        raise ValueError(
+            "reference='dominant' would show every site's counts to the coordinator of a masked sum: "
+            "use reference='landmarks' or 'mean', secure='crypten', or MaskedAggregator(reveal_keys=True)"
+        )
+    raise ValueError(
+        f"reference='dominant' needs an aggregator that selects, and {aggregator.name!r} doesn't: "
+        "use reference='landmarks' or 'mean', or an aggregator that does, such as secure='crypten'"
+    )
 
 
 def all_hash(hashed: Mapping[str, bool]) -> bool:

@@ -2,51 +2,57 @@
 
 from __future__ import annotations
 
-import time
+import logging
+import secrets
 import warnings
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-
 from fedscgen._data import LATENT_KEY, check_data, working_copy
-from fedscgen._options import check_kind, read_options
+from fedscgen._options import check_kind
 from fedscgen._types import Message, References
-from fedscgen.aggregation import policy_of_result, site_weight, to_summable
-from fedscgen.correction import Question, read_references, refuse_options_by_type
+from fedscgen.correction import read_references, refuse_options_by_type
+from fedscgen.federation._agreement import SetUp
+from fedscgen.federation._guard import Guard
 from fedscgen.federation._ledger import PrivacyLedger
+from fedscgen.federation._memory import RunMemory
+from fedscgen.federation._meta import check_question
 from fedscgen.federation._models import find_model
 from fedscgen.federation._padding import padded_copy, remove_padding
-from fedscgen.federation._policy import LabelNames
+from fedscgen.federation._plan import Plan
+from fedscgen.federation._policy import LabelNames, PolicyError
 from fedscgen.federation._protocol import (
-    BEGIN,
     CORRECT,
     DESCRIBE,
-    LANDMARKS,
-    REFERENCES,
+    JOIN,
     SERVER,
     SET_UP,
     TASKS,
-    TRAIN,
-    VALIDATE,
-    VALIDATION_LOSS,
 )
-from fedscgen.federation._settings import FederationSettings, SiteOptions
+from fedscgen.federation._published import take_out
+from fedscgen.federation._randomness import Randomness
+from fedscgen.federation._record import CellsRecord
+from fedscgen.federation._settings import SiteOptions
 from fedscgen.federation._site_cells import SiteCells
+from fedscgen.federation._tasks import SiteTasks
 from fedscgen.model import CorrectionOptions
-from fedscgen.secure import Contribution
+from fedscgen.secure import Contribution, Protection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+    from pathlib import Path
 
     from anndata import AnnData
 
     from fedscgen._types import Buffer
-    from fedscgen.correction import Landmarks, LandmarkSums
+    from fedscgen.correction import Landmarks
     from fedscgen.federation._models import FederatedModel
+    from fedscgen.federation._policy import SitePolicy
+    from fedscgen.federation._settings import FederationSettings
     from fedscgen.secure import Contributor
+
+logger = logging.getLogger(__name__)
 
 
 class Client:
@@ -73,6 +79,17 @@ class Client:
         their hash there, also in what it predicts; a warning says so. ``None``: they travel by name.
     ledger
         Where every message is recorded; ``None`` begins a new ledger.
+    policy
+        What the site agrees to. ``None``: any plan within bounds, as in a simulation.
+    seed
+        Of the site's own random numbers, such as those that choose its training cells; no coordinator knows them.
+        ``None``: of the operating system's randomness.
+    memory
+        Folder in which the site keeps what it needs to take part in a run again after its process has ended; none but
+        the site may read it. ``None``: it keeps nothing.
+    record
+        File in which the site counts what its cells were asked over all runs; see :class:`SitePolicy`. ``None``: nobody
+        counts.
 
     Attributes
     ----------
@@ -103,6 +120,10 @@ class Client:
         accelerator: str = "auto",
         label_salt: str | None = None,
         ledger: PrivacyLedger | None = None,
+        policy: SitePolicy | None = None,
+        seed: int | None = None,
+        memory: Path | None = None,
+        record: Path | None = None,
     ) -> None:
         options = SiteOptions() if options is None else options
         correction = CorrectionOptions() if correction is None else correction
@@ -115,13 +136,19 @@ class Client:
         self.ledger = PrivacyLedger() if ledger is None else ledger
         self._adata = adata
         self._keys = options.keys
+        self._options = options
         self._cells = SiteCells(adata, options, LabelNames(label_salt))
         self._contributor = contributor
         self._accelerator = accelerator
         self._correction = correction
-        self._settings = FederationSettings()
-        self._randomness = _Randomness(0)
-        self._landmark_sums: LandmarkSums | None = None
+        self._policy = policy
+        self._record = None if record is None else CellsRecord(record, map(str, adata.obs_names))
+        self._guard = self._make_guard()
+        self._seed = secrets.randbelow(2**32) if seed is None else seed
+        self._randomness = Randomness(self._seed)
+        self._memories = memory
+        self._memory = RunMemory(None)
+        self._tasks: SiteTasks | None = None
         check_data(adata, self._keys, who=f"site {site!r}: ")
 
     def handle(self, data: Buffer) -> memoryview:
@@ -130,125 +157,173 @@ class Client:
         Raises
         ------
         WireFormatError
-            ``data`` is no message.
+            ``data`` is no message, or none of its kind.
+        PolicyError
+            The message isn't what the run's plan has next; nothing leaves the site.
         AggregationError, ValueError
             The message can't be answered; nothing leaves the site.
         """
         message = Message.from_bytes(data)
-        self.ledger.record(SERVER, self.site, message, len(data))
-        answer = self._perform(message)
+        check_question(message)
+        keep = message.kind == DESCRIBE or "plan" in message.meta  # all that the run will do
+        self.ledger.record(SERVER, self.site, message, data, keep=keep)
+        asked, opened = take_out(message)
+        for published in self._guard.follow(opened).values():
+            self._memory.add_sum(published)
+        answer = self._perform(asked)
         if "round" in message.meta:
             answer = Message(answer.kind, {**answer.meta, "round": message.meta["round"]}, answer.arrays)
         encoded = answer.to_buffer()
-        self.ledger.record(self.site, SERVER, answer, len(encoded))
+        self.ledger.record(self.site, SERVER, answer, encoded)
         return encoded
 
     def _perform(self, message: Message) -> Message:
         if message.kind in TASKS:
-            with self._randomness.in_use():
-                contribution = self._tasks[message.kind](message)
-            return self._contributor.contribute(contribution, message)
-        steps = {DESCRIBE: self._describe, SET_UP: self._set_up, CORRECT: self._correct}
-        return steps[message.kind](message) if message.kind in steps else self._contributor.answer(message)
+            return self._contribute(message)
+        steps = {DESCRIBE: self._describe, SET_UP: self._set_up, JOIN: self._join, CORRECT: self._correct}
+        if message.kind in steps:
+            return steps[message.kind](message)
+        answer = self._contributor.answer(message)
+        self._remember_membership()
+        return answer
 
-    def resume(self, message: Message) -> None:
-        """Do again what a set-up message asked for, after the site's process was restarted.
+    def _contribute(self, message: Message) -> Message:
+        """What this site adds to the sum that comes next."""
+        task = self._guard.admit(message)
+        with self._randomness.in_use():
+            arrays, weight = self._require_tasks().perform(task)
+        return self._contributor.contribute(Contribution(arrays, weight, task.number, task.group), message)
 
-        Nothing is answered or entered into the ledger. The site's random numbers begin anew; its history does too.
+    def resume(self, run: str) -> None:
+        """Take part in a run again after the site's process was restarted, from what the site has kept of it.
+
+        Nothing is answered or entered into the ledger. The site's cells are split as before; its history begins anew.
 
         Raises
         ------
+        CheckpointError
+            What was kept is damaged.
         ValueError
-            It is no set-up message.
+            Nothing was kept of this run.
         """
-        if message.kind != SET_UP:
-            raise ValueError(f"a site resumes from a message of kind {SET_UP!r}, not {message.kind!r}")
-        self._set_up(message)
+        memory = RunMemory(None if self._memories is None else self._memories / run)
+        plan, set_up = memory.recall_message("plan"), memory.recall_message("set-up")
+        if plan is None or set_up is None:
+            raise ValueError(f"site {self.site!r} has kept nothing of run {run}: begin anew")
+        self._guard = self._make_guard()
+        self._guard.agree(Plan.from_message(plan))
+        self._seed = int(memory.recall("seed") or self._seed)
+        self._build(SetUp.from_message(set_up))
+        self._contributor.restore(memory.recall("membership") or b"")
+        self._guard.follow(dict(enumerate(memory.sums(), start=1)))
+        self._memory = memory
+        logger.warning("site %r takes part in run %s again", self.site, run)
+
+    @property
+    def run(self) -> str:
+        """Name of the run that the site takes part in."""
+        return self._guard.require_plan().run
+
+    def _make_guard(self) -> Guard:
+        return Guard(self.site, self._contributor, self._policy, self._options, self._record)
+
+    def forget(self) -> None:
+        """Delete what was kept to take part in the run again."""
+        self._memory.forget()
 
     def close(self) -> None:
         """Free the working copy, which scvi-tools would keep for good."""
         if self.model is not None:
             self.model.close()
 
-    @property
-    def _tasks(self) -> dict[str, Callable[[Message], Contribution]]:
-        return {
-            BEGIN: self._summarize,
-            TRAIN: self._train,
-            VALIDATE: self._validate,
-            REFERENCES: self._contribute_means,
-            LANDMARKS: self._sum_near_landmarks,
-        }
-
     def _describe(self, message: Message) -> Message:
-        if (reference := message.meta["reference"]) == "landmarks":
+        """Agree to the plan, and say what the site has; or how far it has come, if it has taken part before."""
+        plan = Plan.from_message(message)
+        if self._knows(plan.run):
+            self.resume(plan.run)
+            if self._guard.plan != plan:
+                raise PolicyError(f"run {plan.run} began with another plan")
+            known = self._cells.describe(plan.settings.reference)
+            return replace(known, n_sums=self._guard.count_sums()).to_message()
+        self._guard.agree(plan)
+        if plan.settings.reference == "landmarks":
             refuse_options_by_type(shrink=self._correction.shrink, unlabeled=self._correction.unlabeled)
-        return self._cells.describe(reference).to_message()
+        self._memory = RunMemory(None if self._memories is None else self._memories / plan.run)
+        self._memory.keep("plan", message.to_buffer())
+        self._memory.keep("seed", str(self._seed).encode())
+        described = self._cells.describe(plan.settings.reference)
+        return replace(described, introduction=self._contributor.introduce(plan.fingerprint)).to_message()
+
+    def _knows(self, run: str) -> bool:
+        return self._memories is not None and RunMemory(self._memories / run).recall("set-up") is not None
 
     def _set_up(self, message: Message) -> Message:
-        """Build the model on the genes that the sites agreed on."""
-        self._settings = read_options(FederationSettings, message.meta["settings"], "the federation's settings")
-        self._randomness = _Randomness(int(message.meta["seed"]))
-        make_copy = padded_copy if self._settings.genes == "union" else working_copy
-        working = make_copy(self._adata, self._keys, message.meta["genes"])
-        model_class = find_model(self._settings.architecture)
+        """Build the model on the genes that the sites agreed on, and get to know the other sites."""
+        if "plan" in message.meta:
+            self._guard.agree(Plan.from_json(message.meta["plan"]))
+        terms = SetUp.from_message(message)
+        self._build(terms)
+        sealed = self._meet(terms)
+        self._memory.keep("set-up", message.to_buffer())
+        self._remember_membership()
+        protection = Protection.ENCRYPTED if sealed else Protection.NONE
+        return Message(SET_UP, {"protection": protection, "sealed": sealed})
+
+    def _build(self, terms: SetUp) -> None:
+        plan = self._guard.require_plan()
+        settings = plan.settings
+        self._randomness = Randomness(self._seed)
+        make_copy = padded_copy if settings.genes == "union" else working_copy
+        working = make_copy(self._adata, self._keys, terms.genes)
+        model_class = find_model(settings.architecture)
         with self._randomness.in_use(), _silence_repeated_warnings():
             model_class.setup_anndata(working, **self._keys.of_anndata())
-            self.model = model_class(working, **self._settings.model)
-        return Message(SET_UP, {"ready": True})
-
-    def _summarize(self, message: Message) -> Contribution:
-        model = self._require_model()
-        return Contribution(model.summarize(message.arrays), self._weigh(model.n_training_cells()))
-
-    def _train(self, message: Message) -> Contribution:
-        """Train from the federation's weights; their loss at this site is sent along."""
-        began, settings, round_ = time.perf_counter(), self._settings, int(message.meta["round"])
-        model = self._load(message)
-        loss = model.get_validation_loss(batch_size=settings.batch_size)
-        update = model.train_local(
-            settings.n_epochs,
-            lr=settings.lr * settings.lr_decay ** (round_ - 1),
-            batch_size=settings.batch_size,
-            fixed_batches=settings.fixed_batches,
-            early_stopping=settings.restore_best_epoch,
-            proximal_weight=settings.proximal_weight,
-            accelerator=self._accelerator,
+            self.model = model_class(working, **settings.model)
+            if plan.workflow == "training":
+                self.model.n_training_cells()  # which chooses them: the same after a restart
+        self._tasks = SiteTasks(
+            self.model, self._cells, settings, self._options.max_update_norm, self._accelerator, self.history
         )
-        self._note_epochs(round_, time.perf_counter() - began)
-        arrays = {**to_summable(update.weights, settings.batchnorm), VALIDATION_LOSS: np.asarray(loss)}
-        return Contribution(arrays, self._weigh(update.n_cells))
+        if plan.workflow == "training":
+            self._guard.begin(terms)
 
-    def _validate(self, message: Message) -> Contribution:
-        model = self._load(message)
-        loss = model.get_validation_loss(batch_size=self._settings.batch_size)
-        return Contribution({VALIDATION_LOSS: np.asarray(loss)}, self._weigh(model.n_training_cells()))
+    def _meet(self, terms: SetUp) -> dict[str, str]:
+        """Get to know the other sites; what is returned is for them."""
+        plan = self._guard.require_plan()
+        if not terms.introductions or plan.workflow != "training":
+            return {}
+        if set(terms.introductions) != set(plan.sites):
+            raise PolicyError(f"introduced are {sorted(terms.introductions)}, and the plan is of {sorted(plan.sites)}")
+        least = (plan.settings if self._policy is None else self._policy).least_of(len(plan.sites))
+        return self._contributor.meet(terms.fingerprint, terms.introductions, least)
 
-    def _contribute_means(self, message: Message) -> Contribution:
-        latent, meta = self._load(message).get_latent_representation(), message.meta
-        return Contribution(self._cells.sum_means(latent, meta["labels"], meta["reference"]))
+    def _join(self, message: Message) -> Message:
+        self._guard.require_plan()
+        self._contributor.join(message.meta["sealed"])
+        self._remember_membership()
+        return Message(JOIN, {"ready": True})
 
-    def _sum_near_landmarks(self, message: Message) -> Contribution:
-        """Sums over this site's cells, which the last question with weights has encoded."""
-        question = Question.from_json(message.meta)
-        if message.arrays:
-            latent = self._load(message).get_latent_representation()
-            self._landmark_sums = self._cells.begin_landmarks(latent, message.meta["labels"])
-        if self._landmark_sums is None:
-            raise ValueError(f"site {self.site!r} was restarted while landmarks were sought: it can still be corrected")
-        return Contribution(self._landmark_sums.answer(question))
+    def _remember_membership(self) -> None:
+        self._memory.keep("membership", self._contributor.save())
 
     def _correct(self, message: Message) -> Message:
-        """Correct this site's cells."""
-        self._landmark_sums = None
-        model = self._load(message)
-        sent = read_references(message.meta["references"])
-        model.references = replace(sent, labels=tuple(self._cells.own_names(sent.labels)))
+        """Correct this site's cells, with what the run has found or, in a correction, with what was sent."""
+        program = self._guard.require_end()
+        tasks = self._require_tasks()
+        weights = dict(message.arrays) if program is None else program.weights
+        found = read_references(message.meta["references"]) if program is None else program.references
+        model = tasks.load_result(weights)
+        model.references = replace(found, labels=tuple(self._cells.own_names(found.labels)))
         self.corrected = self._correct_cells(model, model.references)
         if LATENT_KEY not in self.corrected.obsm:
             raise ValueError(f"{type(model).__name__}.correct has written no obsm[{LATENT_KEY!r}]")
-        self._cells.warn_of_hashes(self.corrected, sent.labels, who=f"site {self.site!r}: ")
+        self._cells.warn_of_hashes(self.corrected, found.labels, who=f"site {self.site!r}: ")
         return Message(CORRECT, {"done": True})
+
+    def _require_tasks(self) -> SiteTasks:
+        if self._tasks is None:
+            raise PolicyError(f"site {self.site!r} has no model yet: the server must send its settings first")
+        return self._tasks
 
     def _correct_cells(self, model: FederatedModel, references: References | Landmarks) -> AnnData:
         if isinstance(references, References) and self._keys.batch_key is not None:  # landmarks move every batch
@@ -262,47 +337,9 @@ class Client:
             on_all_genes = model.correct(references=references, **options)
         return remove_padding(self._adata, on_all_genes, self._correction.expression)
 
-    def _weigh(self, n_cells: int) -> float:
-        return site_weight(n_cells, self._settings.strategy)
-
-    def _load(self, message: Message) -> FederatedModel:
-        model = self._require_model()
-        policy = self._settings.batchnorm
-        trains = message.kind in (TRAIN, VALIDATE)
-        model.load_weights(message.arrays, policy if trains else policy_of_result(policy))
-        return model
-
-    def _require_model(self) -> FederatedModel:
-        if self.model is None:
-            raise ValueError(f"site {self.site!r} has no model yet: the server must send its settings first")
-        return self.model
-
-    def _note_epochs(self, round_: int, seconds: float) -> None:
-        history = self._require_model().history
-        losses = {name: history[name].iloc[:, 0] for name in ("train_loss", VALIDATION_LOSS) if name in history}
-        n_new = max(map(len, losses.values()), default=len(self.history) + 1) - len(self.history)
-        for epoch in range(n_new):
-            values = {name: float(column.iloc[epoch - n_new]) for name, column in losses.items()}
-            self.history.append({"round": round_, "epoch": epoch + 1, **values, "seconds": seconds / n_new})
-
-
-class _Randomness:
-    """A site's own stream of random numbers, so that it trains alike beside other sites and alone on its machine."""
-
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
-        self._states: tuple[torch.Tensor, list[torch.Tensor]] | None = None
-
-    @contextmanager
-    def in_use(self) -> Iterator[None]:
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            if self._states is None:
-                torch.manual_seed(self._seed)
-            else:
-                torch.set_rng_state(self._states[0])
-                torch.cuda.set_rng_state_all(self._states[1])
-            yield
-            self._states = torch.get_rng_state(), torch.cuda.get_rng_state_all()
+    @property
+    def _settings(self) -> FederationSettings:
+        return self._guard.require_plan().settings
 
 
 @contextmanager

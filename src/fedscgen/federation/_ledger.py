@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import csv
+import hashlib
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
 
+from fedscgen.federation._ledger_file import COLUMNS, append_row, keep_settings
 from fedscgen.secure import Protection
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from fedscgen._types import Message
+    from fedscgen._types import Buffer, Message
 
-COLUMNS = ["round", "sender", "receiver", "kind", "shape", "bytes", "protection"]
 WITHOUT_ARRAYS = "names and settings"
 
 
@@ -26,7 +26,8 @@ class PrivacyLedger:
     ----------
     path
         CSV file that every row is appended to as well, so that what left a site is on record even if its process
-        dies the next moment. Rows of earlier processes stay in it. ``None``: no file.
+        dies the next moment. Rows of earlier processes stay in it. Each has the message's SHA-256 besides, and is
+        chained to the one before; see :func:`check_ledger`. Its owner alone can read it. ``None``: no file.
 
     Attributes
     ----------
@@ -43,27 +44,53 @@ class PrivacyLedger:
         self._rows: list[dict[str, Any]] = []
         self._path = path
 
-    def record(self, sender: str, receiver: str, message: Message, n_bytes: int) -> None:
-        """Add a message of ``n_bytes`` bytes. What doesn't say how it is protected counts as not protected.
+    def record(
+        self,
+        sender: str,
+        receiver: str,
+        message: Message,
+        data: Buffer,
+        *,
+        digest: str | None = None,
+        keep: bool = False,
+    ) -> None:
+        """Add a message. What doesn't say how it is protected counts as not protected.
+
+        Parameters
+        ----------
+        sender, receiver
+            Names of both ends.
+        message
+            The message.
+        data
+            The same in the wire format.
+        digest
+            The SHA-256 of ``data`` in hexadecimal digits, where it is known already.
+        keep
+            Keep the message's ``meta`` in ``settings.json`` beside the file; the row has the hash of that.
 
         Raises
         ------
         OSError
             The file can't be written.
         ValueError
-            It says a word that is no :class:`~fedscgen.secure.Protection`.
+            The message says a word that is no :class:`~fedscgen.secure.Protection`, or a round that is no number; or
+            the file is no ledger.
         """
         row = {
-            "round": message.meta.get("round"),
+            "round": _round(message),
             "sender": sender,
             "receiver": receiver,
             "kind": message.kind,
             "shape": _shape(message),
-            "bytes": n_bytes,
+            "bytes": len(data),
             "protection": Protection.of(message).value,
         }
         if self._path is not None:
-            _append(self._path, row)
+            evidence = {"sha256": hashlib.sha256(data).hexdigest() if digest is None else digest}
+            if keep:
+                evidence["settings"] = keep_settings(self._path, message.meta)
+            append_row(self._path, {**row, **evidence})
         self._rows.append(row)
 
     def to_frame(self) -> pd.DataFrame:
@@ -85,13 +112,12 @@ def as_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS).astype({"round": "Int64", "bytes": "int64"})
 
 
-def _append(path: Path, row: dict[str, Any]) -> None:
-    """Write a row, below a header if the file is new; it has left the process when this returns."""
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        if file.tell() == 0:
-            writer.writeheader()
-        writer.writerow(row)
+def _round(message: Message) -> int | None:
+    """The round that a message belongs to, if it is one."""
+    number = message.meta.get("round")
+    if number is not None and (isinstance(number, bool) or not isinstance(number, int)):
+        raise ValueError(f"message {message.kind!r} has the round {number!r:.40}: expected a whole number")
+    return number
 
 
 def _shape(message: Message) -> str:

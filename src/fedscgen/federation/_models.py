@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
     from fedscgen.aggregation import BatchNormPolicy
     from fedscgen.correction import Landmarks
-
-MeanOverSites = Callable[[Mapping[str, Any]], NamedArrays]
-"""Send named arrays to every site, and get the weighted mean of what the sites' models summarize for them."""
 
 
 class FederatedModel(Protocol):
@@ -55,16 +52,18 @@ class FederatedModel(Protocol):
         ...
 
     @classmethod
-    def begin(cls, weights: NamedArrays, mean_over_sites: MeanOverSites) -> NamedArrays:
-        """The weights that training begins with. To find them, it may ask for sums over the sites any number of times.
+    def begin(cls, weights: NamedArrays) -> Generator[NamedArrays, NamedArrays, NamedArrays]:
+        """Find the weights that training begins with; a generator, which coordinator and sites all go through.
+
+        To find them, it may yield named arrays any number of times: each site's :meth:`summarize` answers them, and the
+        weighted mean over the sites is sent back. Given the same means, it must ask the same.
 
         Parameters
         ----------
         weights
             As :meth:`initial_weights` gives them.
-        mean_over_sites
-            Sends named arrays to every site, and opens the mean of the answers that :meth:`summarize` gives there.
         """
+        yield from ()
         return weights
 
     def summarize(self, question: Mapping[str, Any]) -> NamedArrays:

@@ -32,17 +32,31 @@ class SitePolicy:
     reveal_counts
         Whether the coordinator may see how many cells of each type the site has.
     min_sites
-        Fewest sites in any sum that the site contributes to.
+        Fewest sites in any sum that the site contributes to. ``None``: all sites of the run, so that none may drop out.
+        Fewer let training go on without a site, and show the coordinator, from one round to the next, what the sum is
+        without it.
+    init_models
+        SHA-256 of the weights that training may begin with, where they come from a file of the coordinator's. Weights
+        that somebody has made up can single out cells.
+
+    max_sums
+        Sums that the same cells contribute to, over all runs; a run of the default settings takes 28.
+    other_sites
+        Whether cells that have contributed to sums over some sites may do so over others: the difference of the two
+        shows the part of single sites, such as of one that has joined.
 
     Raises
     ------
     ValueError
-        A value is of the wrong type, no or an unknown aggregator is named, or ``min_sites`` is below 1.
+        A value is of the wrong type, no or an unknown aggregator is named, or ``min_sites`` or ``max_sums`` is below 1.
     """
 
     aggregators: tuple[str, ...] = ("masked", "crypten")
     reveal_counts: bool = False
-    min_sites: int = 2
+    min_sites: int | None = None
+    init_models: tuple[str, ...] = ()
+    max_sums: int = 1000
+    other_sites: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -50,8 +64,10 @@ class SitePolicy:
             raise ValueError("aggregators=(): name at least one, or the site can take part in nothing")
         for aggregator in self.aggregators:
             find_aggregator(aggregator)
-        if self.min_sites < 1:
+        if self.min_sites is not None and self.min_sites < 1:
             raise ValueError(f"min_sites={self.min_sites}: at least 1")
+        if self.max_sums < 1:
+            raise ValueError(f"max_sums={self.max_sums}: at least 1")
 
     def check(self, aggregator: str, *, reveals_counts: bool, n_sites: int) -> None:
         """Refuse what the site doesn't agree to.
@@ -76,8 +92,30 @@ class SitePolicy:
             raise _refusal(f"sum with {aggregator!r}", f"only {allowed}", "aggregators")
         if (reveals_counts or find_aggregator(aggregator).shows_terms) and not self.reveal_counts:
             raise _refusal("see the site's counts of cells", "no one to see them", "reveal_counts")
-        if n_sites < self.min_sites:
+        if self.min_sites is not None and n_sites < self.min_sites:
             raise _refusal(f"sum over n_sites={n_sites}", f"sums over {self.min_sites} or more sites only", "min_sites")
+
+    def check_weights(self, init_model: str | None) -> None:
+        """Refuse weights to begin with that the site's operator has not allowed.
+
+        Parameters
+        ----------
+        init_model
+            SHA-256 of the weights, if there are any.
+
+        Raises
+        ------
+        PolicyError
+            They aren't among ``init_models``.
+        """
+        if init_model is not None and init_model not in self.init_models:
+            raise _refusal(
+                f"begin with weights of SHA-256 {init_model}", "no weights that it doesn't know", "init_models"
+            )
+
+    def least_of(self, n_sites: int) -> int:
+        """Fewest sites in any sum of a run of so many."""
+        return n_sites if self.min_sites is None else self.min_sites
 
 
 def _refusal(asked: str, allowed: str, field: str) -> PolicyError:

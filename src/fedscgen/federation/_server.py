@@ -7,34 +7,27 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from fedscgen._types import Message, NamedArrays
-from fedscgen.aggregation import ServerOptimizer, check_update, from_sums
-from fedscgen.federation._agreement import Description, agree_on_genes, choose_labels
-from fedscgen.federation._checkpoint import Checkpoint
-from fedscgen.federation._models import find_model
-from fedscgen.federation._open_references import NO_REFERENCES, check_reference, open_references
-from fedscgen.federation._protocol import (
-    BEGIN,
-    CORRECT,
-    DESCRIBE,
-    SET_UP,
-    TRAIN,
-    VALIDATE,
-    VALIDATION_LOSS,
-    number_round,
-)
-from fedscgen.federation._settings import settings_as_json
-from fedscgen.federation._transport import SiteError
-from fedscgen.secure import AggregationError
+from fedscgen._types import Message, NamedArrays, WireFormatError
+from fedscgen.correction import NoMoreSumsError
+from fedscgen.federation._agreement import Description, SetUp, check_reference
+from fedscgen.federation._guard import ENDED
+from fedscgen.federation._memory import RunMemory
+from fedscgen.federation._meta import check_answer
+from fedscgen.federation._plan import Plan
+from fedscgen.federation._program import NO_REFERENCES, Program
+from fedscgen.federation._protocol import BEGIN, CORRECT, HOLDERS, JOIN, LANDMARKS, REFERENCES, SERVER, TRAIN, VALIDATE
+from fedscgen.federation._published import Published
+from fedscgen.federation._transport import SiteError, TooFewSitesError
+from fedscgen.secure import OPENED_SUM, AggregationError, Protection
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import numpy as np
-
     from fedscgen._types import References
     from fedscgen.correction import Landmarks
     from fedscgen.federation._initial_model import InitialModel
+    from fedscgen.federation._plan import Workflow
+    from fedscgen.federation._program import Task
     from fedscgen.federation._settings import FederationSettings
     from fedscgen.federation._transport import Transport
     from fedscgen.secure import Aggregator, Sums
@@ -67,14 +60,6 @@ class Server:
     genes
         Genes that all sites hold, in the first site's order; or those that any holds, in the same order and then in
         that of the sites that add them.
-    labels
-        Cell types that enough sites report, sorted.
-    weights
-        The federation's weights, as they stand.
-    references
-        Where cells belong; nowhere before the end.
-    losses
-        The federation's validation loss of the weights with which each round began.
     settings
         The settings, with a seed that is a number.
     """
@@ -87,25 +72,40 @@ class Server:
         init_model: InitialModel | None = None,
     ) -> None:
         self.sites = list(transport.sites)
-        self._members = self.sites
         self.genes: list[str] = []
-        self.labels: list[str] = []
-        self.weights: NamedArrays = {}
-        self.references: References | Landmarks = NO_REFERENCES
-        self.losses: list[float] = []
+        self.settings = replace(settings, seed=settings.find_seed())
+        self._members = self.sites
         self._transport = transport
         self._aggregator = aggregator
-        self._given = settings
         self._init_model = init_model
-        self._seed = settings.find_seed()
-        self.settings = replace(settings, seed=self._seed)
-        self._model = find_model(settings.architecture)
-        self._optimizer = ServerOptimizer(settings.server_optimizer)
+        self._memory = RunMemory(None)
+        self._plan: Plan | None = None
+        self._program: Program | None = None
         self._round: int | None = None
-        self._best: tuple[int, NamedArrays] = (0, {})
-        self._described: dict[str, Description] = {}
+        self._published = Published()
+        self._groups: dict[str, list[str]] = {}
 
-    def run(self, track: Track = iter, on_round: OnRound | None = None, checkpoint: Path | None = None) -> None:
+    @property
+    def labels(self) -> list[str]:
+        """Cell types that enough sites report, sorted."""
+        return [] if self._program is None else self._program.labels
+
+    @property
+    def weights(self) -> NamedArrays:
+        """The federation's weights, as they stand."""
+        return {} if self._program is None else self._program.weights
+
+    @property
+    def references(self) -> References | Landmarks:
+        """Where cells belong; nowhere before the end."""
+        return NO_REFERENCES if self._program is None else self._program.references
+
+    @property
+    def losses(self) -> list[float]:
+        """The federation's validation loss of the weights with which each round began."""
+        return [] if self._program is None else self._program.losses
+
+    def run(self, track: Track = iter, on_round: OnRound | None = None, memory: Path | None = None) -> None:
         """Agree on genes and cell types, train, find references and have every site correct its cells.
 
         Parameters
@@ -114,10 +114,9 @@ class Server:
             Wraps the rounds, to show progress.
         on_round
             Called after each round with its number and the federation's weights.
-        checkpoint
-            File that holds the state after each finished round, and the references once they are found: these are
-            opened only once. If it exists, the run goes on from there, with the sites that are there now. Remove it
-            when the result is kept.
+        memory
+            Folder that holds what was agreed on and every opened sum. If it exists, the run goes on from there: no sum
+            is opened again. Remove it when the result is kept.
 
         Raises
         ------
@@ -131,37 +130,39 @@ class Server:
         NoSharedLabelError
             Several sites take part, and no cell type is held by two; with landmarks, only if all cells have labels.
         CheckpointError
-            The checkpoint is damaged, or of a federation with other settings or genes.
+            The memory is damaged, or of a federation with other settings.
         """
-        saved = None if checkpoint is None else Checkpoint.read(checkpoint)
-        self.agree()
-        if checkpoint is None or saved is None:
-            self.begin()
-        else:
-            saved.check(checkpoint, self._given, self.genes, self._members)
-            self._resume(saved)
-        if saved is None or saved.references is None:
-            first = 1 if saved is None else saved.round + 1
-            self._train(track(range(first, self.settings.n_rounds + 1)), on_round, checkpoint)
-            if self.settings.early_stopping_patience is not None and self.losses:
-                self._validate()
-            self.find_references()
-            if checkpoint is not None:
-                self._state(self.references).write(checkpoint)
+        self._memory = RunMemory(memory)
+        if not self._go_on():
+            self.agree()
+        self._perform_all(BEGIN)
+        for _ in track(range(len(self.losses), self.settings.n_rounds)):
+            if not self._perform(TRAIN):
+                break
+            if on_round is not None:
+                on_round(len(self.losses), self.weights)
+        self._perform_all(VALIDATE)
+        self._perform_all(HOLDERS, REFERENCES, LANDMARKS)
         self.correct()
 
     def agree(self) -> None:
-        """Ask the sites for genes and cell types, and send them what they have in common and the settings."""
+        """Propose a plan, ask the sites for genes and cell types, and tell them what they have in common.
+
+        A site that doesn't answer has no part in the run: the others get a plan without it.
+        """
         check_reference(self.settings.reference, self._aggregator)
-        self._check_enough_sites()
-        question = Message(DESCRIBE, {"reference": self.settings.reference})
-        answers = dict(self._ask(dict.fromkeys(self.sites, question)))
-        # in an order that doesn't depend on who was fastest
-        self._described = {site: Description.from_message(answers[site]) for site in self.sites}
-        genes = agree_on_genes({site: of.genes for site, of in self._described.items()}, self.settings.genes)
-        self.genes = genes if self._init_model is None else self._init_model.choose_genes(genes)
-        self.labels = self._find_labels()
-        self._send_settings()
+        while True:
+            sites = self.sites
+            self._check_enough_sites()
+            self._plan = plan = self._propose("training")
+            answers = dict(self._ask(dict.fromkeys(sites, plan.to_message())))
+            if self.sites != sites:
+                continue
+            self._send_settings({site: answers[site] for site in sites})  # in an order that isn't whose was fastest
+            if self.sites == sites:
+                self._memory.keep("plan", plan.to_message().to_buffer())
+                break
+        self._members = self.sites
 
     def serve(self, genes: Sequence[str], weights: NamedArrays, references: References | Landmarks) -> None:
         """Have sites that come after training correct their cells with its result; they are asked for nothing.
@@ -176,160 +177,174 @@ class Server:
         SiteError
             A site failed, or fewer than ``min_sites`` are left.
         """
-        self.genes, self.weights, self.references = list(genes), dict(weights), references
+        self.genes = list(genes)
         self._check_enough_sites()
-        self._send_settings()
-        self.correct()
-
-    def _send_settings(self) -> None:
-        common = {"genes": self.genes, "settings": settings_as_json(self.settings)}
-        seeds = {site: self._seed + position for position, site in enumerate(self.sites)}
-        dict(self._ask({site: Message(SET_UP, {**common, "seed": seed}) for site, seed in seeds.items()}))
-        self._members = self.sites
-
-    def begin(self) -> None:
-        """Find the weights that training begins with, for which the model may ask for sums over the sites.
-
-        Raises
-        ------
-        ValueError
-            Nothing will be trained, and the weights are random.
-        """
-        initial = self._model.initial_weights(len(self.genes), self._seed, **self.settings.model)
-        given = self._init_model
-        self.weights = self._model.begin(initial, self._open_mean) if given is None else given.fit_to(initial)
-        if self.settings.n_rounds == 0 and self.weights is initial:
-            raise ValueError(
-                "n_rounds=0 trains nothing, and this model begins with random weights: train it, give it an initial "
-                "model, or choose one that begins with principal components (linear_path=True)"
-            )
-
-    def _open_mean(self, question: Mapping[str, np.ndarray]) -> NamedArrays:
-        sums = self._aggregator.sum(self._ask, self.sites, Message(BEGIN, {"task": BEGIN}, question))
-        return {name: array / sums.weight for name, array in sums.arrays.items()}
-
-    def train_round(self) -> None:
-        """Have every member train from the federation's weights, and average what comes of it.
-
-        Raises
-        ------
-        ValueError
-            A weight has the name under which the loss travels, or the opened sums don't fit the federation's weights.
-        """
-        if VALIDATION_LOSS in self.weights:
-            raise ValueError(
-                f"a weight of the model {self.settings.architecture!r} is called {VALIDATION_LOSS!r}, under which the "
-                "loss travels beside the weights: give it another name"
-            )
-        sums = self._sum(TRAIN)
-        self._note_loss(sums)
-        summed = {name: array for name, array in sums.arrays.items() if name != VALIDATION_LOSS}
-        who = "the average of the sites' weights"
-        check_update(summed, self.weights, who=who)
-        average = from_sums(summed, sums.weight, like=self.weights, batchnorm=self.settings.batchnorm)
-        check_update(average, self.weights, who=who)  # large sums may still be too large for float32
-        self.weights = self._optimizer.step(self.weights, average)
-
-    def find_references(self) -> None:
-        """Find where cells belong, from sites that all answer.
-
-        If some don't, nothing is opened, and the others are asked again, for the cell types that they share.
-
-        Raises
-        ------
-        AggregationError
-            A sum could not be opened, and that isn't because sites are missing, or one alone is left.
-        """
-        self.sites = self._members
-        while True:
-            asked = self.sites
-            self.labels = self._find_labels()
-            min_holders = max(self._described[site].min_holders for site in asked)
-            try:
-                self.references = open_references(
-                    self._aggregator, self._ask, asked, self.settings, self.labels, self.weights, min_holders
-                )
-                return
-            except AggregationError as error:
-                if not 2 <= len(self.sites) < len(asked):
-                    raise
-                logger.warning("asks the sites that are left for references: %s", error)
+        self._plan = plan = self._propose("correction")
+        for message in (
+            SetUp(self.genes).to_message(plan=plan.to_json()),
+            Message(CORRECT, {"references": references.to_json()}, weights),
+        ):
+            dict(self._ask(dict.fromkeys(self.sites, message)))
 
     def correct(self) -> None:
-        """Send the result to all members; each corrects its own cells."""
+        """Have all members correct their own cells; they have found the result themselves."""
         self.sites = self._members
-        message = Message(CORRECT, {"references": self.references.to_json()}, self.weights)
-        dict(self._ask(dict.fromkeys(self.sites, message)))
+        dict(self._ask(dict.fromkeys(self.sites, Message(CORRECT))))
 
-    def _train(self, rounds: Iterable[int], on_round: OnRound | None, checkpoint: Path | None) -> None:
-        for round_ in rounds:
-            if self._stops_improving():
-                logger.info("stopped after round %d: the validation loss no longer improves", round_ - 1)
-                break
-            self._round = round_
-            self.train_round()
-            if checkpoint is not None:
-                self._state().write(checkpoint)
-            if on_round is not None:
-                on_round(round_, self.weights)
+    def _propose(self, workflow: Workflow) -> Plan:
+        weights = None if self._init_model is None else self._init_model.weights
+        return Plan.propose(workflow, self.settings, self._aggregator, self.sites, weights)
+
+    def _send_settings(self, answers: Mapping[str, Message]) -> None:
+        described = {site: Description.from_message(answer) for site, answer in answers.items()}
+        terms = SetUp.of(described, self.settings, self._init_model)
+        self.genes, self._program = terms.genes, Program(self.settings, terms)
+        message = terms.to_message()
+        ready = dict(self._ask(dict.fromkeys(answers, message)))
+        sealed = {site: key for answer in ready.values() for site, key in answer.meta["sealed"].items()}
+        if sealed:
+            protection = {"protection": Protection.ENCRYPTED}
+            dict(self._ask({site: Message(JOIN, {**protection, "sealed": key}) for site, key in sealed.items()}))
+        self._memory.keep("set-up", message.to_buffer())
+
+    def _go_on(self) -> bool:
+        """Go on with the run that the memory is of, if there is one."""
+        kept, set_up = self._memory.recall_message("plan"), self._memory.recall_message("set-up")
+        if kept is None or set_up is None:
+            return False
+        self._plan = plan = Plan.from_message(kept)
+        self._memory.check(plan.settings, self.settings)
+        self.settings = plan.settings
+        terms = SetUp.from_message(set_up)
+        self.genes, self._program = terms.genes, Program(plan.settings, terms)
+        self.sites = [site for site in plan.sites if site in self._transport.sites]
+        self._check_enough_sites()
+        reader = self._aggregator.contributor(SERVER)
+        for number, message in enumerate(self._memory.sums(), start=1):
+            ended = ENDED in message.meta
+            self._take(number, message, None if ended else reader.read_sum(message, number))
+        for site in self.sites:
+            self._published.note(site, self._published.n_sums)  # until they say what they know
+        answers = dict(self._ask(dict.fromkeys(self.sites, plan.to_message())))
+        forgetful = [site for site, answer in answers.items() if answer.meta["n_sums"] is None]
+        if forgetful:
+            raise SiteError(f"site {forgetful[0]!r} has kept nothing of run {plan.run}: begin anew")
+        for site, answer in answers.items():
+            self._published.note(site, int(answer.meta["n_sums"]))
+        self._members = self.sites
+        logger.info("goes on with run %s after %d opened sums", plan.run, self._published.n_sums)
+        return True
+
+    def _perform_all(self, *kinds: str) -> None:
+        while self._perform(*kinds):
+            pass
+
+    def _perform(self, *kinds: str) -> bool:
+        """Open the sum of the next task, if it is of one of these kinds."""
+        task = None if self._program is None else self._program.task
+        if task is None or task.kind not in kinds:
+            return False
+        self._round = task.round
+        sums: Sums | None = None
+        try:
+            message = (sums := self._open(task)).to_message()
+        except NoMoreSumsError as error:
+            message = Message(OPENED_SUM, {ENDED: str(error)})
+        self._memory.add_sum(message)
+        self._take(task.number, message, sums)
         self._round = None
+        return True
 
-    def _state(self, references: References | Landmarks | None = None) -> Checkpoint:
-        return Checkpoint(
-            settings=settings_as_json(self.settings),
-            round=self._optimizer.state[0],
-            genes=self.genes,
-            losses=self.losses,
-            best=self._best if self.settings.early_stopping_patience is not None else (0, {}),
-            sites=self._members,
-            weights=self.weights,
-            optimizer=self._optimizer.state,
-            references=references,
-        )
+    def _take(self, number: int, message: Message, sums: Sums | None) -> None:
+        """Go on with an opened sum, or without one, of which every site is told with whatever it is asked next."""
+        program = self._program
+        try:
+            if program is not None:
+                program.end_search(str(message.meta[ENDED])) if sums is None else program.take(sums)
+        except NoMoreSumsError as error:
+            raise SiteError(str(error)) from error
+        self._published.add(number, message)
 
-    def _resume(self, saved: Checkpoint) -> None:
-        self.weights, self.losses, self._best = saved.weights, saved.losses, saved.best
-        self._optimizer.state = saved.optimizer
-        self.references = saved.references or self.references
-        logger.info("goes on after round %d%s", saved.round, ", with its references" if saved.references else "")
+    def _open(self, task: Task) -> Sums:
+        """Open the sum of a task.
 
-    def _sum(self, task: str) -> Sums:
-        """What all members contribute, also those that missed an answer before."""
-        self.sites = self._members
-        return self._aggregator.sum(self._ask, self.sites, Message(task, {"task": task}, self.weights))
+        Sums of a group are over the same sites: those that answer the first one.
 
-    def _validate(self) -> None:
-        """Find the loss of the last round's weights, and go back to the best ones."""
-        self._note_loss(self._sum(VALIDATE))
-        self.weights = self._best[1]
+        Raises
+        ------
+        NoMoreSumsError
+            A site is missing while landmarks are sought.
+        AggregationError, SiteError
+            The sum could not be opened.
+        """
+        group = task.group
+        if group is None:
+            self.sites = self._members
+            return self._sum(task)
+        self.sites = self._groups.get(group, self.sites)  # a new group's are those that answered the sum before
+        while True:
+            asked = self.sites
+            try:
+                sums = self._sum(task)
+            except (AggregationError, TooFewSitesError) as error:
+                if len(self.sites) == len(asked):
+                    raise
+                if group in self._groups or len(self.sites) < max(2, self._least):
+                    logger.warning("asks the same sites once more, as all of them are needed: %s", error)
+                    sums = self._sum_again(task, asked)
+                else:
+                    logger.warning("asks the sites that are left: %s", error)
+                    continue
+            self._groups[group] = self.sites
+            return sums
 
-    def _note_loss(self, sums: Sums) -> None:
-        self.losses.append(float(sums.arrays[VALIDATION_LOSS]) / sums.weight)
-        if self.losses[-1] <= min(self.losses):
-            self._best = len(self.losses), self.weights
+    def _sum_again(self, task: Task, sites: list[str]) -> Sums:
+        self.sites = sites
+        try:
+            return self._sum(task)
+        except (AggregationError, TooFewSitesError) as error:
+            if len(sites) == 2 or task.group not in self._groups:
+                raise
+            lost = (
+                f"a site was lost before {task.kind!r} was open, and a sum without it would show its part: begin again "
+                f"when all sites answer ({error})"
+            )
+            raise (NoMoreSumsError if task.kind == LANDMARKS else SiteError)(lost) from error
 
-    def _stops_improving(self) -> bool:
-        patience = self.settings.early_stopping_patience
-        return patience is not None and len(self.losses) - self._best[0] >= patience
+    def _sum(self, task: Task) -> Sums:
+        message, sites = task.to_message(), self.sites
+        if task.kind == REFERENCES and self.settings.reference == "dominant":
+            return self._aggregator.select(self._ask, sites, message)
+        require_all = task.group is not None or self.settings.min_sites is None
+        return self._aggregator.sum(self._ask, sites, message, require_all=require_all)
 
     def _ask(self, messages: Mapping[str, Message]) -> Iterator[tuple[str, Message]]:
-        """Ask sites, and go on without those that don't answer, for the time being."""
-        missing = list(messages)
-        for site, answer in self._transport.ask(number_round(self._round, messages)):
+        """Ask sites, tell them what was opened, and go on without those that don't answer, for the time being."""
+        missing, n_opened = list(messages), self._published.n_sums
+        for site, answer in self._transport.ask(self._published.enclose(messages, self._round)):
             missing.remove(site)
+            self._check(site, messages[site], answer)
+            self._published.note(site, n_opened)
             yield site, answer
         if missing:
             self.sites = [site for site in self.sites if site not in missing]
             logger.warning("no answer from %s: the federation goes on without", ", ".join(missing))
             self._check_enough_sites()
 
+    @property
+    def _least(self) -> int:
+        return self.settings.least_of(len(self._transport.sites if self._plan is None else self._plan.sites))
+
+    @staticmethod
+    def _check(site: str, question: Message, answer: Message) -> None:
+        try:
+            check_answer(question, answer)
+        except WireFormatError as error:
+            raise SiteError(f"site {site!r} answered with {error}") from error
+
     def _check_enough_sites(self) -> None:
-        least, left = self.settings.min_sites, ", ".join(self.sites) or "none"
-        if len(self.sites) < least:
-            raise SiteError(
-                f"{len(self.sites)} of {len(self._transport.sites)} sites are left ({left}), and min_sites={least}: "
+        if len(self.sites) < self._least:
+            raise TooFewSitesError(
+                f"{len(self.sites)} sites are left ({', '.join(self.sites) or 'none'}), and min_sites={self._least}: "
                 "begin again when enough sites answer, or lower min_sites"
             )
-
-    def _find_labels(self) -> list[str]:
-        return choose_labels({site: self._described[site] for site in self.sites}, self.settings.reference)

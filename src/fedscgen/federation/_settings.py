@@ -21,6 +21,11 @@ from fedscgen.model import FedSCGEN
 
 _SEEDS = 2**32
 _GENES_TO_TRY = 1000
+_BOUNDS: Mapping[str, tuple[float, float]] = {
+    "n_rounds": (0, 10_000), "n_epochs": (1, 1000), "lr": (1e-7, 1.0), "lr_decay": (1e-3, 10.0),
+    "batch_size": (8, 1_000_000), "proximal_weight": (0.0, 1e6),
+}  # fmt: skip
+_MOST_UNITS = 8192  # in a layer, and of whatever else a model counts
 _PUBLISHED: Mapping[str, Any] = {
     "n_rounds": 8, "n_epochs": 2, "lr": 1e-3, "batch_size": 50, "fixed_batches": True,
     "strategy": "fedavg", "batchnorm": "averaged", "restore_best_epoch": False, "reference": "dominant",
@@ -75,7 +80,8 @@ class FederationSettings:
         Stop when the federation's validation loss has not improved for so many rounds, and go back to the best
         weights. None: all rounds are run, and the last weights are kept.
     min_sites
-        Fewest sites with which the federation goes on when others don't answer.
+        Fewest sites with which the federation goes on when others don't answer. None: all of them; whoever is missing
+        ends the run, which can go on when all are there again.
     genes
         ``"intersection"``: those that all sites hold. ``"union"``: those that any site holds; where a site lacks one,
         its cells count as not expressing it.
@@ -107,7 +113,7 @@ class FederationSettings:
     reference: ReferenceKind = "landmarks"
     label_noise: float = 0.0
     early_stopping_patience: int | None = None
-    min_sites: int = 1
+    min_sites: int | None = None
     genes: GenesKind = "intersection"
     seed: int | None = None
     architecture: str = "fedscgen"
@@ -115,15 +121,13 @@ class FederationSettings:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for name in ("n_epochs", "lr", "lr_decay", "batch_size", "min_sites"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}={getattr(self, name)}: must be above 0")
-        if self.n_rounds < 0:
-            raise ValueError(f"n_rounds={self.n_rounds}: at least 0, which trains nothing")
+        for name, (low, high) in _BOUNDS.items():
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"{name}={getattr(self, name)}: from {low:g} to {high:g}, as sites agree to no other")
+        if self.min_sites is not None and self.min_sites < 1:
+            raise ValueError(f"min_sites={self.min_sites}: must be above 0")
         if not 0 <= self.label_noise < 1:
             raise ValueError(f"label_noise={self.label_noise}: a share, from 0 to below 1")
-        if not self.proximal_weight >= 0:
-            raise ValueError(f"proximal_weight={self.proximal_weight}: must not be below 0")
         if self.early_stopping_patience is not None and self.early_stopping_patience < 1:
             raise ValueError(f"early_stopping_patience={self.early_stopping_patience}: at least 1 round, or None")
         if self.seed is not None:
@@ -138,6 +142,9 @@ class FederationSettings:
             raise ValueError(
                 f"model: unknown setting {unknown[0]!r} of {self.architecture!r}: it has {', '.join(known) or 'none'}"
             )
+        huge = [f"{name}={value}" for name, value in self.model.items() if _is_number(value) and value > _MOST_UNITS]
+        if huge:
+            raise ValueError(f"model: {huge[0]}: at most {_MOST_UNITS}, as sites agree to no larger one")
         if self.model:
             _try_model(self.architecture, json.dumps(self.model))
 
@@ -165,6 +172,10 @@ class FederationSettings:
             network = {**FedSCGEN.PRESETS["scarches"], **changes.get("model", {})}
             changes = {**_PUBLISHED, **changes, "model": network}
         return cls(**changes)
+
+    def least_of(self, n_sites: int) -> int:
+        """Fewest of so many sites with which the federation goes on."""
+        return n_sites if self.min_sites is None else self.min_sites
 
     def find_seed(self) -> int:
         """The seed or, if there is none, ``scvi.settings.seed`` or a random number."""
@@ -196,6 +207,9 @@ class SiteOptions:
         Fewest sites that must have cells of a type, or near a landmark, before a mean of theirs is opened; of all
         sites' wishes the largest counts, and one above the number of sites is refused. With 1, labels help that one
         site alone has, and the coordinator sees the means of that site's cell types.
+    max_update_norm
+        How much a round of training may change the site's parameters, as a multiple of the L2 norm that they had. What
+        training has changed beyond that is scaled down; the package's model stays below 0.2. None: as much as it does.
 
     Raises
     ------
@@ -209,9 +223,12 @@ class SiteOptions:
     unlabeled_category: str | None = None
     min_cells: int = 5
     min_holders: int = FEWEST_HOLDERS
+    max_update_norm: float | None = 5.0
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.max_update_norm is not None and not self.max_update_norm > 0:
+            raise ValueError(f"max_update_norm={self.max_update_norm}: must be above 0, or None")
         for name in ("min_cells", "min_holders"):
             check_whole(name, getattr(self, name), 1)
 
@@ -219,6 +236,10 @@ class SiteOptions:
     def keys(self) -> DataKeys:
         """The names as the model takes them."""
         return DataKeys(self.batch_key, self.labels_key, self.layer, unlabeled_category=self.unlabeled_category)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 @cache

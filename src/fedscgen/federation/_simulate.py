@@ -164,9 +164,11 @@ def simulate(
     given = None if init_model is None else InitialModel.read(init_model)
     sites = dict(data) if isinstance(data, Mapping) else _split(data, site_key, site.keys)
     aggregator = make_aggregator(secure, len(sites))
+    seed = settings.find_seed()
+    settings = replace(settings, seed=seed)
     clients = [
-        Client(name, cells, aggregator.contributor(name), site, correction, accelerator=accelerator)
-        for name, cells in sites.items()
+        Client(name, cells, aggregator.contributor(name), site, correction, accelerator=accelerator, seed=seed + i)
+        for i, (name, cells) in enumerate(sites.items())
     ]
     server = Server(InProcessTransport(clients), aggregator, settings, given)
     try:

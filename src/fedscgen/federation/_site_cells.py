@@ -64,6 +64,7 @@ class SiteCells:
             hashed=self._names.are_hashed,
             complete=bool(labelled.all()),
             min_holders=self._options.min_holders,
+            n_cells_at_most=1 << (self.adata.n_obs - 1).bit_length(),
         )
 
     def own_names(self, labels: Iterable[str]) -> list[str]:

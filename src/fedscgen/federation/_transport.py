@@ -17,6 +17,10 @@ class SiteError(RuntimeError):
     """A site could not answer; the message names it and what it was asked."""
 
 
+class TooFewSitesError(SiteError):
+    """Fewer sites are left than the federation goes on with."""
+
+
 class Transport(Protocol):
     """Carries bytes to the sites and back."""
 

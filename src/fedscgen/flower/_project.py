@@ -27,7 +27,7 @@ version = "1.0.0"
 description = "Settings of a federation of single-cell data sets"
 license = "Apache-2.0"
 requires-python = ">=3.11"
-dependencies = ["fedscgen[flower]"]
+dependencies = []
 
 [tool.flwr.app]
 publisher = "fedscgen"
@@ -36,7 +36,7 @@ publisher = "fedscgen"
 serverapp = "fedscgen.flower.server_app:app"
 clientapp = "fedscgen.flower.client_app:app"
 
-# What the coordinator decides; "" is none. A site's own decisions are in its flower-supernode --node-config.
+# What the coordinator decides; "" is none. A site's own decisions are in its site.toml.
 [tool.flwr.app.config]
 """
 
@@ -44,9 +44,12 @@ _README = """\
 # A federation of single-cell data sets
 
 `pyproject.toml` holds the settings, with a line on each. The program itself is the package `fedscgen`, of the same
-version on every computer:
+version on every computer. It is installed there beforehand, with its extra "flower", from a clone of its repository:
 
-    pip install "fedscgen[flower]"
+    pip install ".[flower]"
+
+The app lists no dependency, and so nothing is installed when a run begins. Don't install it from an index by its name:
+what stands there is other people's code.
 
 ## A trial on one computer
 
@@ -73,27 +76,34 @@ Flower's local SuperLink goes on running afterwards; `pkill -f flower-superlink`
 
        ssh-keygen -t ecdsa -b 384 -N "" -f auth.key && mv auth.key.pub auth.pub
 
-2. The coordinator starts Flower's server:
+2. The coordinator starts Flower's server, which its own computer alone may reach: who reaches it can run a program at
+   every site. A proxy passes what the sites need; `keys` has written its configuration.
 
-       flower-superlink --host 0.0.0.0 --port 8000 --database state.db --enable-supernode-auth \\
+       flower-superlink --host 127.0.0.1 --port 8001 --database state.db --enable-supernode-auth \\
          --ssl-ca-certfile keys/ca.crt --ssl-certfile keys/superlink/server.pem \\
          --ssl-keyfile keys/superlink/server.key --disable-runtime-dependency-installation
+       sudo cp keys/superlink/nginx.conf /etc/nginx/conf.d/fedscgen.conf && sudo nginx -s reload
 
    It names the server in `~/.flwr/config.toml`, where the path of the certificate has to be absolute,
 
        [superlink.sites]
-       address = "coordinator.example.org:8000"
+       address = "127.0.0.1:8001"
        root-certificates = "/absolute/path/of/keys/ca.crt"
 
    and lets every site in by its public key:
 
        flwr supernode register keys/sites/north/auth.pub sites
 
-3. Every site gets `ca.crt`, and starts a program that waits for work:
+3. At every site two users each run a program. The first holds the cells, and alone can read them:
+
+       fedscgen site init site
+       fedscgen site serve site/site.toml
+
+   The second carries the messages, and knows where the first one listens:
 
        flower-supernode --superlink coordinator.example.org:8000 --root-certificates ca.crt \\
          --auth-supernode-private-key auth.key \\
-         --node-config 'site="north" data="/data/north.h5ad" output="/data/fedscgen"'
+         --node-config 'socket="/run/fedscgen/site.sock"'
 
 4. The coordinator starts the run:
 
@@ -132,18 +142,18 @@ def choose_settings(source: str) -> SimulationSettings:
     """
     chosen, defaults = read_settings(source), CoordinatorConfig().settings
     seed = defaults.seed if chosen.federation.seed is None else chosen.federation.seed
-    return chosen.change(seed=seed, min_sites=max(chosen.federation.min_sites, defaults.min_sites))
+    return chosen.change(seed=seed)
 
 
 def list_site_options(settings: SimulationSettings) -> str:
-    """What these settings ask of each site, as in ``--node-config``; empty if that is what sites do anyway."""
+    """What these settings ask of each site, as in its ``site.toml``; empty if that is what sites do anyway."""
     asked = [
         f"{name.replace('_', '-')}={json.dumps('' if value is None else value)}"
         for options in (settings.site, settings.correction)
         for name, value in vars(options).items()
         if value != getattr(type(options)(), name)
     ]
-    return " ".join(asked)
+    return ", ".join(asked)
 
 
 def write_project(folder: Path, *, n_sites: int = 3, settings: FederationSettings | None = None) -> None:

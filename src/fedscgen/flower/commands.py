@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-_PORT = 8000
+from fedscgen._extras import missing_extra
 
 
 def init(
@@ -37,7 +37,7 @@ def init(
     typer.echo(f"{folder / 'pyproject.toml'} holds the settings; {folder / 'README.md'} says how to run it.")
     of_sites = list_site_options(chosen)
     if of_sites:
-        typer.echo(f"Where its data are and how it corrects, each site says in its own --node-config: {of_sites}")
+        typer.echo(f"Where its data are and how it corrects, each site says in its own site.toml: {of_sites}")
 
 
 def keys(
@@ -48,17 +48,24 @@ def keys(
     ],
     site: Annotated[list[str], typer.Option(metavar="NAME", help="A site's name. May be repeated.")],
     days: Annotated[int, typer.Option(min=1, max=365, help="How long the certificates hold.")] = 30,
+    port: Annotated[int, typer.Option(help="Where the sites reach the coordinator's proxy.")] = 8000,
+    superlink_port: Annotated[int, typer.Option(help="Where the SuperLink listens, on its own computer.")] = 8001,
 ) -> None:
-    """Make the certificates and keys of a trial, and print the commands that use them.
+    """Make the certificates and keys of a trial and the proxy's configuration, and print the commands that use them.
 
     For trials only: whoever runs this holds every site's key. In production, use your institution's certificate
     authority, and have every site make its own key.
     """
     _need("flwr", "cryptography")
+    from fedscgen.flower._proxy import configure_proxy
     from fedscgen.flower._trial_keys import write_trial_keys
 
     write_trial_keys(folder, host, site, days=days)
-    typer.echo(_next_steps(folder.absolute(), host[0], site))
+    proxy = folder.absolute() / "superlink" / "nginx.conf"
+    proxy.write_text(configure_proxy(folder, port=port, superlink_port=superlink_port), encoding="utf-8")
+    typer.echo(
+        _next_steps(folder.absolute(), f"[{host[0]}]" if ":" in host[0] else host[0], port, superlink_port, site)
+    )
 
 
 def checklist(
@@ -74,33 +81,35 @@ def checklist(
 def _need(*packages: str) -> None:
     for package in packages:
         if find_spec(package) is None:
-            raise ModuleNotFoundError(f'this needs {package}: pip install "fedscgen[flower]"', name=package)
+            raise missing_extra("this needs", package, "flower")
 
 
-def _next_steps(folder: Path, host: str, sites: list[str]) -> str:
-    address = f"[{host}]:{_PORT}" if ":" in host else f"{host}:{_PORT}"
+def _next_steps(folder: Path, host: str, port: int, superlink_port: int, sites: list[str]) -> str:
     authority, superlink, of_sites = folder / "ca.crt", folder / "superlink", folder / "sites"
     registered = "\n".join(f"  flwr supernode register {_quote(of_sites / site / 'auth.pub')} trial" for site in sites)
-    started = "\n".join(f"  {_start_site(site, address)}" for site in sites)
+    started = "\n".join(f"  {_start_site(site, f'{host}:{port}')}" for site in sites)
     return f"""\
 Made {folder}, for a trial only: whoever has made it holds every site's key. In production, use your institution's
 certificate authority, and have every site make its own key.
 
-1. Start the coordinator:
-  flower-superlink --host 0.0.0.0 --port {_PORT} --database state.db --enable-supernode-auth \\
+1. Start the coordinator's SuperLink, which nobody but this computer reaches, and the proxy for the sites:
+  flower-superlink --host 127.0.0.1 --port {superlink_port} --database state.db --enable-supernode-auth \\
     --ssl-ca-certfile {_quote(authority)} --ssl-certfile {_quote(superlink / "server.pem")} \\
     --ssl-keyfile {_quote(superlink / "server.key")} --disable-runtime-dependency-installation
+  sudo cp {_quote(superlink / "nginx.conf")} /etc/nginx/conf.d/fedscgen.conf && sudo nginx -s reload
 
 2. Add this to ~/.flwr/config.toml at the coordinator:
   [superlink.trial]
-  address = "{address}"
+  address = "127.0.0.1:{superlink_port}"
   root-certificates = "{authority.as_posix()}"
 
 3. Let the sites in:
 {registered}
 
 4. Give every site {authority} and its own folder of {of_sites}, over a channel that nobody else reads.
-   With these files at hand it starts (on one computer, each with a --port of its own):
+   There two users each run a program: one holds the cells,
+  fedscgen site init site && fedscgen site serve site/site.toml
+   and the other carries its messages, with these files at hand (on one computer, each with a --port of its own):
 {started}
 
 5. Begin:
@@ -111,7 +120,7 @@ certificate authority, and have every site make its own key.
 def _start_site(site: str, address: str) -> str:
     return (
         f"flower-supernode --superlink {address} --root-certificates ca.crt --auth-supernode-private-key auth.key \\\n"
-        f'    --node-config \'site="{site}" data="/path/of/{site}.h5ad" output="/path/of/results"\''
+        f"    --node-config 'socket=\"/run/fedscgen/{site}.sock\"'"
     )
 
 

@@ -2,6 +2,8 @@
 
 import warnings
 
+from fedscgen._extras import missing_extra
+
 
 def require_scib_metrics() -> None:
     """Say how to install scib-metrics where it is missing.
@@ -17,7 +19,4 @@ def require_scib_metrics() -> None:
             import igraph  # noqa: F401
             import scib_metrics  # noqa: F401
     except ModuleNotFoundError as missing:
-        raise ModuleNotFoundError(
-            f"kBET, LISI and the isolated-label F1 need {missing.name}: pip install 'fedscgen[benchmark]'",
-            name=missing.name,
-        ) from missing
+        raise missing_extra("kBET, LISI and the isolated-label F1 need", str(missing.name), "benchmark") from missing

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fedscgen._message import MOST_ARRAYS
+from fedscgen.model._arrays_file import open_archive
 from fedscgen.model._save_load import CheckpointError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from fedscgen._types import NamedArrays
 
 _PARTS = {"L": "0", "N": "1"}  # the linear map and the normalization of a hidden block
+_MOST_PICKLED = 2**22
 _COUNTER = ".num_batches_tracked"  # an integer, but a float where it has been averaged
 _LAYERS = (
     (r"encoder\.FC\.L0\.", lambda _: "encoder.hidden.0."),
@@ -47,12 +50,35 @@ def read_published_weights(path: str | Path) -> NamedArrays:
         It holds anything but named tensors.
     """
     try:
+        size = _check_archive(Path(path))
         state = torch.load(path, map_location="cpu", weights_only=True)
+        _check_tensors(state, size)
         return {_rename(name): t.float().numpy() for name, t in state.items() if not name.endswith(_COUNTER)}
     except OSError:
         raise
     except Exception as error:  # torch has no error of its own for a file that it can't read
         raise CheckpointError(f"{path} holds no named tensors, or a damaged file: {error}") from error
+
+
+def _check_archive(path: Path) -> int:
+    """Refuse a file that would become larger than it is; files of torch before 1.6 are no archives, and refused too."""
+    with open_archive(path) as archive:
+        pickled = [member.file_size for member in archive.infolist() if member.filename.endswith(".pkl")]
+        if sum(pickled) > _MOST_PICKLED:
+            raise ValueError(f"{sum(pickled)} bytes describe the tensors: {_MOST_PICKLED} is the most")
+    return path.stat().st_size
+
+
+def _check_tensors(state: Any, size: int) -> None:
+    """Refuse what isn't named tensors, or tensors that repeat few numbers to many."""
+    if not isinstance(state, Mapping) or len(state) > MOST_ARRAYS:
+        raise ValueError(f"it holds {type(state).__name__}, not at most {MOST_ARRAYS} named tensors")
+    for name, tensor in state.items():
+        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided:
+            raise ValueError(f"{name!r:.80} is no tensor with a name")
+    total = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+    if total > size:
+        raise ValueError(f"its tensors would take {total} bytes, and the file has {size}")
 
 
 def _rename(name: str) -> str:

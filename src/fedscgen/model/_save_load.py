@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
-import zipfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from anndata import read_h5ad
 from mudata import MuData, read_h5mu
 from scvi.model.base import BaseModelClass
 
 from fedscgen._data import DataKeys, gene_columns
+from fedscgen._entries import Table, choice, flag, maybe, names, number, table, text, whole
 from fedscgen._files import create_whole
 from fedscgen.correction import read_references
+from fedscgen.model._arrays_file import Shapes, check_shapes, read_arrays, read_description
+from fedscgen.model._module import FedVAE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +33,32 @@ if TYPE_CHECKING:
 _FORMAT = "fedscgen model 1"
 ARCHITECTURE = "fedscgen"
 _REMEDY = "choose another folder or set overwrite=True"
+_MOST_GENES, _MOST_UNITS = 200_000, 100_000
 _MODEL, _WEIGHTS, _ADATA, _MDATA = "model.json", "weights.npz", "adata.h5ad", "mdata.h5mu"
+
+
+_DESCRIPTION = Table(
+    {
+        "format": choice(_FORMAT),
+        "model": table,
+        "setup": Table({}, {field.name: maybe(text(1000)) for field in fields(DataKeys)}),
+        "genes": names(_MOST_GENES, 1000),
+        "references": maybe(table),
+    },
+    {"fedscgen": text(), "architecture": text()},
+)
+_NETWORK = Table(
+    {},
+    {
+        "n_hidden": whole(1, _MOST_UNITS),
+        "n_layers": whole(1, _MOST_UNITS),
+        "n_latent": whole(1, _MOST_UNITS),
+        "dropout_rate": number(0, 1),
+        "kl_weight": number(0),
+        "normalization": text(),
+        "linear_path": flag,
+    },
+)
 
 
 class CheckpointError(ValueError):
@@ -99,16 +127,7 @@ def read_model(dir_path: str | Path) -> SavedModel:
     CheckpointError
         The folder holds no model of this package, or a damaged one.
     """
-    description, weights = _read(Path(dir_path))
-    references = description["references"]
-    return SavedModel(
-        weights=weights,
-        genes=description["genes"],
-        references=None if references is None else read_references(references),
-        model=description["model"],
-        setup=description["setup"],
-        architecture=description["architecture"],
-    )
+    return _read(Path(dir_path))
 
 
 class SaveLoadMixin(BaseModelClass):
@@ -218,22 +237,46 @@ def _write(folder: Path, saved: SavedModel) -> None:
     np.savez(folder / _WEIGHTS, **saved.weights)  # type: ignore[arg-type]
 
 
-def _read(folder: Path) -> tuple[dict[str, Any], NamedArrays]:
+def _read(folder: Path) -> SavedModel:
     try:
-        description = json.loads((folder / _MODEL).read_text(encoding="utf-8"))
-        if description.get("format") != _FORMAT:
-            raise CheckpointError(f"{folder / _MODEL} has format {description.get('format')!r}, expected {_FORMAT!r}")
-        parts = {name: description[name] for name in ("model", "setup", "genes", "references")}
-        parts["architecture"] = description.get("architecture", ARCHITECTURE)
-        with (folder / _WEIGHTS).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return parts, {name: arrays[name] for name in arrays.files}
+        description = read_description(folder / _MODEL)
+        if isinstance(description, dict) and description.get("format") != _FORMAT:
+            raise CheckpointError(
+                f"{folder / _MODEL} has format {description.get('format')!r:.80}, expected {_FORMAT!r}"
+            )
+        _DESCRIPTION.check(description, _MODEL)
+        references = description["references"]
+        saved = SavedModel(
+            weights={},
+            genes=description["genes"],
+            references=None if references is None else read_references(references),
+            model=description["model"],
+            setup=description["setup"],
+            architecture=description.get("architecture", ARCHITECTURE),
+        )
+        return replace(saved, weights=read_arrays(folder / _WEIGHTS, lambda shapes: _check_weights(shapes, saved)))
     except CheckpointError:
         raise
     except (FileNotFoundError, NotADirectoryError) as error:
         missing = Path(error.filename).name
         raise CheckpointError(f"{folder} holds no FedSCGEN model: {missing} is missing") from error
-    except (AttributeError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except ValueError as error:
         raise CheckpointError(f"{folder} holds a damaged or foreign model: {error}") from error
+
+
+def _check_weights(shapes: Shapes, saved: SavedModel) -> None:
+    """Refuse weights that aren't those of the network which the settings describe; of another package's all are."""
+    if saved.architecture != ARCHITECTURE:
+        return
+    _NETWORK.check(saved.model, f"model in {_MODEL}")
+    if saved.model.get("n_layers", 1) > len(shapes):
+        raise ValueError(f"{_WEIGHTS} does not fit {_MODEL}: fewer arrays than layers")
+    with torch.device("meta"):  # which allocates nothing
+        state = FedVAE(len(saved.genes), **saved.model).state_dict()
+    try:
+        check_shapes(shapes, {name: tuple(t.shape) for name, t in state.items() if t.is_floating_point()})
+    except ValueError as error:
+        raise ValueError(f"{_WEIGHTS} does not fit {_MODEL}: {error}") from error
 
 
 def _read_data(folder: Path) -> AnnData | MuData:

@@ -15,10 +15,15 @@ from fedscgen._data import chunks_of, dense_chunks
 from fedscgen._types import ClientUpdate, NamedArrays
 from fedscgen.model._module import FedVAE
 from fedscgen.model._training import MONITOR, BatchSplitter, FedSCGENTrainingPlan, RestoreBestEpoch, quiet_lightning
-from fedscgen.principal_components import BASIS, find_principal_components, second_moments
+from fedscgen.principal_components import (
+    BASIS,
+    find_principal_components,
+    second_moments,
+    seek_principal_components,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
     from fedscgen.aggregation import BatchNormPolicy, Strategy
 
@@ -245,22 +250,22 @@ class TrainingMixin(UnsupervisedTrainingMixin, BaseModelClass):
             torch.manual_seed(seed)
             return FedVAE(n_genes, **network).weights()
 
-    @staticmethod
-    def begin(weights: NamedArrays, mean_over_sites: Callable[[Mapping[str, np.ndarray]], NamedArrays]) -> NamedArrays:
-        """The weights that a federation's training begins with: at all sites' principal components.
+    @classmethod
+    def begin(cls, weights: NamedArrays) -> Generator[NamedArrays, NamedArrays, NamedArrays]:
+        """Find the weights that a federation's training begins with: at all sites' principal components.
+
+        It asks for the weighted mean, over the sites, of what their :meth:`summarize` answers.
 
         Parameters
         ----------
         weights
             As :meth:`initial_weights` gives them. Without a linear path, they are what training begins with.
-        mean_over_sites
-            From what every site's :meth:`summarize` takes to the weighted mean of what it gives.
         """
         axes = FedVAE.axes_of(weights)
         if axes is None:
             return weights
         n_latent, n_genes = axes.shape
-        components = find_principal_components(lambda basis: mean_over_sites({BASIS: basis}), n_genes, n_latent)
+        components = yield from seek_principal_components(n_genes, n_latent)
         return FedVAE.begin_at(components, weights)
 
     def summarize(self, question: Mapping[str, np.ndarray]) -> NamedArrays:

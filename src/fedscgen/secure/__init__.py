@@ -14,7 +14,15 @@ Words that have one meaning each in this room:
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from fedscgen.secure._aggregator import AggregationError, Aggregator, Ask, Contribution, Contributor, Sums
+from fedscgen.secure._aggregator import (
+    OPENED_SUM,
+    AggregationError,
+    Aggregator,
+    Ask,
+    Contribution,
+    Contributor,
+    Sums,
+)
 from fedscgen.secure._fixed_point import error_bound
 from fedscgen.secure._plain import PlainAggregator, PlainContributor
 from fedscgen.secure._protection import Protection
@@ -27,12 +35,14 @@ from fedscgen.secure._registry import (
 )
 
 if TYPE_CHECKING:
+    from fedscgen.secure._identity import Identity
     from fedscgen.secure.crypten._aggregator import CryptenAggregator
     from fedscgen.secure.crypten._contributor import CryptenContributor
     from fedscgen.secure.masked._aggregator import MaskedAggregator
     from fedscgen.secure.masked._contributor import MaskedContributor
 
 __all__ = [
+    "OPENED_SUM",
     "AggregationError",
     "Aggregator",
     "AggregatorKind",
@@ -41,6 +51,7 @@ __all__ = [
     "Contributor",
     "CryptenAggregator",
     "CryptenContributor",
+    "Identity",
     "MaskedAggregator",
     "MaskedContributor",
     "PlainAggregator",
@@ -56,6 +67,7 @@ __all__ = [
 
 # they need the extras crypten and masked, without which the others work
 _OF_EXTRAS = {
+    "Identity": "_identity",
     "CryptenAggregator": "crypten._aggregator",
     "CryptenContributor": "crypten._contributor",
     "MaskedAggregator": "masked._aggregator",

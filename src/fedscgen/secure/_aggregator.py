@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
 from fedscgen._types import Message, NamedArrays
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Ask = Callable[[Mapping[str, Message]], Iterable[tuple[str, Message]]]
 """Send a message to each named site and give the answers of those that answer, one by one as they come.
 
 The caller can add them up without holding all of them at a time.
 """
+
+
+OPENED_SUM = "opened sum"
+"""Kind of the message with which the coordinator publishes what it has opened."""
 
 
 class AggregationError(RuntimeError):
@@ -31,10 +39,17 @@ class Contribution:
         Finite floating-point arrays by name; every site contributes the same names and shapes.
     weight
         What the arrays are multiplied by, and itself summed.
+    number
+        Which of the run's sums it is for, from 1.
+    group
+        Sums of one group are over the same sites, all of which must contribute: with one of them missing, the
+        difference to what was opened before would be its own term. ``None``: sites may drop out.
     """
 
     arrays: Mapping[str, np.ndarray]
     weight: float = 1.0
+    number: int = 0
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -55,17 +70,76 @@ class Sums:
     weight: float
     n_sites: int
 
+    def to_message(self) -> Message:
+        """The sum as it is published to the sites."""
+        return Message(OPENED_SUM, {"weight": self.weight, "n_sites": self.n_sites}, self.arrays)
+
+    @classmethod
+    def from_message(cls, message: Message) -> Sums:
+        """Read what :meth:`to_message` wrote."""
+        return cls(dict(message.arrays), float(message.meta["weight"]), int(message.meta["n_sites"]))
+
 
 class Contributor(Protocol):
-    """The half of an aggregator that lives at a site."""
+    """The half of an aggregator that lives at a site.
 
+    A class that inherits from this one has all but :meth:`contribute` already: sites don't get to know each other, the
+    protocol has no stage of its own, and the coordinator is believed what it publishes.
+    """
+
+    @abstractmethod
     def contribute(self, contribution: Contribution, task: Message) -> Message:
         """Turn the site's term into what may leave it, in answer to ``task``."""
         ...
 
     def answer(self, message: Message) -> Message:
         """Answer one of the protocol's own stages, such as a key exchange."""
-        ...
+        raise AggregationError(f"nothing of a run has the kind {message.kind!r}: this site has no answer to it")
+
+    def read_sum(self, message: Message, number: int) -> Sums:
+        """What was opened of the run's sum of that number, as the coordinator publishes it.
+
+        Raises
+        ------
+        AggregationError
+            It isn't the sum of what the sites contributed, where this protocol lets a site find out.
+        """
+        return Sums.from_message(message)
+
+    def introduce(self, run: str) -> dict[str, str]:
+        """What the other sites of a run need to know of this one; ``run`` is the fingerprint of what was agreed on."""
+        return {}
+
+    def meet(self, agreed: str, introductions: Mapping[str, Mapping[str, str]], least: int) -> dict[str, str]:
+        """Get to know the sites of a run, this one among them; what is returned is for the others, by name.
+
+        ``agreed`` is the fingerprint of what has been agreed on since, ``least`` the fewest sites in any sum.
+
+        Raises
+        ------
+        AggregationError
+            One of them is not who it says.
+        """
+        return {}
+
+    def join(self, sealed: str) -> None:
+        """Take what :meth:`meet` has returned for this site at another."""
+        return None
+
+    def save(self) -> bytes:
+        """What :meth:`restore` needs to take part in the run again, after the site's process has ended."""
+        return b""
+
+    def restore(self, saved: bytes) -> None:
+        """Take part again as :meth:`save` has left it."""
+        return None
+
+    def identify(self, identity: Path, trusted: Mapping[str, str] | None) -> None:
+        """Take the file of the site's identity, and the fingerprints of the other sites' by name.
+
+        ``None`` believes what the coordinator passes on of the others.
+        """
+        return None
 
 
 @runtime_checkable

@@ -16,6 +16,9 @@ from fedscgen.secure._aggregator import AggregationError
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
+MAX_ABS = 2.0**32
+"""Usual bound on every site's weight times value."""
+
 MIN_PRECISION, MAX_PRECISION = 16, 32
 _LARGEST_WORD = 2**63 - 1
 _CHUNK = 2**15  # words

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fedscgen._extras import missing_extra
 from fedscgen.secure._threads import N_THREADS, for_each
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 try:
     from cryptography.exceptions import InvalidTag
@@ -21,9 +22,7 @@ try:
     from cryptography.hazmat.primitives.hashes import SHA256
     from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 except ModuleNotFoundError as missing:
-    raise ModuleNotFoundError(
-        'masked aggregation needs cryptography: pip install "fedscgen[masked]"', name=missing.name
-    ) from missing
+    raise missing_extra("masked aggregation needs", "cryptography", "masked") from missing
 
 KEY_LENGTH = 32
 _NONCE_LENGTH, _TAG_LENGTH = 12, 16
@@ -90,6 +89,12 @@ def unseal(key: bytes, sealed: bytes | memoryview, context: bytes) -> bytes:
         return ChaCha20Poly1305(key).decrypt(view[:_NONCE_LENGTH], view[_NONCE_LENGTH:], context)
     except InvalidTag as error:
         raise ValueError("altered on its way, or meant for another site, sum or purpose") from error
+
+
+def keystream(key: bytes) -> Callable[[int], bytes]:
+    """The next bytes of the ChaCha20 keystream of ``key``, as many as are asked for; one key serves one stream."""
+    stream = Cipher(ChaCha20(key, nonce=bytes(16)), mode=None).encryptor()
+    return lambda length: stream.update(bytes(length))
 
 
 def add_mask(words: np.ndarray, key: bytes, *, subtract: bool = False) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from fedscgen._types import Message
 from fedscgen.aggregation import weighted_sum
-from fedscgen.secure._aggregator import AggregationError, Contribution, Sums
+from fedscgen.secure._aggregator import AggregationError, Contribution, Contributor, Sums
 from fedscgen.secure._protection import Protection
 from fedscgen.secure._selection import KEYS, VALUES, read_selection
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _WEIGHT = "weight."
 
 
-class PlainContributor:
+class PlainContributor(Contributor):
     """Sends the site's arrays and weight as they are."""
 
     def contribute(self, contribution: Contribution, task: Message) -> Message:
@@ -39,10 +39,6 @@ class PlainContributor:
             )
         arrays = {**contribution.arrays, _WEIGHT: np.asarray(contribution.weight, dtype=np.float64)}
         return Message(str(task.meta["task"]), {"protection": Protection.NONE}, arrays)
-
-    def answer(self, message: Message) -> Message:
-        """Refuse: this protocol has no stage of its own."""
-        raise AggregationError(f"a plain site has no answer to a message of kind {message.kind!r}")
 
 
 class PlainAggregator:

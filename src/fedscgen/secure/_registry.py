@@ -28,6 +28,9 @@ class AggregatorKind:
         Whether it protects sites that talk to nobody but the coordinator, as those of a deployment do.
     summary
         One line for help texts, in lower case and without a full stop.
+    entries
+        Names of what it adds to the ``meta`` of the federation's messages and of the answers to them, besides
+        ``"protection"``. Entries that nobody has named are refused; its own stages' it checks itself.
     """
 
     aggregator: Callable[..., Aggregator]
@@ -35,6 +38,7 @@ class AggregatorKind:
     shows_terms: bool
     star: bool
     summary: str
+    entries: tuple[str, ...] = ()
 
 
 _AGGREGATORS: Registry[AggregatorKind] = Registry("aggregator")
@@ -109,11 +113,14 @@ def make_aggregator(secure: str | Aggregator, n_sites: int, *, reveal_keys: bool
     ModuleNotFoundError
         The extra isn't installed; the message names the pip command.
     ValueError
-        Unknown name.
+        Unknown name, or the aggregator calls itself otherwise.
     """
     if isinstance(secure, Aggregator):
         return secure
-    return find_aggregator(secure).aggregator(n_sites=n_sites, reveal_keys=reveal_keys)
+    made = find_aggregator(secure).aggregator(n_sites=n_sites, reveal_keys=reveal_keys)
+    if made.name != secure:  # sites agree to a name
+        raise ValueError(f"the aggregator {secure!r} calls itself {made.name!r}: give its class this name")
+    return made
 
 
 # what needs an extra is imported when it is asked for

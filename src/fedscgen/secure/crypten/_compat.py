@@ -4,7 +4,7 @@ Three things are replaced. The sums and comparisons here need none of them:
 
 - *crypten's published dependencies.* They ask for ``sklearn``, a stub that refuses to be built, and for
   ``torchvision``, whose wheels replace the installed torch or, beside a CPU build of it, break every later
-  ``import lightning``. pip can't leave out a dependency, so the extra ``fedscgen[crypten]`` lists what is really
+  ``import lightning``. pip can't leave out a dependency, so the extra ``crypten`` lists what is really
   imported of them, and not crypten. Its wheel is fetched at first use through the machine's own pip, accepted only
   with the digest pinned here, kept in the user's cache, and unpacked for the parties, never installed. An installed
   crypten (``pip install --no-deps crypten==0.4.1``) takes precedence, and is what a machine without network needs.
@@ -32,6 +32,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
+from fedscgen._extras import missing_extra
 from fedscgen._files import write_whole
 
 logger = logging.getLogger(__name__)
@@ -54,9 +55,7 @@ def provide_crypten(directory: Path) -> Path | None:
     """
     missing = [project for module, project in _NEEDED.items() if find_spec(module) is None]
     if missing:
-        raise ModuleNotFoundError(
-            f'the crypten aggregator needs {", ".join(missing)}: pip install "fedscgen[crypten]"', name=missing[0]
-        )
+        raise missing_extra("the crypten aggregator needs", ", ".join(missing), "crypten")
     if find_spec("crypten") is not None:
         return None
     with zipfile.ZipFile(io.BytesIO(_find_wheel())) as wheel:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fedscgen._extras import missing_extra
 from fedscgen._types import Message
-from fedscgen.secure._aggregator import AggregationError, Contribution
+from fedscgen.secure._aggregator import AggregationError, Contribution, Contributor
 from fedscgen.secure._fixed_point import check_precision, encode
 from fedscgen.secure._protection import Protection
 from fedscgen.secure._selection import KEYS, VALUES, read_selection
@@ -16,10 +17,8 @@ from fedscgen.secure._vector import Manifest, flatten
 
 try:
     from fedscgen.secure.crypten._shares import seal_for_parties, split
-except ModuleNotFoundError as missing:
-    raise ModuleNotFoundError(
-        'the crypten aggregator needs cryptography: pip install "fedscgen[crypten]"', name=missing.name
-    ) from None
+except ModuleNotFoundError:
+    raise missing_extra("the crypten aggregator needs", "cryptography", "crypten") from None
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +32,7 @@ SUM, SELECTION = "sum", "selection"
 _MAX_KEY = 2.0**53
 
 
-class CryptenContributor:
+class CryptenContributor(Contributor):
     """A site's half: splits its term into shares and seals one for each compute party. It holds no state.
 
     Parameters
@@ -71,10 +70,6 @@ class CryptenContributor:
         meta = {"protection": Protection.SECRET_SHARES, "manifest": manifest}
         arrays = {f"party {rank}": np.frombuffer(share, np.uint8) for rank, share in enumerate(sealed)}
         return Message(str(task.meta["task"]), meta, arrays)
-
-    def answer(self, message: Message) -> Message:
-        """Refuse: all that a site does is to contribute."""
-        raise AggregationError(f"a site that shares has no answer to a message of kind {message.kind!r}")
 
 
 def _encode(contribution: Contribution, terms: Mapping[str, Any]) -> tuple[np.ndarray, Manifest]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedscgen.secure._aggregator import AggregationError, Sums
-from fedscgen.secure._fixed_point import precision_for
+from fedscgen.secure._fixed_point import MAX_ABS, precision_for
 from fedscgen.secure._selection import KEYS, VALUES
 from fedscgen.secure._sum_id import Session
 from fedscgen.secure.masked._contributor import MaskedContributor
@@ -57,7 +57,7 @@ class MaskedAggregator:
         self,
         *,
         threshold: int | None = None,
-        max_abs: float = 2.0**32,
+        max_abs: float = MAX_ABS,
         precision: int | None = None,
         reveal_keys: bool = False,
     ) -> None:
@@ -87,7 +87,7 @@ class MaskedAggregator:
 
     def contributor(self, site: str) -> MaskedContributor:
         """A new site's half, which holds its keys of the current sum."""
-        return MaskedContributor(site, reveal_keys=self.reveal_keys)
+        return MaskedContributor(site, reveal_keys=self.reveal_keys, max_abs=self.max_abs)
 
     def sum(self, ask: Ask, sites: Sequence[str], task: Message, *, require_all: bool = False) -> Sums:
         """Sum through masks; see :class:`~fedscgen.secure.Aggregator`.

@@ -1,28 +1,34 @@
 """The site's half of masked aggregation.
 
 The protocol is that of Bonawitz et al. 2017, "Practical Secure Aggregation for Privacy-Preserving Machine Learning",
-figure 4, without the signatures and the consistency check of its active-adversary variant. A site goes through four
-stages once in each sum: AdvertiseKeys, ShareKeys, MaskedInputCollection and Unmasking, as the figure calls them. Each
-stage uses up what the one before left: a key can serve one sum only.
+figure 4, with the signatures and the consistency check of its active-adversary variant once the sites of a run have
+met. A site goes through its stages once in each sum: AdvertiseKeys, ShareKeys, MaskedInputCollection, ConsistencyCheck
+where sites may drop out, and Unmasking, as the figure calls them. Each stage uses up what the one before left: a key
+can serve one sum only.
 """
 
 from __future__ import annotations
 
 import secrets
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from fedscgen._types import Message
-from fedscgen.secure._aggregator import AggregationError, Contribution
-from fedscgen.secure._fixed_point import check_precision
+from fedscgen.secure._aggregator import AggregationError, Contribution, Sums
+from fedscgen.secure._fixed_point import MAX_ABS, check_precision
+from fedscgen.secure._identity import SIGNATURE_LENGTH
 from fedscgen.secure._keys import KEY_LENGTH, KeyPair, add_masks, derive, seal, unseal
 from fedscgen.secure._protection import Protection
 from fedscgen.secure._selection import KEYS, VALUES, read_selection
 from fedscgen.secure._vector import flatten
+from fedscgen.secure.masked._checksum import Checksum
+from fedscgen.secure.masked._member import RunMember
+from fedscgen.secure.masked._opened import describe_sum
 from fedscgen.secure.masked._protocol import (
+    CONFIRM,
     MASKING,
     PUBLIC_KEYS,
     SEALED_LENGTH,
@@ -40,6 +46,7 @@ from fedscgen.secure.masked._protocol import (
     to_rows,
 )
 from fedscgen.secure.masked._shamir import SECRET_LENGTH, SHARE_LENGTH, split
+from fedscgen.secure.masked._states import AfterKeys, AfterShares, AfterTask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -47,41 +54,10 @@ if TYPE_CHECKING:
     from fedscgen.secure._sum_id import SumId
 
 
-@dataclass(frozen=True, repr=False)
-class _AfterKeys:
-    """What a site keeps when it has sent its public keys."""
-
-    terms: Terms
-    channel: KeyPair
-    mask: KeyPair
+_State = TypeVar("_State", AfterKeys, AfterShares, AfterTask)
 
 
-@dataclass(frozen=True, repr=False)
-class _AfterShares:
-    """What a site keeps when it has sent shares of its secrets: it can mask now. Keys are by peer."""
-
-    terms: Terms
-    sites: tuple[str, ...]
-    channel_keys: Mapping[str, bytes]
-    pair_keys: Mapping[str, bytes]
-    seed: bytes
-    own_share: bytes
-
-
-@dataclass(frozen=True, repr=False)
-class _AfterTask:
-    """What a site keeps when it has sent its masked term: no more than opens its peers' shares."""
-
-    terms: Terms
-    sites: tuple[str, ...]
-    channel_keys: Mapping[str, bytes]
-    own_share: bytes
-
-
-_State = TypeVar("_State", _AfterKeys, _AfterShares, _AfterTask)
-
-
-class MaskedContributor:
+class MaskedContributor(RunMember):
     """Masks a site's term: the coordinator can read nothing but the sum.
 
     Parameters
@@ -93,6 +69,8 @@ class MaskedContributor:
         ones), and its values where its key is largest.
     min_sites
         Fewest sites in any sum that this site contributes to, whatever the coordinator's threshold.
+    max_abs
+        Bound on this site's weight times value, which no coordinator can change: else a refusal would tell of a value.
 
     Raises
     ------
@@ -100,13 +78,18 @@ class MaskedContributor:
         ``min_sites`` is below 2: a sum over one site is that site's term.
     """
 
-    def __init__(self, site: str, *, reveal_keys: bool = False, min_sites: int = 2) -> None:
-        if min_sites < 2:
-            raise ValueError(f"min_sites={min_sites}: at least 2, as a sum over one site is that site's term")
-        self.site = site
+    def __init__(
+        self,
+        site: str,
+        *,
+        reveal_keys: bool = False,
+        min_sites: int = 2,
+        max_abs: float = MAX_ABS,
+    ) -> None:
+        super().__init__(site, min_sites)
         self.reveal_keys = reveal_keys
-        self.min_sites = min_sites
-        self._state: _AfterKeys | _AfterShares | _AfterTask | None = None
+        self._max_abs = max_abs
+        self._state: AfterKeys | AfterShares | AfterTask | None = None
         self._begun: set[SumId] = set()
 
     def answer(self, message: Message) -> Message:
@@ -120,10 +103,11 @@ class MaskedContributor:
         stages: dict[str, Callable[[Message], Message]] = {
             PUBLIC_KEYS: self._advertise_keys,
             SHARES: self._share_secrets,
+            CONFIRM: self._confirm,
             UNMASK: self._unmask,
         }
         if message.kind not in stages:
-            raise AggregationError(f"a masked site has no answer to a message of kind {message.kind!r}")
+            return super().answer(message)
         with self._explain_errors(message):
             return stages[message.kind](message)
 
@@ -144,17 +128,32 @@ class MaskedContributor:
         with self._explain_errors(task):
             return self._mask(contribution, task)
 
+    def read_sum(self, message: Message, number: int) -> Sums:
+        """What was opened; see :class:`RunMember`. Of a selection, which shows what it chooses, it is believed."""
+        if VALUES in message.arrays and self.reveal_keys:
+            return Sums.from_message(message)
+        return super().read_sum(message, number)
+
     def _mask(self, contribution: Contribution, task: Message) -> Message:
         """Add this site's masks, of all sites that dealt shares (MaskedInputCollection)."""
-        state = self._take_state(task, _AfterShares)
+        state = self._take_state(task, AfterShares)
         masking, terms = task.meta[MASKING], state.terms
         sites = self._check_sites(masking["sites"], among=state.sites, threshold=terms.threshold)
+        group = contribution.group or f"sum {contribution.number}"  # a sum that is begun again is over the same sites
+        self._check_group(group, sites, terms.threshold, whole=contribution.group is not None)
         arrays, weight = self._choose_arrays(contribution, masking)
         words, manifest = flatten(arrays, weight, precision=terms.precision, max_abs=terms.max_abs)
+        membership = self._find_membership()
+        if membership is not None:
+            about = describe_sum(membership.run, contribution.number, terms.sum_id, manifest, terms.precision)
+            checks = Checksum(membership.group_key, about).of_term(words, self.site)
+            words = np.concatenate([words, checks])
         masks = [(state.pair_keys[peer], subtracts(self.site, peer)) for peer in sites if peer != self.site]
         own = derive(state.seed, self_context(terms.sum_id, self.site))
         add_masks(words, [*masks, (own, False)])
-        self._state = _AfterTask(terms, sites, state.channel_keys, state.own_share)
+        self._state = AfterTask(
+            terms, sites, state.channel_keys, state.own_share, group if contribution.number else None
+        )
         shown = "row" in masking or "selected" in masking
         protection = Protection.OPENED_BY_SITE if shown else Protection.MASKED
         meta = {"protection": protection, "manifest": manifest}
@@ -166,14 +165,21 @@ class MaskedContributor:
         if terms.sum_id in self._begun:
             raise AggregationError(f"site {self.site!r} has taken part in sum {terms.sum_id.number}: begin a new one")
         self._begun.add(terms.sum_id)
-        self._state = state = _AfterKeys(terms, KeyPair(), KeyPair())
+        if terms.max_abs != self._max_abs:
+            raise ValueError(f"max_abs={terms.max_abs}: this site's own bound is {self._max_abs}")
+        self._state = state = AfterKeys(terms, KeyPair(), KeyPair())
         pairs = {"channel": state.channel, "mask": state.mask}
         arrays = {name: to_rows([pair.public], KEY_LENGTH) for name, pair in pairs.items()}
+        membership = self._find_membership()
+        if membership is not None:
+            claim = membership.claim_keys(terms.sum_id, self.site, state.channel.public, state.mask.public)
+            signature = self._identity.sign(claim)
+            arrays["signature"] = to_rows([signature], SIGNATURE_LENGTH)
         return Message(PUBLIC_KEYS, {"protection": Protection.PUBLIC}, arrays)
 
     def _share_secrets(self, message: Message) -> Message:
         """Share the self-mask's seed and the mask key among the sites, sealed for each (ShareKeys)."""
-        state = self._take_state(message, _AfterKeys)
+        state = self._take_state(message, AfterKeys)
         terms, listed = state.terms, message.meta[MASKING]["sites"]
         if terms.threshold < majority(len(listed)):
             raise ValueError(f"threshold={terms.threshold} of {len(listed)} sites: at least {majority(len(listed))}")
@@ -187,7 +193,7 @@ class MaskedContributor:
         seed = secrets.token_bytes(SECRET_LENGTH)
         shares = dict(zip(sites, _deal(seed, state.mask.secret, terms.threshold, len(sites)), strict=True))
         sealed = [seal(channel_keys[p], shares[p], shares_context(sum_id, self.site, p)) for p in peers]
-        self._state = _AfterShares(terms, sites, channel_keys, pair_keys, seed, shares[self.site][:SHARE_LENGTH])
+        self._state = AfterShares(terms, sites, channel_keys, pair_keys, seed, shares[self.site][:SHARE_LENGTH])
         return Message(SHARES, {"protection": Protection.ENCRYPTED}, {"shares": to_rows(sealed, SEALED_LENGTH)})
 
     def _unmask(self, message: Message) -> Message:
@@ -195,9 +201,11 @@ class MaskedContributor:
 
         The shares that the peers dealt arrive only now, as that keeps them out of the task; nothing needs them sooner.
         """
-        state = self._take_state(message, _AfterTask)
+        state = self._take_state(message, AfterTask)
         masking, threshold = message.meta[MASKING], state.terms.threshold
         survivors = self._check_sites(masking["survivors"], among=state.sites, threshold=threshold)
+        if self._membership is not None and threshold < len(state.sites):
+            self._membership.check_confirmed(message, state.confirmed, survivors, threshold)
         dropped = tuple(masking["dropped"])
         if sorted((*survivors, *dropped)) != sorted(state.sites):
             raise ValueError(
@@ -205,10 +213,25 @@ class MaskedContributor:
                 "a site's self-mask and its mask key are never both revealed"
             )
         dealt = self._open_shares(message, state)
+        if state.group is not None:
+            self._groups[state.group] = state.sites
         seeds = [state.own_share if site == self.site else dealt[site][:SHARE_LENGTH] for site in survivors]
         keys = [dealt[site][SHARE_LENGTH:] for site in dropped]
         arrays = {"survivors": to_rows(seeds, SHARE_LENGTH), "dropped": to_rows(keys, SHARE_LENGTH)}
         return Message(UNMASK, {"protection": Protection.SHARES}, arrays)
+
+    def _confirm(self, message: Message) -> Message:
+        """Sign the list of the sites that are in the sum (ConsistencyCheck)."""
+        state, membership = self._take_state(message, AfterTask), self._membership
+        if membership is None or state.confirmed is not None:
+            raise ValueError("nothing is to be confirmed")
+        listed = message.meta[MASKING]["survivors"]
+        survivors = self._check_sites(listed, among=state.sites, threshold=state.terms.threshold)
+        signature = self._identity.sign(membership.claim_survivors(state.terms.sum_id, survivors))
+        self._state = replace(state, confirmed=survivors)
+        return Message(
+            CONFIRM, {"protection": Protection.PUBLIC}, {"signature": to_rows([signature], SIGNATURE_LENGTH)}
+        )
 
     @contextmanager
     def _explain_errors(self, message: Message) -> Iterator[None]:
@@ -236,9 +259,9 @@ class MaskedContributor:
                 f"site {self.site!r} refuses the sites {list(sites)}: "
                 f"they must include it, each once, and be among {list(among)}"
             )
-        if len(sites) < self.min_sites:
+        if len(sites) < self._least:
             raise AggregationError(
-                f"site {self.site!r} refuses a sum over {len(sites)} sites: its own min_sites is {self.min_sites}"
+                f"site {self.site!r} refuses a sum over {len(sites)} sites: its own min_sites is {self._least}"
             )
         if len(sites) < threshold:
             raise AggregationError(
@@ -247,7 +270,7 @@ class MaskedContributor:
         return tuple(sites)
 
     def _read_public_keys(
-        self, message: Message, sites: tuple[str, ...], state: _AfterKeys
+        self, message: Message, sites: tuple[str, ...], state: AfterKeys
     ) -> tuple[dict[str, bytes], dict[str, bytes]]:
         """Read every site's channel and mask key; all differ, and this site's are its own."""
         channel, mask = (
@@ -258,9 +281,11 @@ class MaskedContributor:
             raise ValueError("two of the public keys are equal: every site must advertise fresh ones")
         if channel[self.site] != state.channel.public or mask[self.site] != state.mask.public:
             raise ValueError("it lists other public keys of this site than those it advertised")
+        if self._membership is not None:
+            self._membership.check_keys(message, sites, channel, mask)
         return channel, mask
 
-    def _open_shares(self, message: Message, state: _AfterTask) -> dict[str, bytes]:
+    def _open_shares(self, message: Message, state: AfterTask) -> dict[str, bytes]:
         """Decrypt what each peer dealt to this site."""
         peers = [site for site in state.sites if site != self.site]
         dealt = {}

@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 
     from fedscgen._types import Message
 
-PUBLIC_KEYS, SHARES, UNMASK = "mask public keys", "encrypted key shares", "unmasking shares"
-"""Kinds of the messages around the task itself, in order: before it the first two, after it the last."""
+PUBLIC_KEYS, SHARES = "mask public keys", "encrypted key shares"
+"""Kinds of the messages before the task itself, in order."""
+
+CONFIRM, UNMASK = "confirmed sites", "unmasking shares"
+"""Kinds of the messages after it. The first is left out where no site may drop out."""
 
 MASKING = "masking"
 """Where a message's ``meta`` holds what the protocol needs."""

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fedscgen._types import Message
 from fedscgen.secure._aggregator import AggregationError, Sums
-from fedscgen.secure._fixed_point import decode
+from fedscgen.secure._identity import SIGNATURE_LENGTH
 from fedscgen.secure._keys import KEY_LENGTH, KeyPair, add_masks, derive
 from fedscgen.secure._protection import Protection
-from fedscgen.secure._vector import Manifest, common_manifest, n_words, unflatten
+from fedscgen.secure._vector import Manifest, common_manifest, n_words
+from fedscgen.secure.masked._checksum import N_CHECKS
+from fedscgen.secure.masked._opened import OpenedSum
 from fedscgen.secure.masked._protocol import (
+    CONFIRM,
     PUBLIC_KEYS,
     SEALED_LENGTH,
     SHARES,
@@ -36,6 +40,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class MaskedSums(Sums):
+    """An opened sum, with the words in which the sites can check it."""
+
+    opened: OpenedSum = field(kw_only=True)
+
+    def to_message(self) -> Message:
+        """The sum in words; :meth:`MaskedContributor.read_sum` reads it."""
+        return self.opened.to_message()
+
+
 class MaskedSum:
     """Leads the sites through the stages of Bonawitz et al. 2017, figure 4, to the opened sum of one task.
 
@@ -49,6 +64,7 @@ class MaskedSum:
         self.survivors: list[str] = []
         self._channel_keys: dict[str, bytes] = {}
         self._mask_keys: dict[str, bytes] = {}
+        self._signatures: dict[str, bytes] = {}  # none where the sites haven't met
         self._sealed: dict[str, dict[str, bytes]] = {}  # by the site that dealt, by the site it is for
 
     def run(self, task: Message, extras: Mapping[str, Mapping[str, Any]] | None = None) -> Sums:
@@ -62,10 +78,10 @@ class MaskedSum:
         self._collect_keys()
         self._collect_shares()
         total, manifest = self._add_up(self._address_task(task, extras))
-        self._unmask(total)
-        values = decode(total, self.terms.precision)
+        self._unmask(total, self._confirm())
+        opened = OpenedSum(total, manifest, self.terms.precision, self.terms.sum_id, tuple(self.survivors))
         logger.info("opened sum %d, over %d sites", self.terms.sum_id.number, len(self.survivors))
-        return Sums(unflatten(values, manifest), float(values[-1]), len(self.survivors))
+        return MaskedSums(**vars(opened.decode()), opened=opened)
 
     def _collect_keys(self) -> None:
         """Have every site advertise two public keys (AdvertiseKeys)."""
@@ -73,6 +89,8 @@ class MaskedSum:
         for site, answer in self._ask_sites(dict.fromkeys(self.sites, message)).items():
             (self._channel_keys[site],) = _read_rows(site, answer, "channel", 1, KEY_LENGTH)
             (self._mask_keys[site],) = _read_rows(site, answer, "mask", 1, KEY_LENGTH)
+            if "signature" in answer.arrays:
+                (self._signatures[site],) = _read_rows(site, answer, "signature", 1, SIGNATURE_LENGTH)
 
     def _collect_shares(self) -> None:
         """Give every site the keys, and take what each has sealed for the others (ShareKeys)."""
@@ -81,6 +99,9 @@ class MaskedSum:
             "channel": to_rows(list(self._channel_keys.values()), KEY_LENGTH),
             "mask": to_rows(list(self._mask_keys.values()), KEY_LENGTH),
         }
+        if self._signatures:
+            signatures = [self._signatures.get(site, bytes(SIGNATURE_LENGTH)) for site in sites]
+            arrays["signature"] = to_rows(signatures, SIGNATURE_LENGTH)
         meta = {"protection": Protection.PUBLIC, **write_meta(self.terms.sum_id, sites=sites)}
         message = Message(SHARES, meta, arrays)
         for site, answer in self._ask_sites(dict.fromkeys(sites, message)).items():
@@ -114,7 +135,7 @@ class MaskedSum:
                 np.add(total, words, out=total)
         self.survivors = list(self._check_enough(messages, answers))
         manifest = common_manifest(answers)
-        length = n_words(manifest) + 1
+        length = n_words(manifest) + 1 + (N_CHECKS if self._signatures else 0)
         if total is None or total.shape != (length,):
             misfits = self.survivors
         if total is None or misfits:
@@ -123,10 +144,19 @@ class MaskedSum:
             )
         return total, manifest
 
-    def _unmask(self, total: np.ndarray) -> None:
+    def _confirm(self) -> dict[str, bytes]:
+        """Have the sites sign who is in the sum, if one may be missing (ConsistencyCheck); signatures by site."""
+        if not self._signatures or self.terms.threshold == len(self._sealed):
+            return {}
+        masking = write_meta(self.terms.sum_id, survivors=self.survivors)
+        message = Message(CONFIRM, {"protection": Protection.PUBLIC, **masking})
+        answers = self._ask_sites(dict.fromkeys(self.survivors, message))
+        return {site: _read_rows(site, answer, "signature", 1, SIGNATURE_LENGTH)[0] for site, answer in answers.items()}
+
+    def _unmask(self, total: np.ndarray, confirmed: Mapping[str, bytes]) -> None:
         """Recover the masks that are left in ``total``, and subtract them in place (Unmasking)."""
         dropped = [site for site in self._sealed if site not in self.survivors]
-        shares = self._collect_unmasking_shares(dropped)
+        shares = self._collect_unmasking_shares(dropped, confirmed)
         seeds = {site: self._recover(site, shares, "survivors", row) for row, site in enumerate(self.survivors)}
         pairs = {site: KeyPair(self._recover(site, shares, "dropped", row)) for row, site in enumerate(dropped)}
         for site, pair in pairs.items():
@@ -141,14 +171,17 @@ class MaskedSum:
                 masks.append((key, not subtracts(peer, site)))
         add_masks(total, masks)
 
-    def _collect_unmasking_shares(self, dropped: list[str]) -> dict[str, dict[str, list[bytes]]]:
+    def _collect_unmasking_shares(
+        self, dropped: list[str], confirmed: Mapping[str, bytes]
+    ) -> dict[str, dict[str, list[bytes]]]:
         """Ask the survivors for shares of self-masks of survivors and mask keys of the rest; by site, by kind."""
-        masking = write_meta(self.terms.sum_id, survivors=self.survivors, dropped=dropped)
+        masking = write_meta(self.terms.sum_id, survivors=self.survivors, dropped=dropped, confirmed=list(confirmed))
         meta = {"protection": Protection.ENCRYPTED, **masking}
         messages = {}
+        confirmations = {"confirmations": to_rows(list(confirmed.values()), SIGNATURE_LENGTH)} if confirmed else {}
         for site in self.survivors:
             dealt = [sealed[site] for peer, sealed in self._sealed.items() if peer != site]
-            messages[site] = Message(UNMASK, meta, {"shares": to_rows(dealt, SEALED_LENGTH)})
+            messages[site] = Message(UNMASK, meta, {"shares": to_rows(dealt, SEALED_LENGTH), **confirmations})
         answers = self._ask_sites(messages)
         return {
             site: {

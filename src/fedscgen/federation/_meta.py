@@ -1,0 +1,210 @@
+"""What the meta of each kind of message may hold, at a site and at the coordinator, before anybody acts on it.
+
+Kinds that aren't here are of another package's aggregator: they are held to what is common to all, and their
+contributor sees to the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, get_args
+
+from fedscgen._entries import (
+    Check,
+    Table,
+    choice,
+    flag,
+    free_value,
+    maybe,
+    names,
+    number,
+    several,
+    table,
+    text,
+    whole,
+)  # fmt: skip
+from fedscgen._types import Message, WireFormatError
+from fedscgen.correction import read_references
+from fedscgen.federation._plan import Workflow
+from fedscgen.federation._protocol import (
+    CORRECT,
+    DESCRIBE,
+    JOIN,
+    LANDMARKS,
+    SET_UP,
+    TASKS,
+    TRAIN,
+)
+from fedscgen.secure import Protection, aggregator_names, find_aggregator
+
+MOST_GENES, MOST_LABELS, MOST_SITES, MOST_ROUNDS = 200_000, 10_000, 10_000, 1_000_000
+_MOST_SUMS, _MOST_SIZE = 2**40, 2**31
+
+
+def _readable(read: Callable[[Any], object]) -> Check:
+    """What a function can read; what it says otherwise is what is expected."""
+
+    def check(value: Any) -> str:
+        try:
+            read(value)
+        except ValueError as error:
+            return f"what can be read ({error})"
+        return ""
+
+    return check
+
+
+def _pair(value: Any) -> str:
+    """A name and a shape, as in the manifest of a contribution."""
+    if isinstance(value, (list, tuple)) and len(value) == 2 and not _NAME(value[0]) and not _SHAPE(value[1]):
+        return ""
+    return "pairs of a name and a shape"
+
+
+_NAME, _SHAPE = text(256), several(whole(0, _MOST_SIZE), 8)
+_GENES, _LABELS, _SITES = names(MOST_GENES), names(MOST_LABELS), names(MOST_SITES)
+_COMMON = {
+    "opened": several(whole(1, _MOST_SUMS), 100_000),
+    "protection": choice(*(word.value for word in Protection)),
+    "round": whole(1, MOST_ROUNDS),
+}
+_SUM = {"session": text(64), "sum": whole(1, _MOST_SUMS)}
+_FIXED_POINT = {"precision": whole(0, 64), "max_abs": number(0)}
+_IN_A_MASKED_SUM = Table(
+    {**_SUM, "sites": _SITES},
+    {
+        "row": whole(0, MOST_SITES),
+        "n_rows": whole(1, MOST_SITES),
+        "selected": several(flag, MOST_LABELS),
+    },
+)
+_IN_A_SHARED_SUM = Table(
+    {
+        **_SUM,
+        **_FIXED_POINT,
+        "purpose": choice("sum", "selection"),
+        "n_sites": whole(1, MOST_SITES),
+        "public_keys": several(text(64), 100),
+    }
+)
+_OF_AGGREGATORS: dict[str, Check] = {"masking": _IN_A_MASKED_SUM, "parties": _IN_A_SHARED_SUM}
+
+_PLAN = {
+    "run": text(32),
+    "workflow": choice(*get_args(Workflow)),
+    "settings": table,
+    "aggregator": text(100),
+    "reveals_counts": flag,
+    "sites": _SITES,
+    "init_model": maybe(text(64)),
+}
+_TASK_ENTRIES: dict[str, Mapping[str, Check]] = {
+    **{kind: {} for kind in TASKS},
+    TRAIN: {"round": whole(1, MOST_ROUNDS)},
+    LANDMARKS: {"step": choice("labels", "holders", "means", "calibration")},
+}
+_QUESTIONS: dict[str, Table] = {
+    DESCRIBE: Table(_PLAN),
+    SET_UP: Table(
+        {
+            "genes": _GENES,
+            "labels": _LABELS,
+            "min_holders": whole(1, MOST_SITES),
+            "n_cells_at_most": table,
+            "introductions": table,
+        },
+        {"plan": table},
+    ),
+    JOIN: Table({"sealed": text(1000)}),
+    CORRECT: Table({}, {"references": _readable(read_references)}),
+    "mask public keys": Table({"masking": Table({**_SUM, **_FIXED_POINT, "threshold": whole(2, MOST_SITES)})}),
+    "encrypted key shares": Table({"masking": Table({**_SUM, "sites": _SITES})}),
+    "confirmed sites": Table({"masking": Table({**_SUM, "survivors": _SITES})}),
+    "unmasking shares": Table(
+        {"masking": Table({**_SUM, "survivors": _SITES, "dropped": _SITES, "confirmed": _SITES})}
+    ),
+    **{
+        kind: Table({"task": choice(kind), "number": whole(1, _MOST_SUMS), **entries}, _OF_AGGREGATORS)
+        for kind, entries in _TASK_ENTRIES.items()
+    },
+}  # fmt: skip
+_ANSWERS: dict[str, Table] = {
+    DESCRIBE: Table(
+        {
+            "genes": _GENES,
+            "labels": _LABELS,
+            "hashed": flag,
+            "complete": flag,
+            "min_holders": whole(1, MOST_SITES),
+            "n_cells_at_most": whole(1, _MOST_SUMS),
+            "introduction": table,
+            "n_sums": maybe(whole(0, _MOST_SUMS)),
+        }
+    ),
+    SET_UP: Table({"sealed": table}),
+    JOIN: Table({"ready": flag}),
+    CORRECT: Table({"done": flag}),
+    "mask public keys": Table(),
+    "encrypted key shares": Table(),
+    "confirmed sites": Table(),
+    "unmasking shares": Table(),
+    **dict.fromkeys(TASKS, Table({}, {"manifest": several(_pair, 4096)})),
+}
+_FROM_SITES_THEMSELVES = (DESCRIBE, SET_UP, JOIN, CORRECT)
+
+
+def check_question(message: Message) -> None:
+    """Refuse a coordinator's message whose meta isn't that of its kind.
+
+    Parameters
+    ----------
+    message
+        What the site is asked.
+
+    Raises
+    ------
+    WireFormatError
+        An entry is missing, unknown, of another type or out of bounds; the message names the kind and the entry.
+    """
+    _check(message, _QUESTIONS.get(message.kind), f"message {message.kind!r}")
+
+
+def check_answer(question: Message, answer: Message) -> None:
+    """Refuse a site's answer whose kind or meta doesn't belong to what was asked.
+
+    Parameters
+    ----------
+    question
+        What the site was asked.
+    answer
+        What it sent.
+
+    Raises
+    ------
+    WireFormatError
+        The answer is of another kind, or an entry of its meta is missing, unknown, of another type or out of bounds;
+        the message names kind and entry.
+    """
+    if question.kind in _FROM_SITES_THEMSELVES and answer.kind != question.kind:
+        raise WireFormatError(f"{answer.kind!r}, which is no answer to {question.kind!r}")
+    _check(answer, _ANSWERS.get(question.kind), f"what is no answer to {question.kind!r}")
+
+
+def _check(message: Message, expected: Table | None, where: str) -> None:
+    common = Table({}, _COMMON)
+    try:
+        if expected is None:
+            common.check({name: value for name, value in message.meta.items() if name in _COMMON}, where)
+        else:
+            Table(expected.needed, {**_COMMON, **expected.possible, **_of_plugins(message, expected)}).check(
+                message.meta, where
+            )
+    except ValueError as error:
+        raise WireFormatError(str(error)) from error
+
+
+def _of_plugins(message: Message, expected: Table) -> dict[str, Check]:
+    """Checks of further entries, if there are any, that a registered aggregator has said it adds."""
+    if set(message.meta) <= {*_COMMON, *expected.needed, *expected.possible}:
+        return {}
+    return {entry: free_value for name in aggregator_names() for entry in find_aggregator(name).entries}

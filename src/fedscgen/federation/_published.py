@@ -1,0 +1,72 @@
+"""Opened sums on their way to the sites: enclosed in whatever message goes to a site next."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fedscgen._types import Message, WireFormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fedscgen._types import Buffer
+
+_ENCLOSED = "opened"
+_NAME = "opened sum {}"
+
+
+class Published:
+    """What was opened, and up to which sum each site has been told of it."""
+
+    def __init__(self) -> None:
+        self.n_sums = 0
+        self._opened: dict[int, Buffer] = {}
+        self._told: dict[str, int] = {}
+
+    def add(self, number: int, message: Message) -> None:
+        """Publish the sum of that number."""
+        self.n_sums = number
+        self._opened[number] = message.to_buffer()
+
+    def note(self, site: str, number: int) -> None:
+        """Take down that a site knows all sums up to that number."""
+        self._told[site] = number
+
+    def enclose(self, messages: Mapping[str, Message], round_: int | None) -> dict[str, Message]:
+        """Messages by site with what each wasn't told yet; what goes to several sites stays one message."""
+        made: dict[tuple[int, int], Message] = {}
+        for site, message in messages.items():
+            told = self._told.get(site, 0)
+            if (id(message), told) not in made:
+                new = {number: data for number, data in self._opened.items() if number > told}
+                made[id(message), told] = _enclose(message, new, round_)
+        return {site: made[id(message), self._told.get(site, 0)] for site, message in messages.items()}
+
+
+def _enclose(message: Message, opened: Mapping[int, Buffer], round_: int | None) -> Message:
+    """The message with opened sums by number, in the wire format, and with its round of training if it has one."""
+    meta = dict(message.meta) if round_ is None else {**message.meta, "round": round_}
+    if not opened:
+        return Message(message.kind, meta, message.arrays)
+    arrays = {_NAME.format(number): np.frombuffer(data, dtype=np.uint8) for number, data in opened.items()}
+    return Message(message.kind, {**meta, _ENCLOSED: list(opened)}, {**message.arrays, **arrays})
+
+
+def take_out(message: Message) -> tuple[Message, dict[int, Message]]:
+    """The message without what was enclosed in it, and that by number.
+
+    Raises
+    ------
+    WireFormatError
+        It says that it encloses what isn't there.
+    """
+    if _ENCLOSED not in message.meta:
+        return message, {}
+    meta, arrays = dict(message.meta), dict(message.arrays)
+    try:
+        opened = {int(n): Message.from_bytes(arrays.pop(_NAME.format(int(n))).data) for n in meta.pop(_ENCLOSED)}
+    except (KeyError, TypeError) as error:
+        raise WireFormatError(f"{message.kind!r} encloses no opened sum: {error}") from error
+    return Message(message.kind, meta, arrays), opened

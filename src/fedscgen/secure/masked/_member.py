@@ -1,0 +1,127 @@
+"""A site as a member of a run: it knows the others, whom no coordinator can invent, and checks what is published."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from fedscgen.secure._aggregator import AggregationError, Contributor
+from fedscgen.secure._identity import Identity
+from fedscgen.secure.masked._checksum import Checksum
+from fedscgen.secure.masked._membership import Introductions, Membership
+from fedscgen.secure.masked._opened import OpenedSum
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from fedscgen._types import Message
+    from fedscgen.secure._aggregator import Sums
+
+
+class RunMember(Contributor):
+    """Half of a masked contributor: with whom it sums.
+
+    Used by itself, outside of a run, it asks for no membership. Once it has introduced itself it takes part in nothing
+    without.
+    """
+
+    def __init__(self, site: str, min_sites: int) -> None:
+        if min_sites < 2:
+            raise ValueError(f"min_sites={min_sites}: at least 2, as a sum over one site is that site's term")
+        self.site = site
+        self.min_sites = min_sites
+        self._identity = Identity()
+        self._trusted: Mapping[str, str] | None = None
+        self._introductions: Introductions | None = None
+        self._membership: Membership | None = None
+        self._is_in_run = False
+        self._groups: dict[str, tuple[str, ...]] = {}  # sites of the sums of a group, once one may be open
+
+    def identify(self, identity: Path, trusted: Mapping[str, str] | None) -> None:
+        """Be who a file says, and let nobody in but these; see :class:`~fedscgen.secure.Contributor`."""
+        self._identity, self._trusted = Identity.at(identity), trusted
+
+    def introduce(self, run: str) -> dict[str, str]:
+        """Show the site's identity and a key for this run, signed."""
+        self._introductions, self._membership = Introductions(self.site, self._identity, run), None
+        self._is_in_run, self._groups = True, {}
+        return self._introductions.introduce()
+
+    def meet(self, agreed: str, introductions: Mapping[str, Mapping[str, str]], least: int) -> dict[str, str]:
+        """Check who the others are; see :class:`~fedscgen.secure.Contributor`."""
+        if self._introductions is None:
+            raise AggregationError(f"site {self.site!r} has not introduced itself: begin the run anew")
+        met = self._introductions.meet(agreed, introductions, least, self._trusted)
+        if met is None:
+            return {}
+        self._membership, sealed = met
+        return sealed
+
+    def join(self, sealed: str) -> None:
+        """Take the group's key, unless this site has made it itself."""
+        if self._membership is None and self._introductions is not None:
+            self._membership = self._introductions.join(bytes.fromhex(sealed))
+
+    def save(self) -> bytes:
+        """The run's membership, the group's key in it: for this site's own disk alone."""
+        if self._membership is None:
+            return b""
+        kept = {
+            "identity": self._identity.secret.hex(),
+            "groups": self._groups,
+            "membership": self._membership.to_json(),
+        }
+        return json.dumps(kept).encode()
+
+    def restore(self, saved: bytes) -> None:
+        """Be a member again; a sum that was under way is lost."""
+        self._is_in_run = True
+        if saved:
+            kept = json.loads(saved)
+            self._identity = Identity(bytes.fromhex(kept["identity"]))
+            self._groups = {group: tuple(sites) for group, sites in kept["groups"].items()}
+            self._membership = Membership.from_json(kept["membership"])
+
+    def read_sum(self, message: Message, number: int) -> Sums:
+        """What was opened, once it is known to be the sum of what the sites contributed.
+
+        Raises
+        ------
+        AggregationError
+            It isn't, or of fewer sites than this one agrees to.
+        """
+        opened, membership = OpenedSum.from_message(message), self._find_membership()
+        if membership is not None:
+            if len(opened.sites) < self._least or not set(opened.sites) <= set(membership.identities):
+                raise AggregationError(f"site {self.site!r} believes no sum over {', '.join(opened.sites)}")
+            checksum = Checksum(membership.group_key, opened.about(membership.run, number))
+            if not opened.fits(checksum):
+                raise AggregationError(
+                    f"what is published as sum {number} is not the sum of what the sites contributed: site "
+                    f"{self.site!r} ends the run; tell the other sites"
+                )
+        return opened.decode()
+
+    def _find_membership(self) -> Membership | None:
+        """The membership of the run; none outside of runs."""
+        if self._is_in_run and self._membership is None:
+            raise AggregationError(f"site {self.site!r} has not got to know the other sites of this run")
+        return self._membership
+
+    @property
+    def _least(self) -> int:
+        return self.min_sites if self._membership is None else max(self.min_sites, self._membership.least)
+
+    def _check_group(self, name: str, sites: tuple[str, ...], threshold: int, *, whole: bool) -> None:
+        """All sums of a name are over the same sites; if the whole is asked for, none of them may be missing."""
+        known = self._groups.get(name)
+        if known is None and not whole:
+            return
+        if threshold < len(sites):
+            raise ValueError(f"threshold={threshold} of {len(sites)} sites: no site may be missing in {name}")
+        if sites != (known or sites):
+            raise ValueError(
+                f"{name} may be open over {', '.join(known or ())}: over {', '.join(sites)}, the difference would be "
+                "one site's own"
+            )

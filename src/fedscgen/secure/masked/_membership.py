@@ -1,0 +1,210 @@
+"""How the sites of a run get to know each other over a coordinator whom they don't trust.
+
+Every site shows a signed key of its own. The first by name makes a key for all of them, and seals it for each of the
+others. It is bound to what all have agreed on: a site that was told something else can't open it.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fedscgen.secure._aggregator import AggregationError
+from fedscgen.secure._identity import SIGNATURE_LENGTH, Identity, fingerprint, is_signed
+from fedscgen.secure._keys import KEY_LENGTH, KeyPair, seal, unseal
+from fedscgen.secure.masked._protocol import MASKING, find_sum_id, from_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Self
+
+    from fedscgen._types import Message
+    from fedscgen.secure._sum_id import SumId
+
+
+@dataclass(frozen=True, repr=False)
+class Membership:
+    """What a site knows of a run whose other sites it has got to know.
+
+    Parameters
+    ----------
+    run
+        Fingerprint of what was agreed on.
+    least
+        Fewest sites in any sum.
+    identities
+        Public identity of every site, by name.
+    group_key
+        What all sites have, and the coordinator hasn't.
+    """
+
+    run: str
+    least: int
+    identities: Mapping[str, bytes]
+    group_key: bytes
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, as JSON-serialisable values."""
+        identities = {site: key.hex() for site, key in self.identities.items()}
+        return {**vars(self), "identities": identities, "group_key": self.group_key.hex()}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """Read what :meth:`to_json` wrote."""
+        identities = {site: bytes.fromhex(key) for site, key in content["identities"].items()}
+        return cls(content["run"], content["least"], identities, bytes.fromhex(content["group_key"]))
+
+    def claim_keys(self, sum_id: SumId, site: str, channel: bytes, mask: bytes) -> bytes:
+        """What a site signs of its public keys for a sum."""
+        return _claim("keys", self.run, sum_id.session, sum_id.number, site, channel.hex(), mask.hex())
+
+    def claim_survivors(self, sum_id: SumId, survivors: Sequence[str]) -> bytes:
+        """What a site signs of the sites that are in a sum."""
+        return _claim("survivors", self.run, sum_id.session, sum_id.number, *survivors)
+
+    def check_keys(
+        self, message: Message, sites: Sequence[str], channel: Mapping[str, bytes], mask: Mapping[str, bytes]
+    ) -> None:
+        """Refuse public keys of anybody who isn't a site of the run, or that a site hasn't signed for this sum."""
+        strangers = sorted(set(sites).difference(self.identities))
+        if strangers:
+            raise ValueError(f"site {strangers[0]!r} is none of this run")
+        signatures = from_rows(message.arrays, "signature", len(sites), SIGNATURE_LENGTH)
+        for site, signature in zip(sites, signatures, strict=True):
+            claim = self.claim_keys(find_sum_id(message), site, channel[site], mask[site])
+            if not is_signed(claim, signature, self.identities[site]):
+                raise ValueError(f"site {site!r} has not signed these keys: they are somebody else's")
+
+    def check_confirmed(
+        self, message: Message, confirmed: Sequence[str] | None, survivors: Sequence[str], threshold: int
+    ) -> None:
+        """Refuse to unmask a sum unless as many sites as the threshold have signed the same list as this one."""
+        if survivors != confirmed:
+            raise ValueError("the sites in the sum are others than those that this site has confirmed")
+        signers = message.meta[MASKING]["confirmed"]
+        if len(set(signers)) != len(signers) or not set(signers) <= set(survivors):
+            raise ValueError(f"confirmed by {signers}, of whom each must be in the sum and once")
+        if len(signers) < threshold:
+            raise ValueError(f"confirmed by {len(signers)} sites, and the threshold is {threshold}")
+        claim = self.claim_survivors(find_sum_id(message), survivors)
+        signatures = from_rows(message.arrays, "confirmations", len(signers), SIGNATURE_LENGTH)
+        for site, signature in zip(signers, signatures, strict=True):
+            if not is_signed(claim, signature, self.identities[site]):
+                raise ValueError(f"site {site!r} was told of other sites in the sum")
+
+
+class Introductions:
+    """A site's part in getting to know the others of a run.
+
+    Parameters
+    ----------
+    site, identity
+        Whose.
+    run
+        Fingerprint of what was agreed on.
+    """
+
+    def __init__(self, site: str, identity: Identity, run: str) -> None:
+        self._site = site
+        self._identity = identity
+        self._run = run
+        self._channel = KeyPair()
+        self._agreed = ""
+        self._least = 0
+        self._identities: dict[str, bytes] = {}
+        self._channels: dict[str, bytes] = {}
+
+    def introduce(self) -> dict[str, str]:
+        """Show the site's public identity and key, signed."""
+        channel = self._channel.public
+        signature = self._identity.sign(_claim("introduction", self._run, self._site, channel.hex()))
+        return {"identity": self._identity.public.hex(), "channel": channel.hex(), "signature": signature.hex()}
+
+    def meet(
+        self, agreed: str, introductions: Mapping[str, Mapping[str, str]], least: int, trusted: Mapping[str, str] | None
+    ) -> tuple[Membership, dict[str, str]] | None:
+        """Check who the others are. The first by name gets its membership, and what it has sealed for the others.
+
+        Parameters
+        ----------
+        agreed
+            Fingerprint of what has been agreed on since.
+        introductions
+            What each site has shown, by name.
+        least
+            Fewest sites in any sum.
+        trusted
+            Fingerprint of every site's identity by name, as the site's operator has it from the others; ``None``
+            believes what the coordinator passes on.
+
+        Raises
+        ------
+        AggregationError
+            A site isn't known, or somebody else speaks in its name.
+        """
+        for site, shown in introductions.items():
+            self._identities[site], self._channels[site] = self._check(site, shown, trusted)
+        if self._identities.get(self._site) != self._identity.public:
+            raise AggregationError(f"site {self._site!r} isn't introduced as itself")
+        if len(set(self._identities.values())) < len(self._identities):
+            raise AggregationError("two sites have the same identity: every site needs one of its own")
+        self._agreed, self._least = agreed, least
+        if self._site != min(self._identities):
+            return None
+        membership = Membership(self._run, least, self._identities, secrets.token_bytes(KEY_LENGTH))
+        sealed = {
+            peer: seal(self._agree(peer), membership.group_key, self._context(self._site, peer)).hex()
+            for peer in self._identities
+            if peer != self._site
+        }
+        return membership, sealed
+
+    def join(self, sealed: bytes) -> Membership:
+        """Open the group's key, which the first site has sealed for this one.
+
+        Raises
+        ------
+        AggregationError
+            It was altered, or sealed by a site that was told something else of the run.
+        """
+        leader = min(self._identities)
+        try:
+            key = unseal(self._agree(leader), sealed, self._context(leader, self._site))
+        except ValueError as error:
+            raise AggregationError(f"the group's key from site {leader!r} was {error}") from error
+        return Membership(self._run, self._least, self._identities, key)
+
+    def _check(self, site: str, shown: Mapping[str, str], trusted: Mapping[str, str] | None) -> tuple[bytes, bytes]:
+        identity, channel, signature = (_read_hex(shown, name) for name in ("identity", "channel", "signature"))
+        if trusted is not None and site != self._site:
+            if site not in trusted:
+                raise AggregationError(
+                    f"site {site!r} is unknown here: its fingerprint must come from its people, not from the "
+                    "coordinator; then let it in with fedscgen site trust"
+                )
+            if trusted[site] != fingerprint(identity):
+                raise AggregationError(f"somebody speaks in the name of site {site!r}: its fingerprint is another")
+        if not is_signed(_claim("introduction", self._run, site, channel.hex()), signature, identity):
+            raise AggregationError(f"site {site!r} has not signed its key for this run: it was told something else")
+        return identity, channel
+
+    def _agree(self, peer: str) -> bytes:
+        return self._channel.agree(self._channels[peer], b"fedscgen group key 1" + self._run.encode())
+
+    def _context(self, sender: str, receiver: str) -> bytes:
+        known = {site: (self._identities[site].hex(), self._channels[site].hex()) for site in sorted(self._identities)}
+        return json.dumps([self._run, self._agreed, sender, receiver, known]).encode()
+
+
+def _claim(purpose: str, *entries: str | int) -> bytes:
+    # JSON, as mere concatenation would let two different claims read the same
+    return json.dumps([f"fedscgen {purpose} 1", *entries]).encode()
+
+
+def _read_hex(shown: Mapping[str, str], name: str) -> bytes:
+    try:
+        return bytes.fromhex(shown[name])
+    except (KeyError, TypeError, ValueError) as error:
+        raise AggregationError(f"an introduction has no readable {name!r}") from error
