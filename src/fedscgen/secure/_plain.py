@@ -25,6 +25,9 @@ _WEIGHT = "weight."
 class PlainContributor(Contributor):
     """Sends the site's arrays and weight as they are."""
 
+    def __init__(self) -> None:
+        """It holds no state."""
+
     def contribute(self, contribution: Contribution, task: Message) -> Message:
         """Put the arrays and the weight on the wire in the clear.
 
