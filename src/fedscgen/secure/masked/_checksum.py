@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 N_CHECKS = 2
 _BITS = 31
 _PRIME = np.uint64(2**_BITS - 1)
-_CHUNK = 2**16
+_SHIFT = np.uint64(_BITS)
+_CHUNK = 2**14
 
 
 class Checksum:
@@ -50,17 +51,16 @@ class Checksum:
 
     def _multiply(self, words: np.ndarray) -> np.ndarray:
         """Products of words, read as whole numbers with a sign, and secret vectors, modulo the prime."""
-        return np.array([self._multiply_one(words, position) for position in range(N_CHECKS)], dtype=np.uint64)
-
-    def _multiply_one(self, words: np.ndarray, position: int) -> int:
-        total = 0
-        stream = keystream(derive(self._key, b"vector %d" % position))
+        totals = [0] * N_CHECKS
+        streams = [keystream(derive(self._key, b"vector %d" % position)) for position in range(N_CHECKS)]
         for start in range(0, words.size, _CHUNK):
-            part = words[start : start + _CHUNK]
-            secret = np.frombuffer(stream(4 * part.size), dtype="<u4") & np.uint32(_PRIME)
-            product = _reduce(_to_field(part) * secret)
-            total += int(product.sum(dtype=np.uint64))
-        return total % int(_PRIME)
+            part = _to_field(words[start : start + _CHUNK])
+            for position, stream in enumerate(streams):
+                secret = np.frombuffer(stream(4 * part.size), dtype="<u4") & np.uint32(_PRIME)
+                product = part * secret
+                # a product is its upper part times 2**31, which is 1 here, plus its lower part
+                totals[position] += int((product >> _SHIFT).sum()) + int((product & _PRIME).sum())
+        return np.array([total % int(_PRIME) for total in totals], dtype=np.uint64)
 
     def _pads(self, sites: Iterable[str]) -> np.ndarray:
         pads = [np.frombuffer(derive(self._key, b"pad" + site.encode()), dtype="<u8")[:N_CHECKS] for site in sites]
@@ -75,6 +75,5 @@ def _to_field(words: np.ndarray) -> np.ndarray:
 
 def _reduce(values: np.ndarray) -> np.ndarray:
     """Values below ``2**64`` modulo the prime, but for a multiple of it: below ``2**32``."""
-    shift = np.uint64(_BITS)
-    folded = (values & _PRIME) + (values >> shift)
-    return (folded & _PRIME) + (folded >> shift)
+    folded = (values & _PRIME) + (values >> _SHIFT)
+    return (folded & _PRIME) + (folded >> _SHIFT)
