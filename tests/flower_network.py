@@ -257,6 +257,14 @@ def write_flower_config(home: Path, port: int, authority: Path) -> None:
     )
 
 
+def wait_for_the_end(folder: Path, seconds: float = 30.0) -> None:
+    """Wait until no process mentions a folder: a SuperExec sees within seconds that what started it is gone."""
+    deadline = time.monotonic() + seconds
+    while (left := processes_of(folder)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not left, "processes are left behind"
+
+
 def processes_of(folder: Path) -> dict[int, str]:
     """Command lines of running processes that mention a folder, by process."""
     answer = subprocess.run(["ps", "-eww", "-o", "pid=,stat=,args="], capture_output=True, text=True, check=True)  # noqa: S607

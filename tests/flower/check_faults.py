@@ -16,7 +16,7 @@ import pytest
 
 from cells import make_adata
 from fedscgen.model import read_model
-from flower_network import Network, processes_of
+from flower_network import Network, wait_for_the_end
 
 SITES = ["north", "south", "west", "east"]
 QUICK = {"n_epochs": 1, "n_sites": 3, "min_sites": 2, "reference": "mean"}
@@ -29,10 +29,7 @@ def network(tmp_path):
         for i, site in enumerate(SITES):
             adata[adata.obs["batch"] == f"site{i}"].write_h5ad(tmp_path / f"{site}.h5ad")
         yield network
-    deadline = time.monotonic() + 30
-    while (left := processes_of(tmp_path)) and time.monotonic() < deadline:
-        time.sleep(0.5)
-    assert not left, "processes are left behind"
+    wait_for_the_end(tmp_path)
 
 
 def start(network, *sites, **config):

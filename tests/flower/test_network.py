@@ -23,7 +23,7 @@ from cells import REAL_CELLS
 from fedscgen.federation import FederationSettings, simulate
 from fedscgen.flower._trial_keys import write_trial_keys
 from fedscgen.model import read_model
-from flower_network import NGINX, Network, processes_of, write_flower_config
+from flower_network import NGINX, Network, wait_for_the_end, write_flower_config
 
 # landmarks take twelve sums, and over Flower half a minute each; many rounds are in deployment/test_coordinator.py
 QUICK = {"n_rounds": 1, "n_epochs": 1, "reference": "mean"}
@@ -47,7 +47,7 @@ def network(assays, tmp_path_factory):
             cells.write_h5ad(folder / f"{site}.h5ad")
         network.start_sites(*assays, accelerator="cpu")
         yield network
-    assert not processes_of(folder), "processes are left behind"
+    wait_for_the_end(folder)
 
 
 @pytest.fixture(scope="module")
