@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,6 +41,8 @@ def create_whole(path: Path, *, overwrite: bool, remedy: str) -> Iterator[Path]:
     ------
     FileExistsError
         ``path`` exists and may not be overwritten; the message ends with the remedy.
+    FileNotFoundError
+        The block has made nothing. Whatever was at ``path`` is still there.
     """
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists: {remedy}")
@@ -49,8 +50,10 @@ def create_whole(path: Path, *, overwrite: bool, remedy: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as directory:
         target = Path(directory) / path.name
         yield target
+        if not target.exists():
+            raise FileNotFoundError(f"nothing was made to become {path}: what was there before, if anything, stays")
         if path.exists():
-            shutil.move(path, Path(directory) / "replaced")
+            path.rename(Path(directory) / "replaced")
         target.rename(path)
 
 

@@ -304,3 +304,12 @@ def test_data_on_disk_are_corrected(trained, adata, tmp_path):
     expected = trained.get_latent_representation()
     np.testing.assert_allclose(trained.get_latent_representation(on_disk), expected, atol=1e-5)
     on_disk.file.close()
+
+
+def test_entries_that_a_sparse_matrix_repeats_are_their_sum(trained, adata):
+    repeated, halves = adata.copy(), adata.X / 2
+    parts = (np.repeat(halves.data, 2), np.repeat(halves.indices, 2), halves.indptr * 2)
+    repeated.X = sparse.csr_matrix(parts, shape=adata.shape)
+    expected, corrected = (dense(trained.correct(x).layers["fedscgen_corrected"]) for x in (adata, repeated))
+    np.testing.assert_allclose(corrected, expected, atol=1e-6)
+    assert repeated.X.nnz == 2 * adata.X.nnz, "the caller's matrix stays as it is"

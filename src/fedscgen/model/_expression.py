@@ -43,6 +43,7 @@ def move_expression(
             values[rows] = _add_change(values[rows], change)
         return values
     moved = matrix.tocsr(copy=True).astype(np.float32)
+    moved.sum_duplicates()  # the change is added once to each entry
     for rows, change in _changes(latent, shifted, decode, chunk_size):
         starts = moved.indptr[rows.start : rows.stop + 1]
         entries = slice(starts[0], starts[-1])
