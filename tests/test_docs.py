@@ -22,6 +22,7 @@ ROOMS = [
     "fedscgen.metrics",
     "fedscgen.model",
     "fedscgen.pl",
+    "fedscgen.prepare",
     "fedscgen.principal_components",
     "fedscgen.report",
     "fedscgen.report.groups",

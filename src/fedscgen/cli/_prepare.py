@@ -1,0 +1,65 @@
+"""``fedscgen prepare``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedscgen._files import create_whole
+from fedscgen.cli._arguments import OVERWRITE, Overwrite
+from fedscgen.cli._errors import user_errors
+
+GeneNames = Annotated[
+    str, typer.Option("--genes", metavar="own|symbol|ensembl", help="How the federation calls its genes.")
+]
+TableOfGenes = Annotated[
+    str | None,
+    typer.Option(
+        "--gene-table",
+        metavar="FILE|URL",
+        help="Names of genes, past and present, in the format of HGNC's complete set.",
+    ),
+]
+TargetSum = Annotated[float, typer.Option(help="Molecules that each cell is normalised to, the same at all sites.")]
+MinGenes = Annotated[int, typer.Option(min=0, help="Fewest genes of a cell that is kept.")]
+MaxGenes = Annotated[int | None, typer.Option(min=1, help="Most genes of a cell that is kept; any number by default.")]
+MaxMito = Annotated[float, typer.Option(min=0, max=1, help="Largest mitochondrial share of a cell that is kept.")]
+
+
+def prepare(
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Raw counts: a 10x folder, 10x .h5, .h5ad or .h5mu.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT.h5ad", help="File to write.")],
+    cells: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV with names of cells and their columns of obs, such as cell_type; cells.csv of a folder."
+        ),
+    ] = None,
+    genes: GeneNames = "own",
+    gene_table: TableOfGenes = None,
+    target_sum: TargetSum = 1e4,
+    min_genes: MinGenes = 200,
+    max_genes: MaxGenes = None,
+    max_mito: MaxMito = 0.2,
+    layer: Annotated[
+        str | None, typer.Option(help="Where the counts are: X, raw or a layer; found by default.")
+    ] = None,
+    modality: Annotated[str, typer.Option(help="Which modality of an .h5mu file has the expression.")] = "rna",
+    overwrite: Overwrite = False,
+) -> None:
+    """Make raw counts into cells that a federation can train on: filter, name genes alike, log-normalise.
+
+    Never changes the input. Counts are kept in layers["counts"], and what was done is in uns["fedscgen_prepare"].
+    """
+    with user_errors(), create_whole(output, overwrite=overwrite, remedy=OVERWRITE) as target:
+        from fedscgen.prepare import PrepareOptions, describe_preparation, read_gene_table, read_raw
+        from fedscgen.prepare import prepare as run
+
+        options = PrepareOptions(layer, genes, target_sum, min_genes, max_genes, max_mito)  # type: ignore[arg-type]
+        table = None if gene_table is None else read_gene_table(gene_table)
+        adata = run(read_raw(source, modality=modality, cells=cells), options, gene_table=table)
+        adata.write_h5ad(target, compression="gzip")
+        report = describe_preparation(adata)
+    typer.echo(f"{report}\nWrote {output}.")

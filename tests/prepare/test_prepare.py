@@ -1,0 +1,171 @@
+"""Raw counts become cells that a federation can train on."""
+
+import hashlib
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import scanpy as sc
+from anndata import AnnData, read_h5ad
+from mudata import MuData
+from scipy import sparse
+from typer.testing import CliRunner
+
+from fedscgen.cli import app
+from fedscgen.prepare import PrepareOptions, describe_preparation, prepare, read_gene_table, read_raw
+from raw_counts import GENE_TABLE, real_counts, write_10x_folder
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*:DeprecationWarning", "ignore:.*:FutureWarning")
+LOOSE = PrepareOptions(min_genes=0, max_mito=None)
+
+
+@pytest.fixture(scope="module")
+def counts():
+    return real_counts()[:60].copy()
+
+
+def small(names, values, **columns):
+    return AnnData(sparse.csr_matrix(np.asarray(values, np.float32)), var=pd.DataFrame(columns, index=names))
+
+
+def test_expression_is_scanpy_s_and_counts_stay(counts):
+    prepared = prepare(counts, LOOSE)
+    expected = counts.copy()
+    sc.pp.normalize_total(expected, target_sum=1e4)
+    sc.pp.log1p(expected)
+    np.testing.assert_allclose(prepared.X.toarray(), expected.X.toarray(), rtol=1e-6)
+    np.testing.assert_array_equal(prepared.layers["counts"].toarray(), counts.X.toarray())
+    assert prepared.obs["cell_type"].equals(counts.obs["cell_type"])
+
+
+def test_thresholds_are_those_of_scanpy_s_measures_and_are_told(counts):
+    measured = sc.pp.calculate_qc_metrics(counts, percent_top=None, log1p=False)[0]["n_genes_by_counts"]
+    least, most = int(measured.quantile(0.2)), int(measured.quantile(0.9))
+    prepared = prepare(counts, PrepareOptions(min_genes=least, max_genes=most))
+    assert list(prepared.obs_names) == list(counts.obs_names[measured.between(least, most)])
+    said = describe_preparation(prepared)
+    assert f"{int((measured < least).sum())} left out: fewer than {least} genes" in said
+    assert f"{int((measured > most).sum())} left out: more than {most} genes" in said
+
+
+@pytest.mark.parametrize("name", ["MT-ND1", "mt-Nd1", "ENSG00000198888.2"])
+def test_cells_of_much_mitochondrial_expression_are_left_out(name):
+    adata = small([name, "CD3E"], [[1, 9], [3, 7], [2, 8]])
+    prepared = prepare(adata, PrepareOptions(min_genes=0, max_mito=0.2))
+    assert list(prepared.obs_names) == ["0", "2"]
+    assert prepared.uns["fedscgen_prepare"]["left_out"] == {"more than 20% mitochondrial": 1}
+    without = prepare(adata[:, ["CD3E"]].copy(), PrepareOptions(min_genes=0))
+    assert "no mitochondrial gene was found" in describe_preparation(without)
+
+
+def test_genes_of_one_name_are_summed(tmp_path):
+    (tmp_path / "genes.tsv").write_text(GENE_TABLE)
+    adata = small(["CD97", "ADGRE5", "X1"], [[1, 2, 3], [0, 4, 5]])
+    prepared = prepare(
+        adata, PrepareOptions(min_genes=0, genes="symbol"), gene_table=read_gene_table(tmp_path / "genes.tsv")
+    )
+    assert list(prepared.var_names) == ["ADGRE5", "X1"]
+    np.testing.assert_array_equal(prepared.layers["counts"].toarray(), [[3, 3], [4, 5]])
+    assert "1 keep their own names, as no other was found: X1" in describe_preparation(prepared)
+    assert list(adata.var_names) == ["CD97", "ADGRE5", "X1"]
+
+
+def test_counts_are_found_in_layer_and_raw(counts):
+    logged = prepare(counts, LOOSE)
+    del logged.uns["fedscgen_prepare"]
+    again = prepare(logged, LOOSE)
+    assert again.uns["fedscgen_prepare"]["counts"] == "counts"
+    np.testing.assert_allclose(again.X.toarray(), logged.X.toarray())
+    logged.raw = counts
+    of_raw = prepare(AnnData(logged.X, obs=logged.obs, var=logged.var, raw=logged.raw.to_adata()), LOOSE)
+    assert of_raw.uns["fedscgen_prepare"]["counts"] == "raw"
+
+
+def test_logarithms_of_another_target_sum_are_brought_to_the_federation_s(counts):
+    expected = prepare(counts, LOOSE)
+    other = AnnData(prepare(counts, PrepareOptions(min_genes=0, target_sum=1e6)).X, obs=counts.obs, var=counts.var)
+    prepared = prepare(other, LOOSE)
+    np.testing.assert_allclose(prepared.X.toarray(), expected.X.toarray(), rtol=1e-4)
+    assert "counts" not in prepared.layers
+    with pytest.raises(ValueError, match="no counts: none of X, counts, raw holds whole numbers"):
+        prepare(other[:, :300].copy(), LOOSE)
+
+
+def test_bad_input_is_told(counts):
+    with pytest.raises(KeyError, match="layer='spliced': there are X"):
+        prepare(counts, PrepareOptions(layer="spliced"))
+    with pytest.raises(ValueError, match=r"none of 60 cells is kept \(60: fewer than 5000 genes\)"):
+        prepare(counts, PrepareOptions(min_genes=5000))
+    with pytest.raises(ValueError, match="unknown genes 'hgnc': choose one of 'own', 'symbol', 'ensembl'"):
+        PrepareOptions(genes="hgnc")
+    with pytest.raises(ValueError, match=r"max_mito=20.0: a share"):
+        PrepareOptions(max_mito=20)
+    with pytest.raises(TypeError, match="pass PrepareOptions"):
+        prepare(counts, {"min_genes": 3})
+
+
+def write_10x_h5(path, adata):
+    with h5py.File(path, "w") as file:
+        matrix = file.create_group("matrix")
+        matrix["data"], matrix["indices"], matrix["indptr"] = (
+            adata.X.data.astype(np.int32),
+            adata.X.indices.astype(np.int64),
+            adata.X.indptr.astype(np.int64),
+        )
+        matrix["shape"] = np.array(adata.shape[::-1], np.int32)
+        matrix["barcodes"] = adata.obs_names.to_numpy().astype("S")
+        features = matrix.create_group("features")
+        features["id"] = features["name"] = adata.var_names.to_numpy().astype("S")
+        features["feature_type"] = np.array(["Gene Expression"] * adata.n_vars, "S")
+        features["genome"] = np.array(["GRCh38"] * adata.n_vars, "S")
+    return path
+
+
+@pytest.mark.parametrize("form", ["folder", "h5", "h5ad", "h5mu"])
+def test_all_forms_of_files_give_the_same_cells(counts, tmp_path, form):
+    if form == "folder":
+        path = write_10x_folder(tmp_path / "raw", counts, counts.var_names, counts.var_names)
+    elif form == "h5":
+        path = write_10x_h5(tmp_path / "raw.h5", counts)
+    elif form == "h5ad":
+        path = tmp_path / "raw.h5ad"
+        counts.write_h5ad(path)
+    else:
+        path = tmp_path / "raw.h5mu"
+        MuData({"rna": counts}).write_h5mu(path)
+    read = read_raw(path)
+    np.testing.assert_array_equal(sparse.csr_matrix(read.X).toarray(), counts.X.toarray())
+    assert list(read.var_names) == list(counts.var_names)
+    assert list(read.obs_names) == list(counts.obs_names)
+    assert form == "h5" or list(read.obs["cell_type"]) == list(counts.obs["cell_type"])
+
+
+def test_files_that_cannot_be_read_are_told(tmp_path):
+    with pytest.raises(FileNotFoundError, match="none does not exist"):
+        read_raw(tmp_path / "none")
+    with pytest.raises(ValueError, match=r"holds no matrix.mtx"):
+        read_raw(tmp_path)
+    (tmp_path / "x.loom").write_text("")
+    with pytest.raises(ValueError, match=r"can read a 10x folder.*convert"):
+        read_raw(tmp_path / "x.loom")
+    (tmp_path / "x.h5").write_text("nothing")
+    with pytest.raises(ValueError, match=r"x.h5 can't be read"):
+        read_raw(tmp_path / "x.h5")
+
+
+def test_command_writes_a_file_and_leaves_the_input_alone(counts, tmp_path):
+    folder = write_10x_folder(tmp_path / "raw", counts, counts.var_names, counts.var_names, with_cells=False)
+    counts.obs.iloc[1:].to_csv(tmp_path / "types.csv")
+    before = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+    arguments = ["prepare", folder, "-o", tmp_path / "out.h5ad", "--cells", tmp_path / "types.csv", "--min-genes", 1]
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    assert "60 of 60 cells are kept" in result.output
+    written = read_h5ad(tmp_path / "out.h5ad")
+    assert written.obs["cell_type"].isna().sum() == 1
+    assert describe_preparation(written) in result.output
+    assert before == {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+    again = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert again.exit_code == 2
+    assert "--overwrite" in again.output
