@@ -70,6 +70,19 @@ def check_whole(name: str, value: Any, least: int, most: int | None = None) -> N
         raise ValueError(f"{name}={value}: " + (f"at least {least}" if most is None else f"from {least} to {most}"))
 
 
+def check_share(name: str, value: Any) -> None:
+    """Refuse an argument that is no number from 0 to below 1.
+
+    Raises
+    ------
+    ValueError
+        The message names the argument and its value.
+    """
+    _convert(float, value, name)
+    if not 0 <= value < 1:
+        raise ValueError(f"{name}={value}: a share, from 0 to below 1")
+
+
 def read_options(cls: type[Options], given: Mapping[str, Any], where: str) -> Options:
     """Make options of what a file or a message holds.
 

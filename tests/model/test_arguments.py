@@ -51,6 +51,7 @@ def test_correct_checks_all_that_correction_options_check(model, options, messag
         ({"min_cells": 0}, "min_cells=0: at least 1"),
         ({"min_cells": 1.5}, "min_cells=1.5: expected a whole number"),
         ({"seed": -1}, "seed=-1: at least 0"),
+        ({"label_noise": 1}, "label_noise=1: a share, from 0 to below 1"),
         ({"seed": None}, "seed=None: expected a whole number"),
     ],
 )

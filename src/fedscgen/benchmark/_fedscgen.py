@@ -56,7 +56,13 @@ def local(cells: Cells, *, preset: Preset = "default", **settings: Any) -> Embed
     rows = [np.flatnonzero(batches == site) for site in batches.cat.categories]
     latent = np.concatenate([_train_alone(cells, own, federation) for own in rows])
     latent = latent[np.argsort(np.concatenate(rows))]  # back into the order of the cells
-    return _correct(latent, cells, kind=federation.reference, min_cells=chosen.site.min_cells)
+    return _correct(
+        latent,
+        cells,
+        kind=federation.reference,
+        min_cells=chosen.site.min_cells,
+        label_noise=federation.label_noise,
+    )
 
 
 def _train_alone(cells: Cells, own: np.ndarray, settings: FederationSettings) -> np.ndarray:
@@ -184,7 +190,12 @@ def _choose_labels(cells: Cells, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _find_choice(result: SimulationResult, chosen: SimulationSettings) -> dict[str, Any]:
     """How the federation chose its references."""
-    return {"kind": result.references.kind, "min_cells": chosen.site.min_cells, "seed": result.settings.seed}
+    return {
+        "kind": result.references.kind,
+        "min_cells": chosen.site.min_cells,
+        "label_noise": result.settings.label_noise,
+        "seed": result.settings.seed,
+    }
 
 
 def _embed(

@@ -21,6 +21,7 @@ from fedscgen.correction._correct import (
 from fedscgen.correction._effects import BatchFit, Moved, move_to_landmarks
 from fedscgen.correction._landmarks import (
     FEWEST_HOLDERS,
+    LABEL_NOISE,
     Landmarks,
     NoMoreSumsError,
     Question,
@@ -46,6 +47,7 @@ from fedscgen.correction._sums import LandmarkSums, expect_cells, weigh_labels
 
 __all__ = [
     "FEWEST_HOLDERS",
+    "LABEL_NOISE",
     "UNKNOWN",
     "BatchFit",
     "Classifier",

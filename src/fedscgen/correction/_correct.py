@@ -12,7 +12,7 @@ import pandas as pd
 
 from fedscgen._types import References, check_choice
 from fedscgen.correction._effects import move_to_landmarks
-from fedscgen.correction._landmarks import FEWEST_HOLDERS, Landmarks, find_landmarks
+from fedscgen.correction._landmarks import FEWEST_HOLDERS, LABEL_NOISE, Landmarks, find_landmarks
 from fedscgen.correction._references import (
     NoSharedLabelError,
     ReferenceKind,
@@ -182,6 +182,7 @@ def find_own_references(
     *,
     kind: ReferenceKind = "landmarks",
     min_cells: int = 1,
+    label_noise: float = LABEL_NOISE,
     seed: int = 0,
 ) -> References | Landmarks:
     """Where cells of batches that lie in one place belong, as a federation with a site for each batch would find it.
@@ -194,6 +195,8 @@ def find_own_references(
         As :meth:`fedscgen.model.FedSCGEN.get_references` takes it.
     min_cells
         Of labels and landmarks with fewer cells in a batch, that batch tells nothing.
+    label_noise
+        For landmarks: share of given labels that may be wrong.
     seed
         Of the places where landmarks begin.
 
@@ -227,7 +230,7 @@ def find_own_references(
         answers = [part.answer(question) for part in parts]
         return {name: np.sum([answer[name] for answer in answers], axis=0) for name in answers[0]}
 
-    return find_landmarks(sum_over_batches, shared, seed=seed)
+    return find_landmarks(sum_over_batches, shared, label_noise=label_noise, seed=seed)
 
 
 def _refuse_unless_unlabelled(error: NoSharedLabelError, labels: pd.Categorical, n_batches: int) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _N_STEPS = 3
 _N_LAST_STEPS = 6
-_SHRINKAGE = 2.0  # cells' worth of prior knowledge that a batch's offset from a landmark is zero
+_SHRINKAGE = 5.0  # cells' worth of prior knowledge that a batch's offset from a landmark is zero
 _SHRINKAGE_OF_SHIFT = 1.0
 _DIVERSITY = 2.0  # Harmony's theta
 _WIDTH = 0.1  # Harmony's sigma

@@ -35,6 +35,8 @@ _N_ROUNDS = 5
 _MOST_DIMENSIONS = 10  # of an embedding
 _TIE = 1e-3  # weight of the cells' variance beside that of landmarks
 FEWEST_HOLDERS = 2
+LABEL_NOISE = 0.02
+"""Share of given labels that may be wrong, if nothing else is known."""
 _MOST_STORED = MOST_LABELS + 2 * _MOST_LANDMARKS
 _PARTS = Table(
     {
@@ -205,7 +207,7 @@ def find_landmarks(
     sum_over_sites: Callable[[Question], NamedArrays],
     labels: Sequence[str],
     *,
-    label_noise: float = 0.0,
+    label_noise: float = LABEL_NOISE,
     min_holders: int = FEWEST_HOLDERS,
     seed: int = 0,
     n_rounds: int = _N_ROUNDS,
@@ -227,7 +229,7 @@ def find_landmarks(
 def seek_landmarks(
     labels: Sequence[str],
     *,
-    label_noise: float = 0.0,
+    label_noise: float = LABEL_NOISE,
     min_holders: int = FEWEST_HOLDERS,
     seed: int = 0,
     n_rounds: int = _N_ROUNDS,

@@ -12,10 +12,10 @@ from typing import Any, Literal, Self
 import scvi
 
 from fedscgen._data import DataKeys
-from fedscgen._options import Preset, check_fields, check_whole
+from fedscgen._options import Preset, check_fields, check_share, check_whole
 from fedscgen._types import check_choice
 from fedscgen.aggregation import BatchNormPolicy, OptimizerKind, Strategy
-from fedscgen.correction import FEWEST_HOLDERS, ReferenceKind
+from fedscgen.correction import FEWEST_HOLDERS, LABEL_NOISE, ReferenceKind
 from fedscgen.federation._models import find_model, find_model_settings
 from fedscgen.model import FedSCGEN
 
@@ -29,6 +29,7 @@ _MOST_UNITS = 8192  # in a layer, and of whatever else a model counts
 _PUBLISHED: Mapping[str, Any] = {
     "n_rounds": 8, "n_epochs": 2, "lr": 1e-3, "batch_size": 50, "fixed_batches": True,
     "strategy": "fedavg", "batchnorm": "averaged", "restore_best_epoch": False, "reference": "dominant",
+    "label_noise": 0.0,
 }  # fmt: skip
 
 GenesKind = Literal["intersection", "union"]
@@ -75,7 +76,7 @@ class FederationSettings:
         coordinator every site's counts.
     label_noise
         Share of given labels that may be wrong. Above 0, a cell's own label is weighed against the classifier, and one
-        that it contradicts counts less. For landmarks.
+        that it contradicts counts less. For landmarks; without any label it changes nothing.
     early_stopping_patience
         Stop when the federation's validation loss has not improved for so many rounds, and go back to the best
         weights. None: all rounds are run, and the last weights are kept.
@@ -111,7 +112,7 @@ class FederationSettings:
     proximal_weight: float = 0.0
     restore_best_epoch: bool = True
     reference: ReferenceKind = "landmarks"
-    label_noise: float = 0.0
+    label_noise: float = LABEL_NOISE
     early_stopping_patience: int | None = None
     min_sites: int | None = None
     genes: GenesKind = "intersection"
@@ -126,8 +127,7 @@ class FederationSettings:
                 raise ValueError(f"{name}={getattr(self, name)}: from {low:g} to {high:g}, as sites agree to no other")
         if self.min_sites is not None and self.min_sites < 1:
             raise ValueError(f"min_sites={self.min_sites}: must be above 0")
-        if not 0 <= self.label_noise < 1:
-            raise ValueError(f"label_noise={self.label_noise}: a share, from 0 to below 1")
+        check_share("label_noise", self.label_noise)
         if self.early_stopping_patience is not None and self.early_stopping_patience < 1:
             raise ValueError(f"early_stopping_patience={self.early_stopping_patience}: at least 1 round, or None")
         if self.seed is not None:

@@ -17,9 +17,10 @@ from fedscgen._data import (
     dense_chunks,
     gene_columns,
 )
-from fedscgen._options import check_whole
+from fedscgen._options import check_share, check_whole
 from fedscgen._types import LatentShifts, References
 from fedscgen.correction import (
+    LABEL_NOISE,
     Landmarks,
     Unlabeled,
     correct_latent,
@@ -58,6 +59,7 @@ class CorrectionMixin(LatentMixin):
         *,
         kind: ReferenceKind = "landmarks",
         min_cells: int = 1,
+        label_noise: float = LABEL_NOISE,
         seed: int = 0,
     ) -> References | Landmarks:
         """Where the cells of these batches belong, found with all of them at hand.
@@ -72,13 +74,16 @@ class CorrectionMixin(LatentMixin):
             two batches hold; see :func:`fedscgen.correction.choose_references`.
         min_cells
             Of types, and of landmarks, with fewer cells in a batch, that batch tells nothing.
+        label_noise
+            For landmarks: share of given labels that may be wrong. Above 0, a cell's own label is weighed against the
+            classifier, and one that it contradicts counts less.
         seed
             Of the places where landmarks begin.
 
         Raises
         ------
         ValueError
-            ``kind`` is no choice, ``min_cells`` is below 1, or ``seed`` below 0.
+            ``kind`` is no choice, ``min_cells`` is below 1, ``label_noise`` no share below 1, or ``seed`` below 0.
         NoSharedLabelError
             No type is held by two batches; with landmarks, only if all cells have a label or there is one batch.
 
@@ -88,10 +93,13 @@ class CorrectionMixin(LatentMixin):
             No type is held by two batches, and landmarks are found without labels, since some cells have none.
         """
         check_whole("min_cells", min_cells, 1)
+        check_share("label_noise", label_noise)
         check_whole("seed", seed, 0)
         adata = self.adata if adata is None else adata
         latent = self.get_latent_representation(adata)
-        return find_own_references(latent, *self._categories(adata), kind=kind, min_cells=min_cells, seed=seed)
+        return find_own_references(
+            latent, *self._categories(adata), kind=kind, min_cells=min_cells, label_noise=label_noise, seed=seed
+        )
 
     def get_latent_shifts(
         self, references: References, adata: AnnData | MuData | None = None, *, shrink: bool = False
