@@ -163,9 +163,11 @@ def test_batches_within_a_site_move_each_by_itself(adata):
 @pytest.mark.parametrize("labels_key", ["cell_type", None])
 def test_one_site_alone_finds_landmarks_of_its_own_batches(adata, labels_key):
     adata.obs["site"] = "only"
-    result = simulate(adata, "site", batch_key="batch", labels_key=labels_key, **UNTRAINED)
+    result = simulate(
+        adata, "site", batch_key="batch", labels_key=labels_key, **{**UNTRAINED, "label_noise": 0.1, "seed": 7}
+    )
     assert "sums near landmarks" not in set(result.ledger["kind"])
-    landmarks = result.model.get_references()
+    landmarks = result.model.get_references(label_noise=0.1, seed=7)
     expected = result.model.correct(references=landmarks).obsm["X_fedscgen"]
     np.testing.assert_array_equal(result.corrected.obsm["X_fedscgen"], expected)
     assert np.abs(expected - landmarks.embed(result.model.get_latent_representation())).max() > 0.1
@@ -194,9 +196,10 @@ def test_one_site_alone_says_that_its_labels_are_lost(adata):
 
 
 @pytest.mark.parametrize("labels_key", ["cell_type", None])
-def test_one_site_with_one_batch_has_nothing_to_align(adata, labels_key):
+def test_one_site_with_one_batch_says_that_there_is_nothing_to_align(adata, labels_key, caplog):
     adata.obs["site"] = "only"
     result = simulate(adata, "site", labels_key=labels_key, **UNTRAINED)
+    assert "cells stay where they are: all cells are of one batch" in caplog.text
     np.testing.assert_array_equal(result.corrected.obsm["X_fedscgen"], result.model.get_latent_representation())
 
 

@@ -107,7 +107,6 @@ def test_labels_of_one_site_alone_name_no_cell_of_another_unless_all_sites_say_s
     ):
         server, corrected = run(cells, site1=NO_LABELS)
     assert server.references.labels == ()
-    assert FALL_BACK in caplog.text
     assert "fedscgen_cell_type" not in corrected["site1"].obs
     caplog.clear()
     server, corrected = run(cells, site0={"min_holders": 1}, site1={**NO_LABELS, "min_holders": 1})
@@ -117,12 +116,11 @@ def test_labels_of_one_site_alone_name_no_cell_of_another_unless_all_sites_say_s
 
 
 @pytest.mark.parametrize("wishes", [(1, 2), (2, 1)])
-def test_the_largest_min_holders_counts_for_labels_too(cells, wishes, caplog):
+def test_the_largest_min_holders_counts_for_labels_too(cells, wishes):
     first, second = ({"min_holders": wish} for wish in wishes)
     with pytest.warns(UserWarning, match=FALL_BACK):
         server, _ = run(two_sites(cells), site0=first, site1={**NO_LABELS, **second})
     assert server.references.labels == ()
-    assert FALL_BACK in caplog.text
 
 
 def test_a_type_of_two_sites_is_unknown_where_one_asks_for_three(cells):
@@ -141,7 +139,6 @@ def test_names_that_differ_everywhere_are_refused_while_all_cells_have_one(cells
     with pytest.warns(UserWarning, match=FALL_BACK):
         server, _ = run(cells, **{site: {"unlabeled_category": "?"} for site in split(cells)})
     assert server.references.labels == ()
-    assert FALL_BACK in caplog.text
 
 
 @pytest.mark.parametrize("hidden", [1, 15])

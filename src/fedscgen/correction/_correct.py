@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
 
     from fedscgen._types import LatentShifts, NamedArrays
     from fedscgen.correction._landmarks import Question
-
-logger = logging.getLogger(__name__)
 
 UNKNOWN = "unknown"
 _N_NEIGHBORS = 15
@@ -242,16 +239,14 @@ def _refuse_unless_unlabelled(error: NoSharedLabelError, labels: pd.Categorical,
 
 
 def warn_of_lost_labels(why: str) -> None:
-    """Say, in the log and as a warning, that cells move without labels though some have one.
+    """Warn that cells move without labels though some have one.
 
     Parameters
     ----------
     why
         The reason and its remedy.
     """
-    message = f"cells move without labels, and none gets a name: {why}"
-    logger.warning(message)
-    warnings.warn(message, UserWarning, stacklevel=3)
+    warnings.warn(f"cells move without labels, and none gets a name: {why}", UserWarning, stacklevel=3)
 
 
 def label_positions(labels: pd.Categorical, names: Sequence[str]) -> np.ndarray:

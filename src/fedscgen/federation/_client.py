@@ -326,9 +326,9 @@ class Client:
         return self._tasks
 
     def _correct_cells(self, model: FederatedModel, references: References | Landmarks) -> AnnData:
-        if isinstance(references, References) and self._keys.batch_key is not None:  # landmarks move every batch
-            latent, alone = model.get_latent_representation(), not references.labels
-            references = self._cells.add_own_references(references, latent, self._settings.reference)
+        alone = isinstance(references, References) and not references.labels
+        if isinstance(references, References) and (alone or self._keys.batch_key is not None):
+            references = self._cells.add_own_references(references, model.get_latent_representation(), self._settings)
             model.references = references if alone else model.references
         options = vars(self._correction)
         with _silence_repeated_warnings():

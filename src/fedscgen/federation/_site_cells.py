@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
     from fedscgen._types import NamedArrays, References
     from fedscgen.correction import Landmarks, ReferenceKind
     from fedscgen.federation._policy import LabelNames
-    from fedscgen.federation._settings import SiteOptions
+    from fedscgen.federation._settings import FederationSettings, SiteOptions
+
+logger = logging.getLogger(__name__)
 
 
 class SiteCells:
@@ -88,17 +91,21 @@ class SiteCells:
         return LandmarkSums(latent, batches.codes, label_positions(own, names), len(names), self._options.min_cells)
 
     def add_own_references(
-        self, references: References, latent: np.ndarray, reference: ReferenceKind
+        self, references: References, latent: np.ndarray, settings: FederationSettings
     ) -> References | Landmarks:
         """Add references of the site's own choice for types that only its batches share.
 
-        A site that is alone has references of its own batches, of the kind that the federation wants.
+        A site that is alone has references of its own batches, as the federation's settings want them.
         """
+        alone, kind = not references.labels, settings.reference
         try:
-            if not references.labels:
-                return find_own_references(latent, *self._categories, kind=reference)
+            if alone:
+                seed, noise = settings.find_seed(), settings.label_noise
+                return find_own_references(latent, *self._categories, kind=kind, label_noise=noise, seed=seed)
             return merge_references(references, choose_references(label_stats_of(latent, *self._categories)))
-        except NoSharedLabelError:
+        except NoSharedLabelError as error:
+            if alone:
+                logger.warning("cells stay where they are: %s", error)
             return references
 
     def warn_of_hashes(self, corrected: AnnData, labels: Iterable[str], who: str) -> None:
