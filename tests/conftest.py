@@ -1,14 +1,20 @@
 """Small and real data for all tests."""
 
+import os
+
 import pytest
 import scvi
 import torch
 from anndata import read_h5ad
+from threadpoolctl import threadpool_limits
 
 from cells import REAL_CELLS, SMALL, make_adata
 from fedscgen.model import FedSCGEN
 
-torch.set_num_threads(1)  # small models lose more by waiting for threads than they gain
+# small models lose more by waiting for threads than they gain
+torch.set_num_threads(1)
+threadpool_limits(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes that tests start
 
 
 @pytest.fixture
