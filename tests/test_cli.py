@@ -347,3 +347,23 @@ def test_a_printed_specification_can_be_run(tmp_path, monkeypatch):
     result = run("benchmark", "run", tmp_path / "mine.toml", "-o", tmp_path / "out", "--dry-run")
     assert "55 tasks to run" in said(result)
     assert run("benchmark", "spec").output.split() == ["paper", "quality", "smoke"]
+
+
+def test_simulate_and_correct_take_a_label_map_and_leave_own_names(file, tmp_path):
+    adata = read_h5ad(file)
+    own = adata.obs["cell_type"].astype(str)
+    own[adata.obs["batch"] == "site1"] += "s"
+    adata.obs["cell_type"] = own
+    adata.write_h5ad(file)
+    (tmp_path / "labels.toml").write_text("[labels]\n" + "".join(f"type{i}s = 'type{i}'\n" for i in range(4)))
+    named = ["--label-map", tmp_path / "labels.toml"]
+    result = run("simulate", file, "-o", tmp_path / "out", "--settings", "components", *named)
+    assert result.exit_code == 0, said(result)
+    corrected = read_h5ad(tmp_path / "out" / "corrected.h5ad")
+    assert corrected.obs["cell_type"].astype(str).equals(own)
+    assert set(corrected.obs["fedscgen_common_type"]) == {"type0", "type1", "type2", "type3"}
+    result = run("correct", file, "-m", tmp_path / "out" / "model", "-o", tmp_path / "new.h5ad", *named)
+    assert result.exit_code == 0, said(result)
+    assert set(read_h5ad(tmp_path / "new.h5ad").obs["cell_type"]) == set(own)
+    result = run("simulate", file, "-o", tmp_path / "no", "--unlabelled", *named)
+    assert (result.exit_code, "no cell has a label" in said(result)) == (2, True)

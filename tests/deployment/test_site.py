@@ -280,3 +280,14 @@ def test_hashed_labels_leave_under_no_name(network, cells, tmp_path):
     transport.introduce()
     with pytest.raises(ValueError, match="sites north hash their cell types and sites south, west don't"):
         run(transport)
+
+
+def test_a_site_s_map_names_its_types_as_the_federation_does(network, cells, tmp_path):
+    (tmp_path / "labels.toml").write_text("[labels]\ntype0 = 'common'\n")
+    transport = network(label_map=str(tmp_path / "labels.toml"))
+    transport.introduce()
+    run(transport, replace(SETTINGS, n_rounds=1))
+    corrected = anndata.read_h5ad(tmp_path / "north" / "run-1" / "corrected.h5ad")
+    own = cells["north"].obs["cell_type"].astype(str)
+    assert list(corrected.obs["cell_type"]) == list(own)
+    assert list(corrected.obs["fedscgen_common_type"]) == list(own.replace("type0", "common"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -51,3 +52,10 @@ SecureOption = Annotated[
 LabelsKey = Annotated[str | None, typer.Option(help="Column of obs with the cell types; cell_type by default.")]
 Unlabelled = Annotated[bool, typer.Option("--unlabelled", help="No cell has a label: align cells without any.")]
 Layer = Annotated[str | None, typer.Option(help="Layer with log-normalised expression; X by default.")]
+LabelMap = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="labels.toml",
+        help="What the federation calls cell types, by the sites' own names; fedscgen check proposes such a file.",
+    ),
+]

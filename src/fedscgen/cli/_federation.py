@@ -14,6 +14,7 @@ from fedscgen.aggregation import Strategy
 from fedscgen.cli._arguments import (
     OVERWRITE,
     Epochs,
+    LabelMap,
     LabelsKey,
     Layer,
     Overwrite,
@@ -63,6 +64,7 @@ def simulate(
     site_key: Annotated[str, typer.Option(help="Column of obs with the sites.")] = "batch",
     settings: SettingsSource = "default",
     labels_key: LabelsKey = None,
+    label_map: LabelMap = None,
     unlabeled_category: Annotated[
         str | None,
         typer.Option(
@@ -126,7 +128,10 @@ def simulate(
         )
         if unlabelled:
             chosen = replace(chosen, site=replace(chosen.site, labels_key=None, unlabeled_category=None))
-        _simulate_into(folder, read_cells(file), site_key, chosen, secure, init_model)
+        adata = read_cells(file)
+        if label_map is not None:
+            chosen = chosen.change(labels_key=_name_types_alike(adata, chosen.site.labels_key, label_map))
+        _simulate_into(folder, adata, site_key, chosen, secure, init_model)
     typer.echo(f"Open {output / 'report.html'} in a browser; the corrected cells are in {output / 'corrected.h5ad'}.")
 
 
@@ -156,6 +161,7 @@ def correct(
     unlabeled_category: Annotated[
         str | None, typer.Option(help="What the column says of cells without a label; the model's by default.")
     ] = None,
+    label_map: LabelMap = None,
     unlabelled: Unlabelled = False,
     layer: Layer = None,
     include_newcomer: Annotated[
@@ -179,10 +185,13 @@ def correct(
         from fedscgen.correction import include_batches
         from fedscgen.model import FedSCGEN
 
+        adata = read_cells(file)
+        if label_map is not None:
+            labels_key = _name_types_alike(adata, None if unlabelled else labels_key or "cell_type", label_map)
         named = {"labels_key": labels_key, "unlabeled_category": unlabeled_category}
         keys = {"batch_key": batch_key, "layer": layer, **{key: name for key, name in named.items() if name}}
         keys |= {"labels_key": None, "unlabeled_category": None} if unlabelled else {}
-        loaded = FedSCGEN.load(model, read_cells(file), **keys)
+        loaded = FedSCGEN.load(model, adata, **keys)
         if loaded.references is None:
             raise ValueError(f"{model} holds no references: save the model that a federation returned")
         if include_newcomer:
@@ -200,6 +209,15 @@ def _choose_settings(source: str, **changes: Any) -> SimulationSettings:
 
     chosen = read_settings(source).change(**changes)
     return chosen.change(seed=0) if chosen.federation.seed is None else chosen
+
+
+def _name_types_alike(adata: AnnData, labels_key: str | None, label_map: Path) -> str:
+    """Add the federation's names of cell types, and return their column."""
+    from fedscgen.prepare import add_common_labels, read_label_map
+
+    if labels_key is None:
+        raise ValueError(f"--label-map {label_map}, but no cell has a label: name a column, or leave the map out")
+    return add_common_labels(adata, read_label_map(label_map), labels_key=labels_key)
 
 
 def _simulate_into(

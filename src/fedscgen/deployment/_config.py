@@ -43,6 +43,10 @@ class SiteConfig:
         File with a secret that all sites share and the coordinator doesn't know: cell types then travel as keyed
         hashes, which the coordinator can't read; its model names them so, each site's model has the site's own names.
         None: they travel by name.
+    label_map
+        File with the federation's name of each cell type by the site's own, as ``fedscgen check`` proposes it. The
+        site's column stays, and the federation works on ``obs["fedscgen_common_type"]``. None: the site's names are
+        the federation's.
     identity
         File with the key that the site is known by to the others; it is made if there is none. Relative to ``output``.
     trusted_sites
@@ -74,6 +78,7 @@ class SiteConfig:
     accelerator: str = "auto"
     seed: int | None = None
     label_salt_file: Path | None = None
+    label_map: Path | None = None
     identity: Path = Path("identity.key")
     trusted_sites: Path = Path("trusted_sites.toml")
     allow_unknown_sites: bool = False
@@ -88,6 +93,8 @@ class SiteConfig:
         if self.site == SERVER:
             raise ValueError(f"site={SERVER!r} is the coordinator's name in ledgers: give the site a name of its own")
         _check_positive(self, "idle_timeout")
+        if self.label_map is not None and self.options.labels_key is None:
+            raise ValueError(f"label_map={self.label_map}, but no cell has a label: name labels_key, or leave it out")
 
     def read_trusted_sites(self) -> dict[str, str] | None:
         """Fingerprint of every other site by name; nothing where the coordinator is believed."""

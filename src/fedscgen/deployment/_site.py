@@ -14,6 +14,7 @@ from fedscgen._types import Message, make_refusal
 from fedscgen.deployment._aggregators import make_contributor
 from fedscgen.deployment._introduction import INTRODUCTION, Proposal
 from fedscgen.federation import CORRECT, DESCRIBE, SERVER, SET_UP, Client, PolicyError, PrivacyLedger
+from fedscgen.prepare import add_common_labels, read_label_map
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -122,11 +123,15 @@ class Site:
         if proposal.workflow == "training":
             policy.check(proposal.aggregator, reveals_counts=proposal.reveals_counts, n_sites=proposal.n_sites)
             aggregator = proposal.aggregator
+        adata, options = read_cells(config.data), config.options
+        if config.label_map is not None and options.labels_key is not None:
+            key = add_common_labels(adata, read_label_map(config.label_map), labels_key=options.labels_key)
+            options = replace(options, labels_key=key)
         return Client(
             config.site,
-            read_cells(config.data),
+            adata,
             make_contributor(aggregator, config),
-            config.options,
+            options,
             config.correction,
             accelerator=config.accelerator,
             seed=config.seed,
