@@ -306,5 +306,5 @@ def test_the_split_of_cells_outlives_a_restart(federation):
     _, _, (successor, *_) = federation(replace(SETTINGS, n_rounds=1))
     successor.resume(client.run)
     assert client.model._drawn_split is not None
-    for before, after in zip(client.model._drawn_split, successor.model._drawn_split, strict=True):
+    for before, after in zip(client.model._drawn_split[1], successor.model._drawn_split[1], strict=True):
         np.testing.assert_array_equal(before, after)

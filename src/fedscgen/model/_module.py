@@ -126,18 +126,23 @@ class FedVAE(BaseModuleClass):
         return {"px": px if self.linear_path is None else px + self.linear_path.decode(z)}
 
     def loss(
-        self, tensors: dict[str, Tensor], inference_outputs: dict[str, Any], generative_outputs: dict[str, Tensor]
+        self,
+        tensors: dict[str, Tensor],
+        inference_outputs: dict[str, Any],
+        generative_outputs: dict[str, Tensor],
+        kl_weight: float = 1.0,
     ) -> LossOutput:
-        """Mean squared error over all entries plus ``kl_weight`` times the sum of KL(q(z|x) || N(0, 1)).
+        """Mean squared error over all entries plus the network's ``kl_weight`` times the sum of KL(q(z|x) || N(0, 1)).
 
-        As published (Bakhtiari et al. 2025; scArches' scGen).
+        As published (Bakhtiari et al. 2025; scArches' scGen). The argument ``kl_weight`` multiplies the network's own,
+        as in a warm-up.
         """
         squared_error = (tensors[REGISTRY_KEYS.X_KEY] - generative_outputs["px"]) ** 2  # (n_cells, n_input)
         qz = inference_outputs["qz"]
         kl = 0.5 * (qz.loc**2 + qz.scale**2 - 1) - torch.log(qz.scale)  # (n_cells, n_latent)
         reconstruction = squared_error.mean(dim=1)
         return LossOutput(
-            loss=reconstruction.mean() + self.kl_weight * kl.sum(),
+            loss=reconstruction.mean() + kl_weight * self.kl_weight * kl.sum(),
             reconstruction_loss=reconstruction,
             kl_local=kl.sum(dim=1),
         )

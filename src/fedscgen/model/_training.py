@@ -12,12 +12,12 @@ from lightning.pytorch.callbacks import Callback
 from scvi.dataloaders import AnnDataLoader, DataSplitter
 from scvi.train import TrainingPlan
 
+from fedscgen.model._training_arguments import MONITOR
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     import lightning.pytorch as pl
-
-MONITOR = "validation_loss"
 
 
 @contextmanager
@@ -77,12 +77,15 @@ class FedSCGENTrainingPlan(TrainingPlan):
     proximal_weight
         Half of it times the squared distance from the first weights is added to the training loss.
     **kwargs
-        As scvi-tools' training plan takes.
+        As scvi-tools' training plan takes; without a warm-up of the divergence's weight, unless one is named.
     """
+
+    own_arguments = ("proximal_weight",)
 
     def __init__(self, module: torch.nn.Module, *, proximal_weight: float = 0.0, **kwargs: Any) -> None:
         published = {"lr": 1e-3, "eps": 1e-8, "weight_decay": 0.0, "lr_factor": 0.1, "lr_patience": 13}
-        super().__init__(module, **{**published, "lr_scheduler_metric": MONITOR, **kwargs})
+        options = {"n_epochs_kl_warmup": None, "lr_scheduler_metric": MONITOR}
+        super().__init__(module, **{**published, **options, **kwargs})
         self._proximal_weight = proximal_weight
         self._first: list[torch.Tensor] = []
         self._losses: list[tuple[int, torch.Tensor]] = []
@@ -136,7 +139,7 @@ class FedSCGENTrainingPlan(TrainingPlan):
         self._losses = self._set_aside
 
     def _step(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        _, _, output = self.module(batch)
+        _, _, output = self.module(batch, loss_kwargs={"kl_weight": self.kl_weight})
         with torch.no_grad():
             parts = (output.loss, output.reconstruction_loss_sum, output.kl_local_sum)
             self._losses.append((output.n_obs_minibatch, torch.stack(parts)))
@@ -151,32 +154,43 @@ class FedSCGENTrainingPlan(TrainingPlan):
         self._losses = []
         options = {"on_epoch": True, "sync_dist": self.use_sync_dist, "batch_size": int(n_cells)}
         self.log(f"{mode}_loss", (loss * sizes).sum() / n_cells, prog_bar=True, **options)
+        self.log(f"elbo_{mode}", (reconstruction + kl).sum() / n_cells, **options)
         self.log(f"reconstruction_loss_{mode}", reconstruction.sum() / n_cells, **options)
         self.log(f"kl_local_{mode}", kl.sum() / n_cells, **options)
 
 
 class RestoreBestEpoch(Callback):
-    """Keeps the weights of the epoch with the lowest validation loss, and restores them when the fit ends.
+    """Keeps the weights of the epoch that validates best, and restores them when the fit ends.
 
     An instance serves one fit, so that no earlier round's weights can come back. Weights are copied only once training
     goes on from them.
+
+    Parameters
+    ----------
+    monitor
+        What is logged of the validation cells.
+    mode
+        ``"min"`` if the lowest is best, else ``"max"``.
     """
 
-    def __init__(self) -> None:
-        self.best_loss = float("inf")
+    def __init__(self, monitor: str = MONITOR, mode: str = "min") -> None:
+        self._monitor = monitor
+        self._sign = 1 if mode == "min" else -1
+        self._best_loss = float("inf")
         self._best_is_current = False
         self._best: dict[str, torch.Tensor] | None = None
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Note whether the loss has improved."""
-        loss = float(trainer.callback_metrics[MONITOR])
-        self._best_is_current = loss < self.best_loss
-        self.best_loss = min(loss, self.best_loss)
+        loss = self._sign * float(trainer.callback_metrics[self._monitor])
+        self._best_is_current = loss < self._best_loss
+        self._best_loss = min(loss, self._best_loss)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Copy the weights if they are the best so far."""
         if self._best_is_current:
             self._best = {name: tensor.detach().clone() for name, tensor in pl_module.module.state_dict().items()}
+            self._best_is_current = False  # until an epoch validates better; not every one validates
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Go back to the best epoch; without any finite validation loss the last one stays."""

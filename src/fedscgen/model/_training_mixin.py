@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from scvi import REGISTRY_KEYS
-from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
+from scvi.model.base import UnsupervisedTrainingMixin
 
 from fedscgen import aggregation
 from fedscgen._data import chunks_of, dense_chunks
-from fedscgen._types import ClientUpdate, NamedArrays
+from fedscgen._types import ClientUpdate
 from fedscgen.model._module import FedVAE
-from fedscgen.model._training import MONITOR, BatchSplitter, FedSCGENTrainingPlan, RestoreBestEpoch, quiet_lightning
+from fedscgen.model._training import BatchSplitter, FedSCGENTrainingPlan, RestoreBestEpoch, quiet_lightning
+from fedscgen.model._training_arguments import (
+    MONITOR,
+    Split,
+    check_arguments,
+    check_batch_size,
+    check_validated,
+    draw_split,
+    drops_last,
+    read_split,
+)
+from fedscgen.model._weights_mixin import WeightsMixin
 from fedscgen.principal_components import (
     BASIS,
     find_principal_components,
@@ -25,29 +35,32 @@ from fedscgen.principal_components import (
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
-    from fedscgen.aggregation import BatchNormPolicy, Strategy
-
-_FEWEST_CELLS = 4  # one to validate, the others to train on
-_FEWEST_TO_TRAIN = 3  # BatchNorm needs more than one
+    from fedscgen._types import NamedArrays
 
 
-class TrainingMixin(UnsupervisedTrainingMixin, BaseModelClass):
-    """Training, and the weights that come of it by name."""
+class TrainingMixin(UnsupervisedTrainingMixin, WeightsMixin):
+    """Training, and where it begins."""
 
     _training_plan_cls = FedSCGENTrainingPlan
     _data_splitter_cls = BatchSplitter
-    _drawn_split: tuple[float, np.ndarray, np.ndarray] | None = None
+    _drawn_split: tuple[tuple[float, float | None, bool], Split] | None = None
 
     def train(
         self,
-        max_epochs: int = 100,
+        max_epochs: int | None = 100,
+        accelerator: str = "auto",
+        devices: int | list[int] | str = "auto",
+        train_size: float | None = 0.9,
+        validation_size: float | None = None,
+        shuffle_set_split: bool = True,
+        load_sparse_tensor: bool = False,
+        batch_size: int = 50,
+        early_stopping: bool | None = None,
+        datasplitter_kwargs: dict[str, Any] | None = None,
         *,
         lr: float = 1e-3,
-        batch_size: int = 50,
-        train_size: float = 0.9,
-        early_stopping: bool = True,
         early_stopping_patience: int = 20,
-        reduce_lr_on_plateau: bool = True,
+        reduce_lr_on_plateau: bool | None = None,
         plan_kwargs: dict[str, Any] | None = None,
         **trainer_kwargs: Any,
     ) -> None:
@@ -58,30 +71,51 @@ class TrainingMixin(UnsupervisedTrainingMixin, BaseModelClass):
         Parameters
         ----------
         max_epochs
-            Passes over the training cells, at most.
-        lr
-            Learning rate of Adam.
-        batch_size
-            Cells in a mini-batch.
+            Passes over the training cells, at most; ``None`` for as many as scvi-tools takes for so many cells.
+        accelerator, devices
+            Where to train, as with every scvi-tools model.
         train_size
-            Share of the cells to train on; the others validate. The split is drawn once a model.
+            Share of the cells to train on; 0.9 if ``None``. The split is drawn once a model.
+        validation_size
+            Share of the cells that validate; by default all that don't train. The others are left alone.
+        shuffle_set_split
+            ``False`` splits the cells in their order: those that validate, then those that train.
+        load_sparse_tensor
+            Must be ``False``: mini-batches are made dense.
+        batch_size
+            Cells in a mini-batch. A last one of one or two cells is left out.
         early_stopping
             Stop when the validation loss hasn't improved for ``early_stopping_patience`` epochs, and restore the best
-            epoch of this call.
+            epoch of this call; ``None`` does so where there are validation cells.
+        datasplitter_kwargs
+            Further arguments of scvi-tools' data splitter, such as ``external_indexing``.
+        lr
+            Learning rate of Adam.
         early_stopping_patience
             Epochs to wait.
         reduce_lr_on_plateau
-            Divide the learning rate by 10 when the validation loss hasn't improved for 13 epochs.
+            Divide the learning rate by 10 when the validation loss hasn't improved for 13 epochs; ``None`` does so
+            where every epoch is validated.
         plan_kwargs
-            Further arguments of the training plan (:class:`scvi.train.TrainingPlan`).
+            Further arguments of the training plan (:class:`scvi.train.TrainingPlan`). There is no warm-up of the
+            divergence's weight unless one is named.
         **trainer_kwargs
-            Further arguments of the trainer (:class:`scvi.train.Trainer`), such as ``accelerator``.
+            Further arguments of the trainer (:class:`scvi.train.Trainer`), such as ``early_stopping_monitor``.
 
         Raises
         ------
         ValueError
-            There are too few cells.
+            There are too few cells, or an argument is out of range or has no effect on this model.
+        TypeError
+            There is no such argument.
         """
+        train_size = 0.9 if train_size is None else train_size
+        splitter = dict(datasplitter_kwargs or {})
+        plan = {"lr": lr, "reduce_lr_on_plateau": reduce_lr_on_plateau, **(plan_kwargs or {})}
+        given = {"load_sparse_tensor": load_sparse_tensor, **trainer_kwargs}
+        check_arguments(plan, given, splitter, self._training_plan_cls.own_arguments)
+        check_batch_size(batch_size, self.init_params_["non_kwargs"]["normalization"])
+        self._split(train_size, validation_size, shuffle_set_split, splitter.pop("external_indexing", None))
         self.begin_together([self], train_size=train_size)
         self._fit(
             max_epochs,
@@ -89,7 +123,10 @@ class TrainingMixin(UnsupervisedTrainingMixin, BaseModelClass):
             train_size=train_size,
             early_stopping=early_stopping,
             early_stopping_patience=early_stopping_patience,
-            plan_kwargs={"lr": lr, "reduce_lr_on_plateau": reduce_lr_on_plateau, **(plan_kwargs or {})},
+            plan_kwargs=plan,
+            datasplitter_kwargs=splitter,
+            accelerator=accelerator,
+            devices=devices,
             **trainer_kwargs,
         )
 
@@ -101,7 +138,7 @@ class TrainingMixin(UnsupervisedTrainingMixin, BaseModelClass):
         batch_size: int = 50,
         train_size: float = 0.9,
         fixed_batches: bool = False,
-        early_stopping: bool = True,
+        early_stopping: bool | None = None,
         proximal_weight: float = 0.0,
         plan_kwargs: dict[str, Any] | None = None,
         **trainer_kwargs: Any,
@@ -118,7 +155,8 @@ class TrainingMixin(UnsupervisedTrainingMixin, BaseModelClass):
             Take the same mini-batches in the same order in every epoch of every call, and leave out the last one if it
             is incomplete and not the only one (Bakhtiari et al. 2025).
         early_stopping
-            Return the weights of the epoch with the lowest validation loss, instead of the last one's.
+            Return the weights of the epoch with the lowest validation loss, instead of the last one's; ``None`` does so
+            where there are validation cells.
         proximal_weight
             Half of it times the squared distance from the weights that training began with is added to the loss
             (FedProx: Li et al. 2020).
@@ -128,14 +166,22 @@ class TrainingMixin(UnsupervisedTrainingMixin, BaseModelClass):
         Returns
         -------
         The weights and the number of cells trained on, nothing else.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As in :meth:`train`.
         """
+        plan = {"lr": lr, "proximal_weight": proximal_weight, **(plan_kwargs or {})}
+        check_arguments(plan, trainer_kwargs, {}, self._training_plan_cls.own_arguments)
+        check_batch_size(batch_size, self.init_params_["non_kwargs"]["normalization"])
         self._fit(
             max_epochs,
             batch_size=batch_size,
             train_size=train_size,
             fixed_batches=fixed_batches,
             early_stopping=early_stopping,
-            plan_kwargs={"lr": lr, "proximal_weight": proximal_weight, **(plan_kwargs or {})},
+            plan_kwargs=plan,
             **{"enable_progress_bar": False, **trainer_kwargs},
         )
         del self.trainer  # it would keep the optimizer's state, twice the weights, until the next round
@@ -143,60 +189,67 @@ class TrainingMixin(UnsupervisedTrainingMixin, BaseModelClass):
 
     def _fit(
         self,
-        max_epochs: int,
+        max_epochs: int | None,
         *,
         batch_size: int,
         train_size: float,
-        early_stopping: bool,
+        early_stopping: bool | None,
         plan_kwargs: dict[str, Any],
         fixed_batches: bool = False,
         callbacks: Sequence[Any] = (),
+        datasplitter_kwargs: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        train, validation = self._split(train_size)
-        if not len(validation):
-            plan_kwargs = {**plan_kwargs, "reduce_lr_on_plateau": False}  # it follows the validation loss
+        split = self._split(train_size)
+        validates = len(split.validation) > 0
+        reduces = plan_kwargs.get("reduce_lr_on_plateau", False)
+        if not validates:
+            wishes = {"early_stopping": early_stopping, "reduce_lr_on_plateau": reduces}
+            check_validated({**wishes, "check_val_every_n_epoch": kwargs.get("check_val_every_n_epoch")}, train_size)
+        follows = validates and kwargs.get("check_val_every_n_epoch") in (None, 1)
         # scvi-tools appends to a trained model's history, which weights from elsewhere don't come with
         self.is_trained_ = bool(self.history_)
-        validating = early_stopping and len(validation) > 0
+        stopping = validates if early_stopping is None else early_stopping
+        monitored = {"early_stopping_monitor": MONITOR, "early_stopping_mode": "min", **kwargs}
+        restoring = [RestoreBestEpoch(monitored["early_stopping_monitor"], monitored["early_stopping_mode"])]
         self.module.train()  # Lightning keeps the mode that it finds
         with quiet_lightning():
             super().train(
                 max_epochs,
                 batch_size=batch_size,
-                early_stopping=validating,
-                early_stopping_monitor=MONITOR,
-                check_val_every_n_epoch=1 if len(validation) else None,
-                callbacks=[*callbacks, RestoreBestEpoch()] if validating else list(callbacks),
+                early_stopping=stopping,
+                callbacks=[*callbacks, *(restoring if stopping else [])],
                 datasplitter_kwargs={
-                    "external_indexing": [train, validation, np.array([], dtype=int)],
-                    # a last batch of one cell has no variance to normalise by
-                    "drop_last": len(train) > batch_size and (fixed_batches or len(train) % batch_size in (1, 2)),
+                    **(datasplitter_kwargs or {}),
+                    "external_indexing": list(split),
+                    "drop_last": drops_last(split, batch_size, fixed_batches, datasplitter_kwargs or {}),
                     "fixed_batches": fixed_batches,
                     "data_and_attributes": [REGISTRY_KEYS.X_KEY],
                 },
-                plan_kwargs=plan_kwargs,
-                **kwargs,
+                plan_kwargs={**plan_kwargs, "reduce_lr_on_plateau": follows if reduces is None else reduces},
+                **{"check_val_every_n_epoch": 1 if validates else None, **monitored},
             )
 
-    def _split(self, train_size: float) -> tuple[np.ndarray, np.ndarray]:
-        """Training and validation cells: the same in every call, so that no cell validates what it has trained."""
-        if self._drawn_split is not None and self._drawn_split[0] == train_size:
-            return self._drawn_split[1:]
-        n_cells = self.adata.n_obs
-        if n_cells < _FEWEST_CELLS:
-            raise ValueError(f"{n_cells} cells are too few to train on: at least {_FEWEST_CELLS} are needed")
-        if not 0 < train_size <= 1:
-            raise ValueError(f"train_size={train_size}: choose a share above 0 and at most 1")
-        n_validation = 0 if train_size == 1 else max(1, n_cells - math.ceil(n_cells * train_size))
-        if n_cells - n_validation < _FEWEST_TO_TRAIN:
-            raise ValueError(
-                f"train_size={train_size} leaves {n_cells - n_validation} of {n_cells} cells to train on: "
-                f"choose a share that leaves at least {_FEWEST_TO_TRAIN}"
-            )
-        validation, train = np.split(torch.randperm(n_cells).numpy(), [n_validation])
-        self._drawn_split = train_size, train, validation
-        return train, validation
+    def _split(
+        self,
+        train_size: float,
+        validation_size: float | None = None,
+        shuffle: bool | None = None,
+        external: Sequence[Any] | None = None,
+    ) -> Split:
+        """Who trains and who validates: the same in every call, so that no cell validates what it has trained."""
+        if external is not None:
+            split = read_split(external, self.adata.n_obs)
+            self._drawn_split = (train_size, validation_size, True), split
+            return split
+        if self._drawn_split is not None:
+            (of_train, of_validation, was_shuffled), split = self._drawn_split
+            if of_train == train_size and validation_size in (None, of_validation) and shuffle in (None, was_shuffled):
+                return split
+        shuffle = True if shuffle is None else shuffle
+        split = draw_split(self.adata.n_obs, train_size, validation_size, shuffle)
+        self._drawn_split = (train_size, validation_size, shuffle), split
+        return split
 
     def get_validation_loss(self, *, batch_size: int = 50, train_size: float = 0.9) -> float:
         """Loss on the validation cells, as the training monitors it; NaN if ``train_size`` leaves none.
@@ -206,7 +259,7 @@ class TrainingMixin(UnsupervisedTrainingMixin, BaseModelClass):
         batch_size, train_size
             As in :meth:`train`.
         """
-        _, validation = self._split(train_size)
+        validation = self._split(train_size).validation
         matrix = self.keys.expression_of(self.adata)[np.sort(validation)]
         total = 0.0
         self.module.eval()
@@ -218,7 +271,7 @@ class TrainingMixin(UnsupervisedTrainingMixin, BaseModelClass):
 
     def n_training_cells(self, train_size: float = 0.9) -> int:
         """Cells that this site trains on."""
-        return len(self._split(train_size)[0])
+        return len(self._split(train_size).train)
 
     def get_second_moments(self, basis: np.ndarray, *, train_size: float = 0.9, chunk_size: int = 4096) -> NamedArrays:
         """Give this site's part in finding all sites' principal components (:mod:`fedscgen.principal_components`).
@@ -236,19 +289,8 @@ class TrainingMixin(UnsupervisedTrainingMixin, BaseModelClass):
         -------
         ``"gene_mean"``, shape ``(n_genes,)``, and ``"gene_product"``, shape ``(n_genes, n_directions)``.
         """
-        train, _ = self._split(train_size)
-        matrix, rows = self.keys.expression_of(self.adata), np.sort(train)
+        matrix, rows = self.keys.expression_of(self.adata), np.sort(self._split(train_size).train)
         return second_moments(chunks_of(matrix, rows, chunk_size), basis)
-
-    @classmethod
-    def initial_weights(cls, n_genes: int, seed: int, **network: Any) -> NamedArrays:
-        """The weights that a model of ``n_genes`` genes has right after its construction under ``seed``.
-
-        ``network`` are keyword arguments of :class:`FedSCGEN`.
-        """
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return FedVAE(n_genes, **network).weights()
 
     @classmethod
     def begin(cls, weights: NamedArrays) -> Generator[NamedArrays, NamedArrays, NamedArrays]:
@@ -300,39 +342,3 @@ class TrainingMixin(UnsupervisedTrainingMixin, BaseModelClass):
         for model in models:
             weights = FedVAE.begin_at(components, model.get_weights())
             model.module.load_state_dict({name: torch.tensor(w) for name, w in weights.items()}, strict=False)
-
-    def get_weights(self) -> NamedArrays:
-        """Copies of all parameters and BatchNorm statistics by name, in float32; integer counters stay here."""
-        return {name: array.copy() for name, array in self.module.weights().items()}
-
-    def load_weights(self, weights: Mapping[str, np.ndarray], batchnorm: BatchNormPolicy = "pooled") -> None:
-        """Load weights by name, such as :meth:`aggregate` returns.
-
-        Parameters
-        ----------
-        weights
-            Arrays with this model's names and shapes.
-        batchnorm
-            ``"pooled"`` takes all of them; ``"local"`` and ``"averaged"`` keep this model's own BatchNorm statistics,
-            once it has any.
-
-        Raises
-        ------
-        ValueError
-            Names or shapes don't fit, or a value is NaN or inf.
-        """
-        own = self.module.weights()
-        aggregation.check_update(weights, own, who="these weights")
-        chosen = aggregation.weights_for_site(weights, own, batchnorm if self.is_trained_ else "pooled")
-        self.module.load_state_dict({name: torch.tensor(array) for name, array in chosen.items()}, strict=False)
-        self.module.eval()
-        self.is_trained_ = True
-
-    def close(self) -> None:
-        """Free the registered cells, which scvi-tools would keep for good."""
-        self.deregister_manager(self.adata)
-
-    @staticmethod
-    def aggregate(updates: Sequence[ClientUpdate], strategy: Strategy = "weighted_fedavg") -> NamedArrays:
-        """Average the sites' updates in the clear; see :func:`fedscgen.aggregation.aggregate`."""
-        return aggregation.aggregate(updates, strategy)
