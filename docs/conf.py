@@ -23,7 +23,9 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
     "sphinx.ext.mathjax",
+    "sphinx-mathjax-offline",
     "sphinx_autodoc_typehints",
+    "sphinx_copybutton",
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "Thumbs.db", ".DS_Store"]
@@ -40,6 +42,7 @@ typehints_document_rtype_none = False
 
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
+copybutton_exclude = ".linenos, .gp, .go"  # prompts and what is printed
 # run where the pages are published, so that they show results; elsewhere the tests run them
 nb_execution_mode = "force" if os.environ.get("READTHEDOCS") else "off"
 nb_execution_raise_on_error = True
