@@ -15,6 +15,7 @@ ROOMS = [
     "fedscgen.aggregation",
     "fedscgen.benchmark",
     "fedscgen.benchmark.report",
+    "fedscgen.check",
     "fedscgen.correction",
     "fedscgen.datasets",
     "fedscgen.deployment",

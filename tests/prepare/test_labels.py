@@ -55,6 +55,14 @@ def test_proposal_takes_the_name_of_most_sites_and_leaves_slips_to_a_person():
     assert found.doubtful == {"Macrophgae": "Macrophage"}
 
 
+def test_a_map_that_is_known_is_extended():
+    known = {"t_cells": "T cell", "x": "y"}
+    assert propose_labels({"a": ["T cell"], "b": ["T cell"], "c": ["T lymphocyte"]}).extend(known).sure == {
+        **known,
+        "T lymphocyte": "T cell",
+    }
+
+
 def test_map_is_written_read_and_applied_beside_the_own_names(tmp_path):
     write_label_map(
         tmp_path / "labels.toml", propose_labels({"a": ["T cell", "Macrophage"], "b": ["t_cells", "Macrophgae"]})

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fedscgen.cli import _benchmark, _federation, _ledger, _prepare, _site
+from fedscgen.cli import _benchmark, _check, _federation, _ledger, _prepare, _site
 from fedscgen.cli._errors import user_errors
 from fedscgen.flower import commands
 
@@ -30,6 +30,7 @@ def main(verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more
 
 app.command()(_federation.demo)
 app.command()(_prepare.prepare)
+app.command()(_check.check)
 app.command()(_federation.simulate)
 app.command("settings")(_federation.print_settings)
 app.command()(_federation.correct)

@@ -45,6 +45,11 @@ class LabelProposal:
     sure: Mapping[str, str] = field(default_factory=dict)
     doubtful: Mapping[str, str] = field(default_factory=dict)
 
+    def extend(self, known: Mapping[str, str]) -> LabelProposal:
+        """What is known already, and this besides, which was found among the common names."""
+        both = {own: self.sure.get(common, common) for own, common in known.items()}
+        return LabelProposal({**both, **self.sure}, self.doubtful)
+
 
 def propose_labels(names: Mapping[str, Sequence[str]]) -> LabelProposal:
     """Find cell types that sites call by different names.

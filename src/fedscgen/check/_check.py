@@ -1,0 +1,305 @@
+"""What sites have in common, and what stands in the way of a federation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+
+from fedscgen._data import dense_chunks, summarize_expression
+from fedscgen.correction import expect_cells
+from fedscgen.federation import FederationSettings, SiteOptions
+from fedscgen.prepare import LabelProposal, find_namespace, propose_labels, to_common
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from anndata import AnnData
+
+    from fedscgen._data import ExpressionSummary
+
+Weight = Literal["obstacle", "doubt", "note"]
+
+_SUM_TOLERANCE = 0.02
+_LEAST_OVERLAP = 0.5
+_MANY_GENES = 5000
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What somebody should know.
+
+    Parameters
+    ----------
+    weight
+        ``"obstacle"``: the result would be wrong or there would be none; ``"doubt"``: somebody has to look; ``"note"``.
+    text
+        A sentence, with the remedy if there is one.
+    """
+
+    weight: Weight
+    text: str
+
+
+@dataclass(frozen=True)
+class Site:
+    """What is known of a site's cells; nothing of it has to leave the site.
+
+    Parameters
+    ----------
+    name
+        Of the site.
+    n_cells
+        Of them.
+    genes
+        Their names.
+    counts
+        Cells by batch (rows) and cell type (columns), under the federation's names.
+    batch_sizes
+        Cells of each batch, those without a label among them.
+    n_unlabeled
+        Cells without a label.
+    own_labels
+        Cell types under the site's own names.
+    values
+        What the expression looks like.
+    sums
+        Smallest, median and largest sum of ``expm1`` over a cell's genes.
+    """
+
+    name: str
+    n_cells: int
+    genes: pd.Index
+    counts: pd.DataFrame
+    batch_sizes: tuple[int, ...]
+    n_unlabeled: int
+    own_labels: tuple[str, ...]
+    values: ExpressionSummary
+    sums: tuple[float, float, float]
+
+    @classmethod
+    def of(cls, name: str, adata: AnnData, options: SiteOptions, label_map: Mapping[str, str]) -> Site:
+        """Look at a site's cells."""
+        key = options.labels_key
+        column = pd.Series(None, index=adata.obs_names, dtype=object)
+        if key is not None and key in adata.obs:
+            column = adata.obs[key].astype(object)
+        if options.unlabeled_category is not None:
+            column = column.where(column != options.unlabeled_category, None)
+        labels = pd.Series(to_common(column, label_map), index=adata.obs_names, dtype=object)
+        batches = options.keys.categories_of(adata, options.batch_key)
+        counts = pd.crosstab(np.asarray(batches).astype(str), labels.to_numpy(), dropna=True)
+        counts = counts.reindex(batches.categories, fill_value=0)
+        matrix = options.keys.expression_of(adata)
+        values = summarize_expression(matrix)
+        sums = (np.nan,) * 3 if values.looks_raw or not values.finite else _sum_cells(matrix)
+        own = tuple(sorted({str(label) for label in column.dropna()}))
+        sizes = tuple(np.bincount(batches.codes).tolist())
+        return cls(name, adata.n_obs, adata.var_names, counts, sizes, int(labels.isna().sum()), own, values, sums)
+
+    def find_reported(self, min_cells: int) -> list[str]:
+        """Cell types of which the site has enough cells in a batch, so that it tells their names."""
+        expected = expect_cells(self.counts.to_numpy(), np.asarray(self.batch_sizes))
+        return [str(name) for name in self.counts.columns[(expected >= min_cells).any(axis=0)]]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a check has found.
+
+    Parameters
+    ----------
+    sites
+        What is known of each.
+    settings, options
+        What the sites do alike, and what is where in their data.
+    target_sum
+        Molecules that cells should be normalised to.
+    """
+
+    sites: tuple[Site, ...]
+    settings: FederationSettings
+    options: SiteOptions
+    target_sum: float
+
+    @cached_property
+    def genes(self) -> list[str]:
+        """That all sites hold or, with ``genes="union"``, that any does."""
+        first, *others = [site.genes for site in self.sites]
+        for names in others:
+            first = first.union(names) if self.settings.genes == "union" else first.intersection(names)
+        return list(first)
+
+    @cached_property
+    def reports(self) -> dict[str, list[str]]:
+        """Cell types that each site would tell the names of."""
+        return {site.name: site.find_reported(self.options.min_cells) for site in self.sites}
+
+    @cached_property
+    def common_types(self) -> list[str]:
+        """Cell types that enough sites hold, so that their labels help."""
+        held = pd.Series([name for names in self.reports.values() for name in names], dtype=object).value_counts()
+        return sorted(held.index[held >= self.options.min_holders])
+
+    @cached_property
+    def proposal(self) -> LabelProposal:
+        """Cell types that seem to be one."""
+        return propose_labels({site.name: list(site.counts.columns) for site in self.sites})
+
+    @cached_property
+    def fates(self) -> pd.DataFrame:
+        """One row per site and cell type: ``site``, ``cell_type``, ``cells`` and ``corrected``, how."""
+        rows = []
+        for site in self.sites:
+            for label, n_cells in site.counts.sum().items():
+                rows.append((site.name, label, int(n_cells), self._tell_fate(site.name, str(label))))
+            if site.n_unlabeled:
+                how = "named by the classifier, and moved by that" if self.common_types else "without labels"
+                rows.append((site.name, "(no label)", site.n_unlabeled, how))
+        return pd.DataFrame(rows, columns=["site", "cell_type", "cells", "corrected"])
+
+    @cached_property
+    def findings(self) -> list[Finding]:
+        """Obstacles first."""
+        found = [*self._judge_expression(), *self._judge_genes(), *self._judge_labels()]
+        return sorted(found, key=lambda one: ("obstacle", "doubt", "note").index(one.weight))
+
+    @property
+    def n_obstacles(self) -> int:
+        """How many there are."""
+        return sum(one.weight == "obstacle" for one in self.findings)
+
+    def _tell_fate(self, site: str, label: str) -> str:
+        if not self.common_types:
+            return "without labels"
+        if label in self.common_types:
+            return "by its label" if label in self.reports[site] else "by its label; too few cells here to report it"
+        reason = "too few cells to report it" if label not in self.reports[site] else "too few sites report it"
+        return f"with its batch: {reason}"
+
+    def _judge_expression(self) -> Iterator[Finding]:
+        for site in self.sites:
+            low, median, high = site.sums
+            who, target = f"{site.name}: ", self.target_sum
+            if not site.values.finite:
+                yield Finding("obstacle", f"{who}expression holds NaN or inf: remove or repair such values")
+            elif site.values.looks_raw:
+                yield Finding("obstacle", f"{who}raw counts instead of log-normalised expression: run fedscgen prepare")
+            elif site.values.lowest < 0:
+                yield Finding(
+                    "obstacle", f"{who}negative values, as of scaled expression: run fedscgen prepare on counts"
+                )
+            elif high - low <= _SUM_TOLERANCE * high and abs(median / target - 1) > _SUM_TOLERANCE:
+                yield Finding(
+                    "obstacle",
+                    f"{who}normalised to {median:,.0f} molecules per cell, and the federation to {target:,.0f}: run "
+                    f"fedscgen prepare --target-sum {target:g}",
+                )
+            elif high > (1 + _SUM_TOLERANCE) * target:
+                yield Finding(
+                    "doubt",
+                    f"{who}a cell's expm1 sums to {low:,.0f} to {high:,.0f}, which isn't {target:,.0f} for all: ask "
+                    "how it was normalised, or run fedscgen prepare on the counts",
+                )
+            elif median < target / 2:
+                yield Finding(
+                    "note",
+                    f"{who}a cell's expm1 sums to {median:,.0f} of {target:,.0f}: genes were left out after "
+                    "normalising, or it was normalised to less",
+                )
+
+    def _judge_genes(self) -> Iterator[Finding]:
+        kinds = {site.name: find_namespace(map(str, site.genes)) for site in self.sites}
+        for site in self.sites:
+            if not site.genes.is_unique:
+                first = site.genes[site.genes.duplicated()][0]
+                yield Finding(
+                    "obstacle", f"{site.name}: gene {first!r} is there twice: run fedscgen prepare, which sums it"
+                )
+        if len(set(kinds.values())) > 1:
+            listed = ", ".join(f"{name}: {kind}" for name, kind in kinds.items())
+            yield Finding(
+                "obstacle", f"genes go by different names ({listed}): run fedscgen prepare --genes at all sites"
+            )
+            return
+        for one, other in combinations(self.sites, 2):
+            share = len(one.genes.intersection(other.genes)) / max(1, min(len(one.genes), len(other.genes)))
+            if share < _LEAST_OVERLAP:
+                yield Finding(
+                    "obstacle" if share == 0 else "doubt",
+                    f"{one.name} and {other.name} share {share:.0%} of their genes: prepare both with one gene table",
+                )
+        if len(self.genes) > _MANY_GENES:
+            yield Finding("doubt", f"{len(self.genes):,} genes are many to train on: agree on a list of variable genes")
+
+    def _judge_labels(self) -> Iterator[Finding]:
+        for own, common in self.proposal.sure.items():
+            yield Finding(
+                "obstacle", f"{own!r} looks like {common!r}: accept it in labels.toml, or it stays a type of its own"
+            )
+        for own, common in self.proposal.doubtful.items():
+            yield Finding("doubt", f"{own!r} differs from {common!r} by a few letters: is it one type?")
+        for site in self.sites:
+            if site.n_unlabeled and site.own_labels and self.options.unlabeled_category is None:
+                yield Finding(
+                    "obstacle",
+                    f"{site.name}: {site.n_unlabeled:,} cells have no label: name an unlabeled category to keep them",
+                )
+            elif site.n_unlabeled == site.n_cells:
+                how = "the classifier names its cells" if self.common_types else "no site's labels help"
+                yield Finding("note", f"{site.name}: no cell has a label in {self.options.labels_key!r}; {how}")
+        if len(self.sites) > 1 and not self.common_types and any(site.own_labels for site in self.sites):
+            yield Finding("obstacle", "no cell type is reported by enough sites: cells would move without labels")
+        if len(self.sites) < self.options.min_holders and len(self.sites) > 1:
+            yield Finding("obstacle", f"min_holders={self.options.min_holders} is more than there are sites")
+        few = self.fates[self.fates["corrected"].str.contains("too few")]
+        for row in few.itertuples():
+            yield Finding("note", f"{row.site}: {row.cells:,} cells of {row.cell_type!r} are corrected {row.corrected}")
+
+
+def check_sites(
+    sites: Mapping[str, AnnData],
+    *,
+    settings: FederationSettings | None = None,
+    options: SiteOptions | None = None,
+    label_map: Mapping[str, str] | None = None,
+    target_sum: float = 1e4,
+) -> Checked:
+    """Look at sites' cells before anybody trains. Nothing in them is changed.
+
+    Parameters
+    ----------
+    sites
+        Cells of each site, by name; a site that is alone learns what is wrong with its own.
+    settings
+        What the sites will do alike. None: the defaults.
+    options
+        What is where in the data; where a site lacks the column of cell types, no cell of its has a label.
+    label_map
+        The federation's names of cell types by sites' own.
+    target_sum
+        Molecules that cells should be normalised to.
+
+    Raises
+    ------
+    KeyError
+        A batch column or layer is missing.
+    ValueError
+        There is no site.
+    """
+    if not sites:
+        raise ValueError("no site to check: name at least one file")
+    options = SiteOptions() if options is None else options
+    looked = tuple(Site.of(name, adata, options, label_map or {}) for name, adata in sites.items())
+    return Checked(looked, FederationSettings() if settings is None else settings, options, target_sum)
+
+
+def _sum_cells(matrix: object) -> tuple[float, float, float]:
+    """Smallest, median and largest sum of ``expm1``."""
+    chunks = dense_chunks(matrix, None, 1024)
+    sums = np.concatenate([np.expm1(chunk, dtype=np.float64).sum(axis=1) for _, chunk in chunks])
+    return float(sums.min()), float(np.median(sums)), float(sums.max())

@@ -1,0 +1,81 @@
+"""``fedscgen check``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fedscgen._files import create_whole
+from fedscgen.cli._arguments import LabelMap, LabelsKey, Layer, SecureOption, SettingsSource
+from fedscgen.cli._errors import user_errors
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+_OBSTACLES = 1
+
+
+def check(
+    files: Annotated[list[Path], typer.Argument(metavar="FILES...", help="Cells of one site each, or of all in one.")],
+    site_key: Annotated[str | None, typer.Option(help="Column of obs with the sites, if one file holds all.")] = None,
+    settings: SettingsSource = "default",
+    labels_key: LabelsKey = None,
+    label_map: LabelMap = None,
+    unlabeled_category: Annotated[
+        str | None, typer.Option(help="What the column says of cells without a label.")
+    ] = None,
+    layer: Layer = None,
+    min_cells: Annotated[int | None, typer.Option(min=1, help="Fewest cells of a type that is reported.")] = None,
+    target_sum: Annotated[float, typer.Option(help="Molecules that cells should be normalised to.")] = 1e4,
+    secure: SecureOption = "masked",
+    html: Annotated[Path | None, typer.Option(help="Write a page to hand around.")] = None,
+    propose: Annotated[Path | None, typer.Option(metavar="labels.toml", help="Write a label map to look at.")] = None,
+) -> None:
+    """See, before anybody trains, what would be shared, what stands in the way, and what it will cost.
+
+    Nothing leaves the machine, and no file is changed. Ends with 1 if there is an obstacle.
+    """
+    with user_errors():
+        from fedscgen.check import check_sites, describe_check, write_check_page
+        from fedscgen.federation import read_settings
+        from fedscgen.prepare import read_label_map, write_label_map
+
+        chosen = read_settings(settings).change(
+            labels_key=labels_key, unlabeled_category=unlabeled_category, layer=layer, min_cells=min_cells
+        )
+        known = {} if label_map is None else read_label_map(label_map)
+        checked = check_sites(
+            _read_sites(files, site_key),
+            settings=chosen.federation,
+            options=chosen.site,
+            label_map=known,
+            target_sum=target_sum,
+        )
+        typer.echo(describe_check(checked, secure=secure))
+        if html is not None:
+            write_check_page(html, checked, secure=secure)
+        if propose is not None:
+            with create_whole(propose, overwrite=False, remedy="edit it, or choose another place") as target:
+                write_label_map(target, checked.proposal.extend(known))
+    if checked.n_obstacles:
+        raise typer.Exit(_OBSTACLES)
+
+
+def _read_sites(files: list[Path], site_key: str | None) -> dict[str, AnnData]:
+    """Cells by site: of one file by its column, of several by their names."""
+    from fedscgen._data import DataKeys, read_cells
+
+    if site_key is None:
+        names = [file.stem for file in files]
+        if len(set(names)) < len(names):
+            raise ValueError(
+                f"two files are called {max(names, key=names.count)!r}: give each site's file its own name"
+            )
+        return {file.stem: read_cells(file) for file in files}
+    if len(files) > 1:
+        raise ValueError("--site-key is for one file that holds all sites: leave it out, as every file is a site's")
+    adata = read_cells(files[0])
+    sites = DataKeys().categories_of(adata, site_key)
+    return {site: adata[sites == site] for site in sites.categories}

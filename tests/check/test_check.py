@@ -1,0 +1,117 @@
+"""What stands in the way of a federation is named before anybody trains."""
+
+import pytest
+from typer.testing import CliRunner
+
+from fedscgen.check import check_sites, describe_check, expect_cost, write_check_page
+from fedscgen.cli import app
+from fedscgen.federation import FederationSettings, SiteOptions, simulate
+from fedscgen.prepare import PrepareOptions, prepare, read_label_map
+from raw_counts import real_counts
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*:DeprecationWarning", "ignore:.*:FutureWarning")
+
+
+@pytest.fixture(scope="module")
+def hospitals():
+    """Three sites of prepared cells that agree on everything."""
+    prepared = prepare(real_counts(), PrepareOptions(min_genes=0, max_mito=None))
+    return {name: prepared[i::3].copy() for i, name in enumerate("abc")}
+
+
+def texts(checked, weight):
+    return [one.text for one in checked.findings if one.weight == weight]
+
+
+def test_nothing_is_said_of_sites_that_agree(hospitals):
+    checked = check_sites(hospitals)
+    assert texts(checked, "obstacle") == texts(checked, "doubt") == []
+    assert "CD56+ NK" in checked.common_types
+    assert set(checked.fates.loc[checked.fates["cell_type"] == "CD56+ NK", "corrected"]) == {"by its label"}
+
+
+def test_types_that_are_reported_are_those_of_a_run(hospitals):
+    checked = check_sites(hospitals)
+    result = simulate(hospitals, settings="components", show_progress=False)
+    assert list(result.references.labels) == checked.common_types
+
+
+def test_every_obstacle_is_named(hospitals):
+    a, b, c = (hospitals[name].copy() for name in "abc")
+    a.X = a.layers["counts"]
+    b = prepare(b, PrepareOptions(layer="counts", min_genes=0, max_mito=None, target_sum=1e5))
+    b.obs["cell_type"] = b.obs["cell_type"].astype(str).replace("CD56+ NK", "cd56+ nk cells")
+    c.var_names = [f"ENSG{i:011}" for i in range(c.n_vars)]
+    del c.obs["cell_type"]
+    said = "\n".join(texts(check_sites({"a": a, "b": b, "c": c}), "obstacle"))
+    for part in (
+        "a: raw counts",
+        "b: normalised to 100,000 molecules per cell, and the federation to 10,000",
+        "c: ensembl",
+        "'cd56+ nk cells' looks like 'CD56+ NK'",
+    ):
+        assert part in said
+    assert "c: no cell has a label" in "\n".join(texts(check_sites({"a": a, "b": b, "c": c}), "note"))
+
+
+def test_site_without_labels_is_told_how_its_cells_are_named(hospitals):
+    c = hospitals["c"].copy()
+    c.obs["cell_type"] = None
+    checked = check_sites({**hospitals, "c": c}, options=SiteOptions(unlabeled_category="none"))
+    rows = checked.fates[checked.fates["site"] == "c"]
+    assert rows[["cell_type", "cells", "corrected"]].to_numpy().tolist() == [
+        ["(no label)", c.n_obs, "named by the classifier, and moved by that"]
+    ]
+    assert texts(checked, "obstacle") == []
+
+
+def test_rare_and_lonely_types_go_with_their_batch(hospitals):
+    a = hospitals["a"].copy()
+    own = a.obs["cell_type"].astype(str)
+    own.iloc[:2], own.iloc[2:30] = "rare", "only here"
+    a.obs["cell_type"] = own
+    fates = check_sites({**hospitals, "a": a}).fates.set_index(["site", "cell_type"])["corrected"]
+    assert fates["a", "rare"] == "with its batch: too few cells to report it"
+    assert fates["a", "only here"] == "with its batch: too few sites report it"
+
+
+@pytest.mark.parametrize("secure", ["masked", "plain"])
+def test_cost_is_that_of_a_run(hospitals, secure):
+    settings = FederationSettings(n_rounds=1, n_epochs=1, seed=0)
+    sites = {name: adata[:60, :200].copy() for name, adata in hospitals.items()}
+    ledger = simulate(sites, settings=settings, secure=secure, show_progress=False, accelerator="cpu").ledger
+    cost = expect_cost(settings, 200, secure)
+    sent = ledger[ledger["sender"] == "a"]
+    assert cost.n_messages == pytest.approx(len(sent), rel=0.15)
+    assert cost.sent == pytest.approx(sent["bytes"].sum(), rel=0.1)
+    assert cost.received == pytest.approx(ledger.loc[ledger["receiver"] == "a", "bytes"].sum(), rel=0.1)
+
+
+def test_page_and_text_escape_what_sites_call_things(hospitals, tmp_path):
+    a = hospitals["a"].copy()
+    a.obs["cell_type"] = a.obs["cell_type"].astype(str).replace("CD56+ NK", "<NK> & co")
+    checked = check_sites({"<a>": a, "b": hospitals["b"]})
+    write_check_page(tmp_path / "check.html", checked)
+    page = (tmp_path / "check.html").read_text()
+    assert "&lt;NK&gt; &amp; co" in page
+    assert "<NK>" not in page
+    assert "<a>" not in page
+    assert "Before 2 sites train" in page
+    assert "each site sends" in describe_check(checked)
+
+
+def test_command_checks_files_and_proposes_a_map_that_it_accepts(hospitals, tmp_path):
+    for name, adata in hospitals.items():
+        adata = adata.copy()
+        if name == "b":
+            adata.obs["cell_type"] = adata.obs["cell_type"].astype(str).replace("CD56+ NK", "cd56+ nk cells")
+        adata.write_h5ad(tmp_path / f"{name}.h5ad")
+    files = [str(tmp_path / f"{name}.h5ad") for name in hospitals]
+    labels = str(tmp_path / "labels.toml")
+    result = CliRunner().invoke(app, ["check", *files, "--propose", labels, "--html", str(tmp_path / "check.html")])
+    assert result.exit_code == 1
+    assert "obstacle: 'cd56+ nk cells' looks like 'CD56+ NK'" in result.output
+    assert read_label_map(labels) == {"cd56+ nk cells": "CD56+ NK"}
+    assert (tmp_path / "check.html").exists()
+    assert CliRunner().invoke(app, ["check", *files, "--label-map", labels]).exit_code == 0
+    assert CliRunner().invoke(app, ["check", *files, "--propose", labels]).exit_code == 2
