@@ -15,6 +15,7 @@ from fedscgen.prepare._spelling import find_meaning, look_alike, simplify
         ("T cells", "t_cell"),
         ("CD8+ T", "CD8+ T-Cells"),
         ("NK", "Natural Killer cells"),
+        ("NKs", "NK"),
         ("Monocytes", "monocyte"),
         ("CL:0000084", "T cell"),
         ("CL_0000236", "B lymphocytes"),

@@ -10,6 +10,16 @@ import typer
 from fedscgen._files import create_whole
 from fedscgen.cli._arguments import LabelMap, LabelsKey, Layer, SecureOption, SettingsSource
 from fedscgen.cli._errors import user_errors
+from fedscgen.cli._sources import (
+    GeneNames,
+    MaxMito,
+    MinGenes,
+    Prepare,
+    TableOfGenes,
+    TargetSum,
+    prepare_sites,
+    read_sites,
+)
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -18,7 +28,12 @@ _OBSTACLES = 1
 
 
 def check(
-    files: Annotated[list[Path], typer.Argument(metavar="FILES...", help="Cells of one site each, or of all in one.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[NAME=]FILE...", help="Cells of a site each, in a file or 10x folder, or of all in one."
+        ),
+    ],
     site_key: Annotated[str | None, typer.Option(help="Column of obs with the sites, if one file holds all.")] = None,
     settings: SettingsSource = "default",
     labels_key: LabelsKey = None,
@@ -28,7 +43,12 @@ def check(
     ] = None,
     layer: Layer = None,
     min_cells: Annotated[int | None, typer.Option(min=1, help="Fewest cells of a type that is reported.")] = None,
-    target_sum: Annotated[float, typer.Option(help="Molecules that cells should be normalised to.")] = 1e4,
+    prepare: Prepare = False,
+    genes: GeneNames = "own",
+    gene_table: TableOfGenes = None,
+    target_sum: TargetSum = 1e4,
+    min_genes: MinGenes = 200,
+    max_mito: MaxMito = 0.2,
     secure: SecureOption = "masked",
     html: Annotated[Path | None, typer.Option(help="Write a page to hand around.")] = None,
     propose: Annotated[Path | None, typer.Option(metavar="labels.toml", help="Write a label map to look at.")] = None,
@@ -40,14 +60,18 @@ def check(
     with user_errors():
         from fedscgen.check import check_sites, describe_check, write_check_page
         from fedscgen.federation import read_settings
-        from fedscgen.prepare import read_label_map, write_label_map
+        from fedscgen.prepare import PrepareOptions, read_label_map, write_label_map
 
         chosen = read_settings(settings).change(
             labels_key=labels_key, unlabeled_category=unlabeled_category, layer=layer, min_cells=min_cells
         )
         known = {} if label_map is None else read_label_map(label_map)
+        sites = _read_sites(files, site_key)
+        if prepare:
+            recipe = PrepareOptions(None, genes, target_sum, min_genes, max_mito=max_mito)  # type: ignore[arg-type]
+            sites = prepare_sites(sites, recipe, gene_table)
         checked = check_sites(
-            _read_sites(files, site_key),
+            sites,
             settings=chosen.federation,
             options=chosen.site,
             label_map=known,
@@ -63,19 +87,14 @@ def check(
         raise typer.Exit(_OBSTACLES)
 
 
-def _read_sites(files: list[Path], site_key: str | None) -> dict[str, AnnData]:
+def _read_sites(files: list[str], site_key: str | None) -> dict[str, AnnData]:
     """Cells by site: of one file by its column, of several by their names."""
     from fedscgen._data import DataKeys, read_cells
 
     if site_key is None:
-        names = [file.stem for file in files]
-        if len(set(names)) < len(names):
-            raise ValueError(
-                f"two files are called {max(names, key=names.count)!r}: give each site's file its own name"
-            )
-        return {file.stem: read_cells(file) for file in files}
+        return read_sites(files)
     if len(files) > 1:
         raise ValueError("--site-key is for one file that holds all sites: leave it out, as every file is a site's")
-    adata = read_cells(files[0])
+    adata = read_cells(Path(files[0]))
     sites = DataKeys().categories_of(adata, site_key)
     return {site: adata[sites == site] for site in sites.categories}

@@ -25,14 +25,28 @@ from fedscgen.cli._arguments import (
     Unlabelled,
 )
 from fedscgen.cli._errors import user_errors
+from fedscgen.cli._sources import (
+    GeneNames,
+    MaxMito,
+    MinGenes,
+    Prepare,
+    TableOfGenes,
+    TargetSum,
+    join_sites,
+    prepare_sites,
+    read_sites,
+)
 from fedscgen.correction import ReferenceKind
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
     from fedscgen.federation import SimulationResult, SimulationSettings
+    from fedscgen.prepare import PrepareOptions
 
 logger = logging.getLogger(__name__)
+
+_NO_LABEL = "unlabelled"
 
 
 def demo(
@@ -59,7 +73,13 @@ def demo(
 
 
 def simulate(
-    file: Annotated[Path, typer.Argument(metavar="FILE.h5ad", help="Log-normalised cells of all sites.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[NAME=]FILE...",
+            help="Log-normalised cells of all sites in one .h5ad file, or those of a site in each.",
+        ),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make.")],
     site_key: Annotated[str, typer.Option(help="Column of obs with the sites.")] = "batch",
     settings: SettingsSource = "default",
@@ -101,18 +121,25 @@ def simulate(
             "(.pt). Random weights by default."
         ),
     ] = None,
+    prepare: Prepare = False,
+    genes: GeneNames = "own",
+    gene_table: TableOfGenes = None,
+    target_sum: TargetSum = 1e4,
+    min_genes: MinGenes = 200,
+    max_mito: MaxMito = 0.2,
     secure: SecureOption = "plain",
     seed: Seed = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Split your own file into sites, and run the federation over them in one process.
+    """Run the federation over your own sites in one process: a file that is split into sites, or one file of each.
 
     Writes corrected.h5ad (obsm["X_fedscgen"] and layers["fedscgen_corrected"]), model/ for new sites, history.csv,
     ledger.csv (what left each site) and report.html. The folder appears only when all of it is complete.
     """
     with user_errors(), create_whole(output, overwrite=overwrite, remedy=OVERWRITE) as folder:
-        from fedscgen._data import read_cells
+        from fedscgen.prepare import PrepareOptions
 
+        recipe = PrepareOptions(None, genes, target_sum, min_genes, max_mito=max_mito)  # type: ignore[arg-type]
         chosen = _choose_settings(
             settings,
             labels_key=labels_key,
@@ -128,7 +155,7 @@ def simulate(
         )
         if unlabelled:
             chosen = replace(chosen, site=replace(chosen.site, labels_key=None, unlabeled_category=None))
-        adata = read_cells(file)
+        adata, chosen = _read_all(files, site_key, chosen, (recipe, gene_table) if prepare else None)
         if label_map is not None:
             chosen = chosen.change(labels_key=_name_types_alike(adata, chosen.site.labels_key, label_map))
         _simulate_into(folder, adata, site_key, chosen, secure, init_model)
@@ -209,6 +236,24 @@ def _choose_settings(source: str, **changes: Any) -> SimulationSettings:
 
     chosen = read_settings(source).change(**changes)
     return chosen.change(seed=0) if chosen.federation.seed is None else chosen
+
+
+def _read_all(
+    files: list[str], site_key: str, settings: SimulationSettings, recipe: tuple[PrepareOptions, str | None] | None
+) -> tuple[AnnData, SimulationSettings]:
+    """All sites' cells, and settings that let sites be without labels where one is."""
+    from fedscgen._data import read_cells
+
+    if len(files) == 1 and recipe is None:
+        return read_cells(Path(files[0])), settings
+    sites = read_sites(files)
+    if recipe is not None:
+        sites = prepare_sites(sites, *recipe)
+    labels_key = settings.site.labels_key
+    lacking = any(labels_key not in adata.obs for adata in sites.values())
+    if lacking and labels_key is not None and settings.site.unlabeled_category is None:
+        settings = settings.change(unlabeled_category=_NO_LABEL)
+    return join_sites(sites, site_key, labels_key), settings
 
 
 def _name_types_alike(adata: AnnData, labels_key: str | None, label_map: Path) -> str:

@@ -10,22 +10,9 @@ import typer
 from fedscgen._files import create_whole
 from fedscgen.cli._arguments import OVERWRITE, Overwrite
 from fedscgen.cli._errors import user_errors
+from fedscgen.cli._sources import GeneNames, MaxMito, MinGenes, TableOfGenes, TargetSum
 
-GeneNames = Annotated[
-    str, typer.Option("--genes", metavar="own|symbol|ensembl", help="How the federation calls its genes.")
-]
-TableOfGenes = Annotated[
-    str | None,
-    typer.Option(
-        "--gene-table",
-        metavar="FILE|URL",
-        help="Names of genes, past and present, in the format of HGNC's complete set.",
-    ),
-]
-TargetSum = Annotated[float, typer.Option(help="Molecules that each cell is normalised to, the same at all sites.")]
-MinGenes = Annotated[int, typer.Option(min=0, help="Fewest genes of a cell that is kept.")]
 MaxGenes = Annotated[int | None, typer.Option(min=1, help="Most genes of a cell that is kept; any number by default.")]
-MaxMito = Annotated[float, typer.Option(min=0, max=1, help="Largest mitochondrial share of a cell that is kept.")]
 
 
 def prepare(

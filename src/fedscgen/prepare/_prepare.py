@@ -177,7 +177,7 @@ def _sum_by_name(counts: sparse.csr_matrix, names: list[str]) -> AnnData:
 
 def _find_mitochondrial(names: list[str], var: pd.DataFrame, unique: pd.Index) -> np.ndarray:
     """Which of the unique names are mitochondrial by any name that their genes have; shape ``(n_unique,)``."""
-    texts = [var.index.astype(str), *(var[key].astype(str) for key in var if var[key].dtype.kind in "OTU")]
+    texts = [names, var.index.astype(str), *(var[key].astype(str) for key in var if var[key].dtype.kind in "OTU")]
     by_symbol = np.any([pd.Series(list(text)).str.match("(?i)mt-").to_numpy(bool) for text in texts], axis=0)
     by_id = pd.Series(names).isin(_MITOCHONDRIAL_IDS).to_numpy()
     chosen: np.ndarray = unique.isin([name for name, whether in zip(names, by_symbol | by_id, strict=True) if whether])

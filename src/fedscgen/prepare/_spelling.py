@@ -72,6 +72,6 @@ def look_alike(one: str, other: str) -> bool:
 
 
 def _make_singular(word: str) -> str:
-    if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
+    if len(word) > 2 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
         return word[:-1]
     return "treg" if word == "tregs" else word

@@ -1,0 +1,88 @@
+"""Files that each hold a site's cells, raw or prepared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+
+    from fedscgen.prepare import PrepareOptions
+
+Prepare = Annotated[
+    bool,
+    typer.Option("--prepare", help="The files hold raw counts: make cells of them first, as fedscgen prepare does."),
+]
+GeneNames = Annotated[
+    str, typer.Option("--genes", metavar="own|symbol|ensembl", help="How the federation calls its genes.")
+]
+TableOfGenes = Annotated[
+    str | None,
+    typer.Option("--gene-table", metavar="FILE|URL", help="Past and present gene names, as in HGNC's complete set."),
+]
+TargetSum = Annotated[float, typer.Option(help="Molecules that each cell is normalised to, the same at all sites.")]
+MinGenes = Annotated[int, typer.Option(min=0, help="Fewest genes of a cell that is kept.")]
+MaxMito = Annotated[float, typer.Option(min=0, max=1, help="Largest mitochondrial share of a cell that is kept.")]
+
+
+def read_sites(sources: Sequence[str]) -> dict[str, AnnData]:
+    """Cells by site, each from a file or folder; a site is called like it, or as ``NAME=FILE`` says.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        Something can't be read, or two sites have one name.
+    """
+    from fedscgen._data import read_cells
+    from fedscgen.prepare import read_raw
+
+    sites: dict[str, AnnData] = {}
+    for source in sources:
+        name, equals, file = ("", "", source) if Path(source).exists() else source.rpartition("=")
+        path = Path(file)
+        name = name if equals else path.resolve().stem
+        if name in sites:
+            raise ValueError(f"two sites are called {name!r}: write NAME={path}, with another name")
+        sites[name] = read_cells(path) if path.suffix == ".h5ad" else read_raw(path)
+    return sites
+
+
+def prepare_sites(sites: dict[str, AnnData], options: PrepareOptions, gene_table: str | None) -> dict[str, AnnData]:
+    """The cells of each site, made of its counts; what was done is told."""
+    from fedscgen.prepare import describe_preparation, prepare, read_gene_table
+
+    table = None if gene_table is None else read_gene_table(gene_table)
+    prepared = {}
+    for name, adata in sites.items():
+        try:
+            prepared[name] = prepare(adata, options, gene_table=table)
+        except (KeyError, ValueError) as error:
+            raise type(error)(f"{name}: {error.args[0]}") from error
+        typer.echo(f"{name}: {describe_preparation(prepared[name])}")
+    return prepared
+
+
+def join_sites(sites: dict[str, AnnData], site_key: str, labels_key: str | None) -> AnnData:
+    """All sites' cells, with the site in a column; one without labels has missing ones, which is told."""
+    import anndata
+    import pandas as pd
+
+    for name, adata in sites.items():
+        if site_key in adata.obs:
+            raise ValueError(f"{name} has a column obs[{site_key!r}] of its own: name another --site-key for the sites")
+        if labels_key is not None and labels_key not in adata.obs:
+            typer.echo(f"{name}: no cell has a label in {labels_key!r}; their types are predicted")
+            adata.obs[labels_key] = pd.Series(None, index=adata.obs_names, dtype=object)
+    names = pd.Index([name for adata in sites.values() for name in adata.obs_names])
+    joined = anndata.concat(sites, label=site_key, index_unique=None if names.is_unique else "-")
+    if joined.n_vars == 0:
+        raise ValueError("the sites share no gene: add --prepare with --genes and --gene-table, or see fedscgen check")
+    obs = pd.concat([adata.obs.astype(object) for adata in sites.values()]).set_index(joined.obs_names)
+    for key in obs.columns.difference(joined.obs.columns):
+        joined.obs[key] = obs[key]
+    return joined
