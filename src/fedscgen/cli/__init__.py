@@ -10,6 +10,7 @@ import typer
 
 from fedscgen.cli import _benchmark, _check, _federation, _ledger, _prepare, _site
 from fedscgen.cli._errors import user_errors
+from fedscgen.featurecloud import commands as of_featurecloud
 from fedscgen.flower import commands
 
 __all__ = ["app"]
@@ -55,3 +56,7 @@ flower = typer.Typer(no_args_is_help=True, help="Prepare a federation across ins
 app.add_typer(flower, name="flower")
 for command in (commands.init, commands.keys, commands.checklist):
     flower.command()(user_errors()(command))
+
+featurecloud = typer.Typer(no_args_is_help=True, help="Prepare a federation across institutions, on FeatureCloud.")
+app.add_typer(featurecloud, name="featurecloud")
+featurecloud.command()(user_errors()(of_featurecloud.init))

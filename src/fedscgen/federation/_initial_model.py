@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from fedscgen.aggregation import check_update
+from fedscgen.federation._plan import hash_arrays
 from fedscgen.model import read_model, read_published_weights
 
 if TYPE_CHECKING:
@@ -64,6 +65,11 @@ class InitialModel:
         names = path.with_name(_GENES)
         genes = names.read_text(encoding="utf-8").splitlines() if names.exists() else None
         return cls(path, read_published_weights(path), genes)
+
+    @property
+    def sha256(self) -> str:
+        """What a plan says of the weights, and a site's policy allows, 64 hexadecimal digits."""
+        return hash_arrays(self.weights)
 
     def choose_genes(self, common: Sequence[str]) -> list[str]:
         """The genes to work on, among those that the sites agree on.

@@ -1,0 +1,148 @@
+"""A client's whole run, as the coordinator or as another: its site, the messages, the end, the outputs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+from fedscgen._types import Message, make_refusal
+from fedscgen.deployment import Site, coordinate
+from fedscgen.featurecloud._carrier import ControllerCarrier
+from fedscgen.featurecloud._config import APP, AppConfig, read_config
+from fedscgen.featurecloud._memos import END
+from fedscgen.featurecloud._outputs import write_outputs
+from fedscgen.featurecloud._participant import RunError, answer_questions
+from fedscgen.federation import SERVER, PrivacyLedger
+
+if TYPE_CHECKING:
+    from FeatureCloud.app.engine.app import AppState
+
+    from fedscgen._types import Buffer
+    from fedscgen.featurecloud._config import Place
+    from fedscgen.featurecloud._mailbox import Mailbox
+    from fedscgen.featurecloud._progress import Progress
+
+_LONGEST_REASON = 2000
+_PATIENCE = 7200.0  # of a client that can't take part, until it is asked and can say so
+
+
+class OwnSite:
+    """A client's site, once its configuration has been read.
+
+    Parameters
+    ----------
+    place
+        Where the client is.
+    progress
+        Is told of every question.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        See :func:`read_config`.
+    """
+
+    def __init__(self, place: Place, progress: Progress) -> None:
+        self.config: AppConfig = read_config(place)
+        self.folder = place.output / APP
+        self._place = place
+        self._progress = progress
+        self._site = Site(self.config.site, self.folder)
+
+    def answer(self, data: Buffer) -> Buffer:
+        """What the site says to a question."""
+        self._progress.follow(data)
+        answer: Buffer = self._site.answer(data)
+        return answer
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Free the model, and remove what only a run that goes on needs."""
+        self._site.close()
+        for path in self.folder.glob(".*.message"):
+            path.unlink()
+
+    def finish(self) -> None:
+        """Write the outputs.
+
+        Raises
+        ------
+        RunError
+            The site has no result.
+        """
+        if not (self.folder / "corrected.h5ad").exists():
+            raise RunError("the run has ended without this site: its log says what was refused or not answered")
+        write_outputs(self.config, self.folder, self._place.output)
+
+
+def lead(state: AppState, mailbox: Mailbox, place: Place, progress: Progress) -> None:
+    """Run the coordinator's program, with a site of its own, and tell all others how it ended.
+
+    Parameters
+    ----------
+    state
+        The engine's state that runs, which sends.
+    mailbox
+        Where answers come to.
+    place
+        Where the client is.
+    progress
+        Is told how the run goes on.
+
+    Raises
+    ------
+    Exception
+        Whatever has ended the run; the others have been told.
+    """
+    ledger = PrivacyLedger()
+    try:
+        own = OwnSite(place, progress)
+        config = own.config.coordinator
+        config.output.mkdir(parents=True, exist_ok=True)
+        ledger = PrivacyLedger(config.output / f"ledger-{config.workflow}.csv")
+        with own:
+            coordinate(ControllerCarrier(state, mailbox, own.answer), config)
+    except Exception as error:
+        _tell_end(state, ledger, str(error) or type(error).__name__)
+        raise
+    _tell_end(state, ledger, "")
+    own.finish()
+
+
+def take_part(state: AppState, mailbox: Mailbox, place: Place, progress: Progress) -> None:
+    """Answer the coordinator, if the client's configuration can be used, and else tell it that it can't.
+
+    Parameters
+    ----------
+    state, mailbox, place, progress
+        As :func:`lead` takes them.
+
+    Raises
+    ------
+    RunError
+        The run has ended without a result of this client.
+    FileNotFoundError, ValueError
+        Its configuration can't be used.
+    """
+    try:
+        own = OwnSite(place, progress)
+    except (OSError, ValueError):
+        reason = f"client {place.client!r} can't use its configuration: its log says why"
+        answer_questions(state, mailbox, lambda data: make_refusal(reason).to_buffer(), _PATIENCE, once=True)
+        raise
+    with own:
+        message, data = answer_questions(state, mailbox, own.answer, own.config.site.idle_timeout)
+    PrivacyLedger(own.folder / "ledger.csv").record(SERVER, own.config.site.site, message, data)
+    if message.meta["reason"]:
+        raise RunError(f"the coordinator has ended the run: {message.meta['reason']}")
+    own.finish()
+
+
+def _tell_end(state: AppState, ledger: PrivacyLedger, reason: str) -> None:
+    message = Message(END, {"reason": reason[:_LONGEST_REASON]})
+    data = message.to_bytes()
+    for client in state.clients:
+        if client != state.id:
+            ledger.record(SERVER, client, message, data)
+    state.broadcast_data(data, send_to_self=False, memo=END)
