@@ -11,6 +11,7 @@ from fedscgen.deployment._carrier import Carrier, Failure, InProcessCarrier
 from fedscgen.deployment._checklist import checklist
 from fedscgen.deployment._config import CoordinatorConfig, SiteConfig
 from fedscgen.deployment._coordinator import coordinate
+from fedscgen.deployment._introduction import INTRODUCTION
 from fedscgen.deployment._service import serve
 from fedscgen.deployment._site import Site
 from fedscgen.deployment._site_files import write_site_files
@@ -19,6 +20,7 @@ from fedscgen.deployment._trust import find_fingerprint, read_trust, trust_site
 from fedscgen.federation import Workflow
 
 __all__ = [
+    "INTRODUCTION",
     "Carrier",
     "CarrierTransport",
     "CoordinatorConfig",

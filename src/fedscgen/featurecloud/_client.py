@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
-from fedscgen._types import Message, make_refusal
-from fedscgen.deployment import Site, coordinate
+from fedscgen._types import Message, WireFormatError, make_refusal
+from fedscgen.deployment import INTRODUCTION, Site, coordinate
 from fedscgen.featurecloud._carrier import ControllerCarrier
 from fedscgen.featurecloud._config import APP, AppConfig, read_config
 from fedscgen.featurecloud._memos import END
@@ -14,6 +16,8 @@ from fedscgen.featurecloud._participant import RunError, answer_questions
 from fedscgen.federation import SERVER, PrivacyLedger
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from FeatureCloud.app.engine.app import AppState
 
     from fedscgen._types import Buffer
@@ -49,8 +53,12 @@ class OwnSite:
         self._site = Site(self.config.site, self.folder)
 
     def answer(self, data: Buffer) -> Buffer:
-        """What the site says to a question."""
+        """What the site says to a question. It takes part in no other workflow than its configuration names."""
         self._progress.follow(data)
+        workflow = self.config.coordinator.workflow
+        if _read_workflow(data) not in (None, workflow):
+            reason = f"site {self.config.site.site!r} is configured for a {workflow}: the same workflow at all clients"
+            return _refuse(self.folder, self.config.site.site, reason, data)
         answer: Buffer = self._site.answer(data)
         return answer
 
@@ -123,13 +131,17 @@ def take_part(state: AppState, mailbox: Mailbox, place: Place, progress: Progres
     RunError
         The run has ended without a result of this client.
     FileNotFoundError, ValueError
-        Its configuration can't be used.
+        Its configuration can't be used; the coordinator has been told that it can't.
     """
     try:
         own = OwnSite(place, progress)
-    except (OSError, ValueError):
+    except Exception:
         reason = f"client {place.client!r} can't use its configuration: its log says why"
-        answer_questions(state, mailbox, lambda data: make_refusal(reason).to_buffer(), _PATIENCE, once=True)
+        folder = place.output / APP
+        folder.mkdir(parents=True, exist_ok=True)
+        refuse = partial(_refuse, folder, place.client, reason)
+        with suppress(RunError):  # if nobody asks
+            answer_questions(state, mailbox, refuse, _PATIENCE, once=True)
         raise
     with own:
         message, data = answer_questions(state, mailbox, own.answer, own.config.site.idle_timeout)
@@ -137,6 +149,25 @@ def take_part(state: AppState, mailbox: Mailbox, place: Place, progress: Progres
     if message.meta["reason"]:
         raise RunError(f"the coordinator has ended the run: {message.meta['reason']}")
     own.finish()
+
+
+def _read_workflow(data: Buffer) -> str | None:
+    """What the coordinator announces, if this is its introduction."""
+    try:
+        message = Message.from_bytes(data)
+    except WireFormatError:
+        return None  # which the site's program says
+    return str(message.meta.get("workflow")) if message.kind == INTRODUCTION else None
+
+
+def _refuse(folder: Path, site: str, reason: str, data: Buffer) -> Buffer:
+    """Refuse a question, and enter both into the ledger."""
+    ledger, refusal = PrivacyLedger(folder / "ledger.csv"), make_refusal(reason)
+    encoded = refusal.to_buffer()
+    with suppress(WireFormatError):
+        ledger.record(SERVER, site, Message.from_bytes(data), data)
+    ledger.record(site, SERVER, refusal, encoded)
+    return encoded
 
 
 def _tell_end(state: AppState, ledger: PrivacyLedger, reason: str) -> None:
