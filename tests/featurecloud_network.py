@@ -258,8 +258,10 @@ class Clients:
         return controller
 
     def kill(self, client: str) -> None:
-        with suppress(ProcessLookupError):
-            os.kill(self._processes.pop(client), signal.SIGKILL)
+        process = self._processes.pop(client, None)
+        if process is not None:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
 
     def _start(self, client: str) -> int:
         with socket.socket() as free:

@@ -18,6 +18,8 @@ from fedscgen.featurecloud._frame import read_frame
 from fedscgen.federation import FederationSettings, check_ledger, read_ledger, simulate
 from fedscgen.model import FedSCGEN, read_model
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*holds one label only")  # as the last site's
+
 CLIENTS = ["a1", "b2", "c3"]
 N_HIDDEN, N_LATENT = 32, 6
 TRAIN = {

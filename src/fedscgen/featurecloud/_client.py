@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Self
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from fedscgen.featurecloud._config import Place
     from fedscgen.featurecloud._mailbox import Mailbox
     from fedscgen.featurecloud._progress import Progress
+
+logger = logging.getLogger(__name__)
 
 _LONGEST_REASON = 2000
 _PATIENCE = 7200.0  # of a client that can't take part, until it is asked and can say so
@@ -71,6 +74,23 @@ class OwnSite:
         for path in self.folder.glob(".*.message"):
             path.unlink()
 
+    @property
+    def has_result(self) -> bool:
+        """Whether the cells are corrected."""
+        return self.folder.joinpath("corrected.h5ad").exists()
+
+    def take_leave(self, message: Message, data: bytes) -> None:
+        """Enter into the ledger how the coordinator has ended the run.
+
+        Raises
+        ------
+        RunError
+            Not well; the message says why.
+        """
+        PrivacyLedger(self.folder / "ledger.csv").record(SERVER, self.config.site.site, message, data)
+        if message.meta["reason"]:
+            raise RunError(f"the coordinator has ended the run: {message.meta['reason']}")
+
     def finish(self) -> None:
         """Write the outputs.
 
@@ -79,7 +99,7 @@ class OwnSite:
         RunError
             The site has no result.
         """
-        if not (self.folder / "corrected.h5ad").exists():
+        if not self.has_result:
             raise RunError("the run has ended without this site: its log says what was refused or not answered")
         write_outputs(self.config, self.folder, self._place.output)
 
@@ -144,10 +164,14 @@ def take_part(state: AppState, mailbox: Mailbox, place: Place, progress: Progres
             answer_questions(state, mailbox, refuse, _PATIENCE, once=True)
         raise
     with own:
-        message, data = answer_questions(state, mailbox, own.answer, own.config.site.idle_timeout)
-    PrivacyLedger(own.folder / "ledger.csv").record(SERVER, own.config.site.site, message, data)
-    if message.meta["reason"]:
-        raise RunError(f"the coordinator has ended the run: {message.meta['reason']}")
+        try:
+            message, data = answer_questions(state, mailbox, own.answer, own.config.site.idle_timeout)
+        except RunError as error:
+            if not own.has_result:
+                raise
+            logger.warning("%s, and this site has its result", error)
+        else:
+            own.take_leave(message, data)
     own.finish()
 
 
