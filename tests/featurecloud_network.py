@@ -125,8 +125,8 @@ class LocalLink:
 class Controller:
     """Carries messages between clients, the first of which is the coordinator, until all have finished or are gone.
 
-    ``disturb`` is told of each message and gives the seconds after which it is delivered: once by default, nothing for
-    a message that is lost, several for one that comes more than once. It may raise, and may end clients.
+    ``disturb`` is told of each message, once for each receiver, and gives the seconds after which it is delivered: once
+    by default, nothing for a message that is lost, several for one that comes more than once. It may end clients.
     """
 
     def __init__(self, links: dict[str, Any], interval: float = 0.02) -> None:
@@ -179,9 +179,10 @@ class Controller:
             receivers = others if sender == coordinator else [coordinator]
         message = Relayed(sender, tuple(receivers), status["memo"], data)
         self.relayed.append(message)
-        for after in self.disturb(message):
-            for receiver in receivers:
-                self._waiting.append((time.monotonic() + after, receiver, message))
+        for receiver in receivers:
+            copy = message._replace(receivers=(receiver,))
+            for after in self.disturb(copy):
+                self._waiting.append((time.monotonic() + after, receiver, copy))
 
     def _deliver(self) -> None:
         now = time.monotonic()

@@ -168,14 +168,14 @@ def test_who_never_answers_is_waited_for_at_length_only_once(network):
     def lead(carrier):
         for question in (b"one", b"two", b"three"):
             began = time.monotonic()
-            assert ask(carrier, question) == [expected(question, ["north", "west"])]
+            assert ask(carrier, question, timeout=2.0) == [expected(question, ["north", "west"])]
             took.append(time.monotonic() - began)
 
-    network.patience = 1.0
+    network.patience = 4.0
     network.run(lead, disturb=lambda message: () if "south" in (message.sender, *message.receivers) else (0.0,))
-    assert took[0] >= TIMEOUT
+    assert took[0] >= 2.0
     assert max(took[1:]) < 1.5
-    assert "nothing was heard of the coordinator for 1 s" in str(network.ended["south"])
+    assert "nothing was heard of the coordinator for 4 s" in str(network.ended["south"])
 
 
 def test_an_answer_in_another_s_name_or_to_no_question_is_not_read(network):
