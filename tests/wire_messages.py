@@ -10,6 +10,7 @@ from functools import cache
 from cells import make_adata
 from fedscgen._types import Message, WireFormatError
 from fedscgen.federation import FederationSettings, InProcessTransport, Server, check_answer, check_question
+from fedscgen.federation._published import take_out
 from fedscgen.secure import MaskedAggregator, PlainAggregator
 from quick import make_client
 
@@ -63,7 +64,9 @@ def _run(aggregator, settings):
 
 def read_question(data):
     """What a site does with bytes before it acts on them."""
-    check_question(Message.from_bytes(data))
+    message = Message.from_bytes(data)
+    check_question(message)
+    take_out(message)
 
 
 def read_answer(data, question):

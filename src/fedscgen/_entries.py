@@ -113,6 +113,17 @@ def matrix(most_rows: int, most_columns: int) -> Check:
     return lambda value: rows(value) or ("" if len({len(row) for row in value}) < 2 else "rows of one length")
 
 
+def table_of(check: Check, most: int, longest: int = 200) -> Check:
+    """Entries of any names, at most so many, whose values pass a check."""
+
+    def check_all(value: Any) -> str:
+        if not isinstance(value, Mapping) or len(value) > most or any(len(name) > longest for name in value):
+            return f"a table of at most {most} entries"
+        return next((f"a table of {fault} ({name!r} is none)" for name, v in value.items() if (fault := check(v))), "")
+
+    return check_all
+
+
 def maybe(check: Check) -> Check:
     """Nothing, or what passes a check."""
     return lambda value: "" if value is None else check(value)

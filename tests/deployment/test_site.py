@@ -21,10 +21,12 @@ from fedscgen.federation import (
     FederationSettings,
     InProcessTransport,
     LedgerCheck,
+    Plan,
     Server,
     SiteError,
     check_ledger,
 )
+from fedscgen.federation._agreement import SetUp
 from fedscgen.model import read_model
 from fedscgen.secure import AggregationError, MaskedAggregator
 from wire_messages import mutate
@@ -291,3 +293,15 @@ def test_a_site_s_map_names_its_types_as_the_federation_does(network, cells, tmp
     own = cells["north"].obs["cell_type"].astype(str)
     assert list(corrected.obs["cell_type"]) == list(own)
     assert list(corrected.obs["fedscgen_common_type"]) == list(own.replace("type0", "common"))
+
+
+def test_a_site_that_is_restarted_in_a_correction_can_be_asked_again(make_site, tmp_path):
+    """Nothing was kept of it, and nothing that was kept must keep the site from beginning anew."""
+    settings = SetUp([f"gene{i}" for i in range(30)])
+    plan = Plan("0" * 32, "correction", FederationSettings(seed=0, model=SMALL), "plain", False, ("north",))
+    introduction = {**TRAINING, "workflow": "correction", "n_sites": 1, "sites": []}
+    for _ in range(2):
+        site = make_site("north")
+        for message in (Message("introduction", introduction), settings.to_message(plan=plan.to_json())):
+            answer = Message.from_bytes(site.answer(message.to_bytes()))
+            assert answer.kind == message.kind, answer.meta

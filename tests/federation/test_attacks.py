@@ -8,78 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cells import SMALL, make_adata
 from fedscgen._types import Message
-from fedscgen.federation import (
-    FederationSettings,
-    InProcessTransport,
-    PolicyError,
-    Server,
-    SiteError,
-    SitePolicy,
-)
+from fedscgen.federation import InProcessTransport, PolicyError, Server, SiteError, SitePolicy
 from quick import make_client, propose
 
 pytest.importorskip("cryptography", reason="needs the extra fedscgen[masked]")
 
+from attackers import SETTINGS, SITES, Lying, agreed, ask, make_clients, run
 from fedscgen.secure import AggregationError, Identity, MaskedAggregator, MaskedContributor, Sums
-
-SITES = ("site0", "site1", "site2")
-SETTINGS = FederationSettings(n_rounds=1, n_epochs=1, model=SMALL, seed=0)
-POLICY = SitePolicy()
-
-
-def make_clients(contributors=None, record=None, **options):
-    adata = make_adata()
-    contributors = {site: MaskedContributor(site) for site in SITES} | (contributors or {})
-    return [
-        make_client(
-            site,
-            adata[adata.obs["batch"] == site].copy(),
-            contributors[site],
-            policy=POLICY,
-            record=None if record is None else record / f"{site}.json",
-            **{"seed": i, **options},
-        )
-        for i, site in enumerate(SITES)
-    ]
-
-
-class Lying(InProcessTransport):
-    """Changes the messages of one kind on their way to the sites."""
-
-    def __init__(self, clients, kind=None, change=None):
-        super().__init__(clients)
-        self.kind, self.change, self.sent = kind, change, []
-
-    def ask(self, messages):
-        self.sent.append(dict(messages))
-        changed = {
-            site: self.change(site, message) if message.kind == self.kind else message
-            for site, message in messages.items()
-        }
-        yield from super().ask(changed)
-
-
-def run(clients=None, kind=None, change=None, aggregator=None, settings=SETTINGS):
-    transport = Lying(make_clients() if clients is None else clients, kind, change)
-    server = Server(transport, aggregator or MaskedAggregator(), settings)
-    server.run()
-    return server, transport
-
-
-def agreed(clients=None, settings=SETTINGS):
-    """A server whose sites have agreed to its plan, and can be asked for anything."""
-    clients = make_clients() if clients is None else clients
-    server = Server(InProcessTransport(clients), MaskedAggregator(), settings)
-    server.agree()
-    return server, clients
-
-
-def ask(server, kind, **meta):
-    """A sum that the coordinator would like to open, whatever comes next."""
-    message = Message(kind, {"task": kind, **meta})
-    return server._aggregator.sum(server._ask, list(SITES), message, require_all=True)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +123,14 @@ def test_no_coordinator_sends_a_seed():
 
 
 @pytest.mark.parametrize(
-    "change", [{"lr": 1e-30}, {"batch_size": 3}, {"n_epochs": 10**9}, {"model": {"n_hidden": 200_000}}]
+    "change",
+    [
+        {"lr": 1e-30},
+        {"batch_size": 3},
+        {"n_epochs": 10**9},
+        {"model": {"n_hidden": 200_000}},
+        {"model": {"n_hidden": 8192, "n_layers": 8192}},
+    ],
 )
 def test_settings_under_which_training_copies_cells_or_takes_the_machine_are_refused(change):
     content = propose(*SITES, aggregator="masked").to_json()
@@ -234,7 +177,7 @@ def test_cells_are_asked_so_often_and_no_more(tmp_path):
     assert n_sums == 7 + 1 + 1 + 12, "components, a round, holders, landmarks"
     clients = make_clients(record=tmp_path)
     clients[0]._policy = clients[0]._guard._policy = SitePolicy(max_sums=n_sums + 3)
-    with pytest.raises(SiteError, match=rf"these cells have contributed to {n_sums + 3} sums: max_sums allows no more"):
+    with pytest.raises(SiteError, match=rf"have contributed to {n_sums + 3} sums, and the site allows {n_sums + 3}"):
         run(clients)
 
 
@@ -305,7 +248,7 @@ def test_without_introductions_nothing_is_contributed():
     def leave_out(site, message):
         return Message(message.kind, {**message.meta, "introductions": {}})
 
-    with pytest.raises(SiteError, match="has not got to know the other sites of this run"):
+    with pytest.raises(SiteError, match="isn't introduced as itself"):
         run(kind="settings", change=leave_out)
 
 

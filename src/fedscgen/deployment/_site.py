@@ -108,7 +108,7 @@ class Site:
         if self._workflow == "correction" and message.kind not in _OF_CORRECTION:
             raise PolicyError(f"the coordinator announced a correction, in which nobody asks for {message.kind!r}")
         answer = self._client.handle(data)
-        if message.kind in (DESCRIBE, SET_UP):
+        if self._workflow == "training" and message.kind in (DESCRIBE, SET_UP):  # of a correction nothing is kept
             write_whole(self._path_of(_RUN), self._client.run.encode())
         if message.kind == CORRECT:
             self._write_results(self._client)

@@ -12,6 +12,7 @@ from fedscgen.correction import FEWEST_HOLDERS, NoSharedLabelError, warn_of_lost
 from fedscgen.federation._models import find_model
 from fedscgen.federation._plan import hash_json
 from fedscgen.federation._protocol import DESCRIBE, SET_UP
+from fedscgen.federation._transport import SiteError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -63,7 +64,7 @@ class Description:
     @classmethod
     def from_message(cls, message: Message) -> Self:
         """Read a site's answer."""
-        return cls(**message.meta)
+        return cls(**{name: message.meta[name] for name in cls.__dataclass_fields__ if name in message.meta})
 
     def to_message(self) -> Message:
         """The site's answer."""
@@ -139,6 +140,23 @@ class SetUp:
         """What every site is told."""
         meta = {name: value for name, value in vars(self).items() if name != "weights"}
         return Message(SET_UP, {**meta, **more}, self.weights)
+
+
+def collect_sealed(answers: Mapping[str, Message]) -> dict[str, str]:
+    """What sites have sealed for others, by the site that it is for.
+
+    Raises
+    ------
+    SiteError
+        A site has sealed something for a site that needs none, or for one for which another has.
+    """
+    sealed: dict[str, str] = {}
+    for site, answer in answers.items():
+        for peer, key in answer.meta["sealed"].items():
+            if peer == site or peer in sealed or peer not in answers:
+                raise SiteError(f"site {site!r} has sealed a key for {peer!r}, which another has done, or needs none")
+            sealed[peer] = key
+    return sealed
 
 
 def agree_on_genes(genes: Mapping[str, Sequence[str]], kind: GenesKind) -> list[str]:

@@ -22,19 +22,13 @@ from fedscgen.federation._models import find_model
 from fedscgen.federation._padding import padded_copy, remove_padding
 from fedscgen.federation._plan import Plan
 from fedscgen.federation._policy import LabelNames, PolicyError
-from fedscgen.federation._protocol import (
-    CORRECT,
-    DESCRIBE,
-    JOIN,
-    SERVER,
-    SET_UP,
-    TASKS,
-)
+from fedscgen.federation._protocol import CORRECT, DESCRIBE, JOIN, SERVER, SET_UP, TASKS
 from fedscgen.federation._published import take_out
 from fedscgen.federation._randomness import Randomness
 from fedscgen.federation._record import CellsRecord
 from fedscgen.federation._settings import SiteOptions
 from fedscgen.federation._site_cells import SiteCells
+from fedscgen.federation._sketch import add_sketch
 from fedscgen.federation._tasks import SiteTasks
 from fedscgen.model import CorrectionOptions
 from fedscgen.secure import Contribution, Protection
@@ -192,7 +186,8 @@ class Client:
         task = self._guard.admit(message)
         with self._randomness.in_use():
             arrays, weight = self._require_tasks().perform(task)
-        return self._contributor.contribute(Contribution(arrays, weight, task.number, task.group), message)
+        answer = self._contributor.contribute(Contribution(arrays, weight, task.number, task.group), message)
+        return add_sketch(answer, task)
 
     def resume(self, run: str) -> None:
         """Take part in a run again after the site's process was restarted, from what the site has kept of it.
@@ -245,14 +240,15 @@ class Client:
                 raise PolicyError(f"run {plan.run} began with another plan")
             known = self._cells.describe(plan.settings.reference)
             return replace(known, n_sums=self._guard.count_sums()).to_message()
-        self._guard.agree(plan)
         if plan.settings.reference == "landmarks":
             refuse_options_by_type(shrink=self._correction.shrink, unlabeled=self._correction.unlabeled)
+        described = self._cells.describe(plan.settings.reference)
+        self._guard.agree(plan)
+        introduction = self._contributor.introduce(plan.fingerprint)
         self._memory = RunMemory(None if self._memories is None else self._memories / plan.run)
         self._memory.keep("plan", message.to_buffer())
         self._memory.keep("seed", str(self._seed).encode())
-        described = self._cells.describe(plan.settings.reference)
-        return replace(described, introduction=self._contributor.introduce(plan.fingerprint)).to_message()
+        return replace(described, introduction=introduction).to_message()
 
     def _knows(self, run: str) -> bool:
         return self._memories is not None and RunMemory(self._memories / run).recall("set-up") is not None
@@ -260,18 +256,19 @@ class Client:
     def _set_up(self, message: Message) -> Message:
         """Build the model on the genes that the sites agreed on, and get to know the other sites."""
         if "plan" in message.meta:
-            self._guard.agree(Plan.from_json(message.meta["plan"]))
+            self._guard.agree_to_correct(Plan.from_json(message.meta["plan"]))
         terms = SetUp.from_message(message)
         self._build(terms)
         sealed = self._meet(terms)
         self._memory.keep("set-up", message.to_buffer())
         self._remember_membership()
-        protection = Protection.ENCRYPTED if sealed else Protection.NONE
-        return Message(SET_UP, {"protection": protection, "sealed": sealed})
+        return Message(SET_UP, {"protection": Protection.ENCRYPTED if sealed else Protection.NONE, "sealed": sealed})
 
     def _build(self, terms: SetUp) -> None:
         plan = self._guard.require_plan()
         settings = plan.settings
+        if plan.workflow == "training":
+            self._guard.begin(terms, self._cells.n_cells_at_most)
         self._randomness = Randomness(self._seed)
         make_copy = padded_copy if settings.genes == "union" else working_copy
         working = make_copy(self._adata, self._keys, terms.genes)
@@ -284,15 +281,13 @@ class Client:
         self._tasks = SiteTasks(
             self.model, self._cells, settings, self._options.max_update_norm, self._accelerator, self.history
         )
-        if plan.workflow == "training":
-            self._guard.begin(terms)
 
     def _meet(self, terms: SetUp) -> dict[str, str]:
         """Get to know the other sites; what is returned is for them."""
         plan = self._guard.require_plan()
-        if not terms.introductions or plan.workflow != "training":
+        if plan.workflow != "training":
             return {}
-        if set(terms.introductions) != set(plan.sites):
+        if terms.introductions and set(terms.introductions) != set(plan.sites):
             raise PolicyError(f"introduced are {sorted(terms.introductions)}, and the plan is of {sorted(plan.sites)}")
         least = (plan.settings if self._policy is None else self._policy).least_of(len(plan.sites))
         return self._contributor.meet(terms.fingerprint, terms.introductions, least)

@@ -79,6 +79,7 @@ class Guard:
         self._record = record
         self._begun: Counter[int] = Counter()
         self._n_taken = 0
+        self._fault = ""
 
     def agree(self, plan: Plan) -> None:
         """Agree to a plan, or not.
@@ -88,29 +89,50 @@ class Guard:
         PolicyError
             It isn't allowed here, out of bounds, or another than the one that is under way.
         """
-        if self._begun and self.plan != plan:
-            if self.program is not None and self.program.task is not None:
+        if self.plan != plan:
+            if self._begun and self.program is not None and self.program.task is not None and not self._fault:
                 raise PolicyError("another run is under way at this site: it began with another plan")
-            self._begun, self.program, self._n_taken = Counter(), None, 0
+            self._begun, self.program, self._n_taken, self._fault = Counter(), None, 0, ""
         if plan.workflow == "training":
             self._check(plan)
         self.plan = plan
         logger.info("site %r agrees. %s", self._site, plan.explain())
 
-    def begin(self, terms: SetUp) -> None:
-        """Start the program, once genes and cell types in common are known.
+    def agree_to_correct(self, plan: Plan) -> None:
+        """Agree to a plan that asks for nothing, and so comes together with the settings.
 
         Raises
         ------
         PolicyError
-            There is no plan, something was contributed already, there are too many genes, means of too few sites shall
-            be opened, or training shall begin with other weights than the plan says.
+            It is of a training, before which sites introduce themselves.
+        """
+        if plan.workflow != "correction":
+            raise PolicyError(f"the plan of a {plan.workflow} comes before its settings: sites have to meet first")
+        self.agree(plan)
+
+    def begin(self, terms: SetUp, announced: int) -> None:
+        """Start the program, once genes and cell types in common are known.
+
+        Parameters
+        ----------
+        terms
+            What the sites have in common.
+        announced
+            The site's own ``n_cells_at_most``.
+
+        Raises
+        ------
+        PolicyError
+            There is no plan, genes and cell types were fixed already, there are too many genes, means of too few sites
+            shall be opened, training shall begin with other weights than the plan says, or sizes of sites are announced
+            that this site doesn't agree to.
         """
         plan = self.require_plan()
-        if self._begun:
+        if self.program is not None:
             raise PolicyError("the sites have begun: genes and cell types can't change any more")
         if len(terms.genes) > _MOST_GENES:
             raise PolicyError(f"{len(terms.genes)} genes are more than the {_MOST_GENES} that a site agrees to")
+        plan.settings.check_size(len(terms.genes))
         if (hash_arrays(terms.weights) if terms.weights else None) != plan.init_model:
             raise PolicyError("training shall begin with other weights than the plan says")
         least = self._options.min_holders
@@ -120,6 +142,10 @@ class Guard:
             )
         if set(terms.n_cells_at_most) != set(plan.sites):
             raise PolicyError(f"{sorted(terms.n_cells_at_most)} announce cells, and the plan is of {list(plan.sites)}")
+        if terms.n_cells_at_most[self._site] != announced:
+            raise PolicyError(f"site {self._site!r} has announced {announced} cells, and another number is passed on")
+        if self._policy is not None:
+            self._policy.check_sizes({s: n for s, n in terms.n_cells_at_most.items() if s != self._site}, announced)
         self.program = Program(plan.settings, terms)
 
     def count_sums(self) -> int:
@@ -129,6 +155,8 @@ class Guard:
 
     def follow(self, opened: Mapping[int, Message]) -> dict[int, Message]:
         """Take the sums that were opened since; those that were new to this site.
+
+        One that isn't as it should be ends the run: whatever comes of it afterwards is refused.
 
         Raises
         ------
@@ -140,21 +168,28 @@ class Guard:
         new = {}
         for number, message in sorted(opened.items()):
             program = self._require_program()
-            if program.task is None or number > program.task.number:
-                raise PolicyError(f"the sum of number {number} was published, and it isn't the next of this run")
-            if number < program.task.number:
+            if program.task is not None and number < program.task.number:
                 continue  # sent again, as the answer had not arrived
-            if ENDED in message.meta:
-                if program.task.kind != LANDMARKS:
-                    raise PolicyError(f"only a search for landmarks may end early, and not {program.task.kind!r}")
-                program.end_search(str(message.meta[ENDED]))
-            else:
-                before = program.weights
-                program.take(self._contributor.read_sum(message, number))
-                self._check_change(before, program.weights, number)
+            try:
+                self._take(program, number, message)
+            except Exception as error:
+                self._fault = str(error)
+                raise
             self._n_taken = number
             new[number] = message
         return new
+
+    def _take(self, program: Program, number: int, message: Message) -> None:
+        if program.task is None or number > program.task.number:
+            raise PolicyError(f"the sum of number {number} was published, and it isn't the next of this run")
+        if ENDED in message.meta:
+            if program.task.kind != LANDMARKS:
+                raise PolicyError(f"only a search for landmarks may end early, and not {program.task.kind!r}")
+            program.end_search(str(message.meta[ENDED]))
+        else:
+            before = program.weights
+            program.take(self._contributor.read_sum(message, number))
+            self._check_change(before, program.weights, number)
 
     def _check_change(self, before: NamedArrays, after: NamedArrays, number: int) -> None:
         """Refuse weights that no training from the last ones leads to, such as some that single out a cell."""
@@ -184,7 +219,9 @@ class Guard:
         if self._begun[task.number] == _MOST_TIMES:
             raise PolicyError(f"sum {task.number} was begun {_MOST_TIMES} times: no more of it")
         if self._record is not None and self._policy is not None:
-            self._record.count(self.require_plan().sites, self._policy)
+            sites = self.require_plan().sites
+            present = self._contributor.find_sites(message) or sites
+            self._record.count(sites, self._policy, group=task.group, present=present)
         self._begun[task.number] += 1
         return task
 
@@ -221,6 +258,8 @@ class Guard:
             raise PolicyError("the coordinator announced a correction, in which nobody is asked for anything")
         if self.program is None:
             raise PolicyError(f"site {self._site!r} has no model yet: the server must send its settings first")
+        if self._fault:
+            raise PolicyError(f"the run has ended at this site: {self._fault}")
         return self.program
 
     def _check(self, plan: Plan) -> None:
@@ -229,5 +268,6 @@ class Guard:
         if self._policy is not None:
             self._policy.check(plan.aggregator, reveals_counts=plan.reveals_counts, n_sites=len(plan.sites))
             self._policy.check_weights(plan.init_model)
+            self._policy.check_genes(plan.settings.genes)
             if self._record is not None:
                 self._record.check(plan.sites, self._policy)

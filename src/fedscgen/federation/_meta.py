@@ -20,6 +20,7 @@ from fedscgen._entries import (
     number,
     several,
     table,
+    table_of,
     text,
     whole,
 )  # fmt: skip
@@ -35,7 +36,10 @@ from fedscgen.federation._protocol import (
     TASKS,
     TRAIN,
 )
-from fedscgen.secure import Protection, aggregator_names, find_aggregator
+from fedscgen.secure import OPENED_SUM, Protection, aggregator_names, find_aggregator
+
+SKETCH = "sketch"
+"""Entry of an answer, of what it was computed with."""
 
 MOST_GENES, MOST_LABELS, MOST_SITES, MOST_ROUNDS = 200_000, 10_000, 10_000, 1_000_000
 _MOST_SUMS, _MOST_SIZE = 2**40, 2**31
@@ -68,6 +72,8 @@ _COMMON = {
     "protection": choice(*(word.value for word in Protection)),
     "round": whole(1, MOST_ROUNDS),
 }
+_SEALED = text(1000)
+_INTRODUCTION = table_of(text(1000), 10)
 _SUM = {"session": text(64), "sum": whole(1, _MOST_SUMS)}
 _FIXED_POINT = {"precision": whole(0, 64), "max_abs": number(0)}
 _IN_A_MASKED_SUM = Table(
@@ -110,12 +116,12 @@ _QUESTIONS: dict[str, Table] = {
             "genes": _GENES,
             "labels": _LABELS,
             "min_holders": whole(1, MOST_SITES),
-            "n_cells_at_most": table,
-            "introductions": table,
+            "n_cells_at_most": table_of(whole(1, _MOST_SIZE), MOST_SITES),
+            "introductions": table_of(_INTRODUCTION, MOST_SITES),
         },
         {"plan": table},
     ),
-    JOIN: Table({"sealed": text(1000)}),
+    JOIN: Table({"sealed": _SEALED}),
     CORRECT: Table({}, {"references": _readable(read_references)}),
     "mask public keys": Table({"masking": Table({**_SUM, **_FIXED_POINT, "threshold": whole(2, MOST_SITES)})}),
     "encrypted key shares": Table({"masking": Table({**_SUM, "sites": _SITES})}),
@@ -136,20 +142,35 @@ _ANSWERS: dict[str, Table] = {
             "hashed": flag,
             "complete": flag,
             "min_holders": whole(1, MOST_SITES),
-            "n_cells_at_most": whole(1, _MOST_SUMS),
-            "introduction": table,
+            "n_cells_at_most": whole(1, _MOST_SIZE),
+            "introduction": _INTRODUCTION,
             "n_sums": maybe(whole(0, _MOST_SUMS)),
         }
     ),
-    SET_UP: Table({"sealed": table}),
+    SET_UP: Table({"sealed": table_of(_SEALED, MOST_SITES)}),
     JOIN: Table({"ready": flag}),
     CORRECT: Table({"done": flag}),
     "mask public keys": Table(),
     "encrypted key shares": Table(),
     "confirmed sites": Table(),
     "unmasking shares": Table(),
-    **dict.fromkeys(TASKS, Table({}, {"manifest": several(_pair, 4096)})),
+    **dict.fromkeys(TASKS, Table({}, {"manifest": several(_pair, 4096), SKETCH: several(number(), 2)})),
 }
+_OPENED = (
+    Table({"ended": text(10_000)}),
+    Table({"weight": number(), "n_sites": whole(1, MOST_SITES)}),
+    Table(
+        {
+            **_SUM,
+            "manifest": several(_pair, 4096),
+            "precision": whole(0, 64),
+            "sites": _SITES,
+            "keys": text(64),
+        }
+    ),
+)
+"""What is published of a sum: that there is none, the sum, or the words in which sites check it."""
+
 _FROM_SITES_THEMSELVES = (DESCRIBE, SET_UP, JOIN, CORRECT)
 
 
@@ -167,6 +188,20 @@ def check_question(message: Message) -> None:
         An entry is missing, unknown, of another type or out of bounds; the message names the kind and the entry.
     """
     _check(message, _QUESTIONS.get(message.kind), f"message {message.kind!r}")
+
+
+def check_opened(message: Message) -> None:
+    """Refuse what is published as an opened sum, and whose meta isn't that of one.
+
+    Raises
+    ------
+    WireFormatError
+        An entry is missing, unknown, of another type or out of bounds.
+    """
+    further = {entry for name in aggregator_names() for entry in find_aggregator(name).entries}
+    meta = {name: value for name, value in message.meta.items() if name not in further}
+    if message.kind != OPENED_SUM or all(expected.find_fault(meta) for expected in _OPENED):
+        raise WireFormatError(f"{message.kind!r} is published as an opened sum, with entries that none has")
 
 
 def check_answer(question: Message, answer: Message) -> None:

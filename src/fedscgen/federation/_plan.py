@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import secrets
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from fedscgen._types import NamedArrays
     from fedscgen.secure import Aggregator
+
+_NAME = re.compile("[0-9a-f]{32}")
 
 Workflow = Literal["training", "correction"]
 """What a run does: train, or correct the cells of sites that come later."""
@@ -57,6 +60,8 @@ class Plan:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if not _NAME.fullmatch(self.run):
+            raise ValueError(f"run={self.run!r}: 32 hexadecimal digits, as it names a folder of every site")
         if len(set(self.sites)) < len(self.sites):
             raise ValueError(f"sites={self.sites}: each once")
 

@@ -10,7 +10,9 @@ from fedscgen._options import check_fields
 from fedscgen.secure import find_aggregator
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+
+    from fedscgen.federation._settings import GenesKind
 
 _HASH_LENGTH = 32
 
@@ -44,6 +46,11 @@ class SitePolicy:
     other_sites
         Whether cells that have contributed to sums over some sites may do so over others: the difference of the two
         shows the part of single sites, such as of one that has joined.
+    max_share
+        Largest share of all announced cells that another site may have. What a site announces is all that bounds how
+        much it counts, and one with most of the cells decides by itself what all learn.
+    gene_union
+        Whether the site takes part on genes that not all sites hold. Sums of those that it alone has are its own.
 
     Raises
     ------
@@ -57,6 +64,8 @@ class SitePolicy:
     init_models: tuple[str, ...] = ()
     max_sums: int = 1000
     other_sites: bool = False
+    max_share: float = 0.99
+    gene_union: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -68,6 +77,8 @@ class SitePolicy:
             raise ValueError(f"min_sites={self.min_sites}: at least 1")
         if self.max_sums < 1:
             raise ValueError(f"max_sums={self.max_sums}: at least 1")
+        if not 0 < self.max_share <= 1:
+            raise ValueError(f"max_share={self.max_share}: above 0, and at most 1")
 
     def check(self, aggregator: str, *, reveals_counts: bool, n_sites: int) -> None:
         """Refuse what the site doesn't agree to.
@@ -112,6 +123,40 @@ class SitePolicy:
             raise _refusal(
                 f"begin with weights of SHA-256 {init_model}", "no weights that it doesn't know", "init_models"
             )
+
+    def check_genes(self, kind: GenesKind) -> None:
+        """Refuse genes that not all sites hold, unless the site's operator has allowed them.
+
+        Raises
+        ------
+        PolicyError
+            They are the union of the sites'.
+        """
+        if kind == "union" and not self.gene_union:
+            raise _refusal(
+                "work on genes that this site alone may have", "those that all sites hold only", "gene_union"
+            )
+
+    def check_sizes(self, others: Mapping[str, int], own: int) -> None:
+        """Refuse a run in which another site has nearly all cells.
+
+        Parameters
+        ----------
+        others
+            Cells that each other site has announced, by name.
+        own
+            Those that this site has.
+
+        Raises
+        ------
+        PolicyError
+            One has more than ``max_share`` of them.
+        """
+        total = own + sum(others.values())
+        for site, n_cells in others.items():
+            if n_cells > self.max_share * total:
+                asked = f"sum with site {site!r}, which announces {n_cells / total:.1%} of all cells"
+                raise _refusal(asked, f"no other site more than {self.max_share:.1%}", "max_share")
 
     def least_of(self, n_sites: int) -> int:
         """Fewest sites in any sum of a run of so many."""

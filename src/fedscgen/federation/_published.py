@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedscgen._types import Message, WireFormatError
+from fedscgen.federation._meta import check_opened
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from fedscgen._types import Buffer
 
@@ -33,6 +34,12 @@ class Published:
     def note(self, site: str, number: int) -> None:
         """Take down that a site knows all sums up to that number."""
         self._told[site] = number
+
+    def let_go(self, sites: Iterable[str]) -> None:
+        """Free the sums that all of these sites know."""
+        known = min((self._told.get(site, 0) for site in sites), default=0)
+        for number in [number for number in self._opened if number <= known]:
+            del self._opened[number]
 
     def enclose(self, messages: Mapping[str, Message], round_: int | None) -> dict[str, Message]:
         """Messages by site with what each wasn't told yet; what goes to several sites stays one message."""
@@ -60,7 +67,7 @@ def take_out(message: Message) -> tuple[Message, dict[int, Message]]:
     Raises
     ------
     WireFormatError
-        It says that it encloses what isn't there.
+        It says that it encloses what isn't there, or what is no opened sum.
     """
     if _ENCLOSED not in message.meta:
         return message, {}
@@ -69,4 +76,6 @@ def take_out(message: Message) -> tuple[Message, dict[int, Message]]:
         opened = {int(n): Message.from_bytes(arrays.pop(_NAME.format(int(n))).data) for n in meta.pop(_ENCLOSED)}
     except (KeyError, TypeError) as error:
         raise WireFormatError(f"{message.kind!r} encloses no opened sum: {error}") from error
+    for published in opened.values():
+        check_opened(published)
     return Message(message.kind, meta, arrays), opened

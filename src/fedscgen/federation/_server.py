@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from fedscgen._types import Message, NamedArrays, WireFormatError
+from fedscgen._types import Message, NamedArrays
 from fedscgen.correction import NoMoreSumsError
-from fedscgen.federation._agreement import Description, SetUp, check_reference
+from fedscgen.federation._agreement import Description, SetUp, check_reference, collect_sealed
 from fedscgen.federation._guard import ENDED
 from fedscgen.federation._memory import RunMemory
-from fedscgen.federation._meta import check_answer
 from fedscgen.federation._plan import Plan
 from fedscgen.federation._program import NO_REFERENCES, Program
 from fedscgen.federation._protocol import BEGIN, CORRECT, HOLDERS, JOIN, LANDMARKS, REFERENCES, SERVER, TRAIN, VALIDATE
 from fedscgen.federation._published import Published
+from fedscgen.federation._sketch import check_site
 from fedscgen.federation._transport import SiteError, TooFewSitesError
 from fedscgen.secure import OPENED_SUM, AggregationError, Protection
 
@@ -201,7 +201,7 @@ class Server:
         self.genes, self._program = terms.genes, Program(self.settings, terms)
         message = terms.to_message()
         ready = dict(self._ask(dict.fromkeys(answers, message)))
-        sealed = {site: key for answer in ready.values() for site, key in answer.meta["sealed"].items()}
+        sealed = collect_sealed(ready)
         if sealed:
             protection = {"protection": Protection.ENCRYPTED}
             dict(self._ask({site: Message(JOIN, {**protection, "sealed": key}) for site, key in sealed.items()}))
@@ -252,6 +252,7 @@ class Server:
             message = Message(OPENED_SUM, {ENDED: str(error)})
         self._memory.add_sum(message)
         self._take(task.number, message, sums)
+        self._published.let_go(self._members)
         self._round = None
         return True
 
@@ -323,7 +324,7 @@ class Server:
         missing, n_opened = list(messages), self._published.n_sums
         for site, answer in self._transport.ask(self._published.enclose(messages, self._round)):
             missing.remove(site)
-            self._check(site, messages[site], answer)
+            check_site(site, messages[site], answer, None if self._program is None else self._program.task)
             self._published.note(site, n_opened)
             yield site, answer
         if missing:
@@ -334,13 +335,6 @@ class Server:
     @property
     def _least(self) -> int:
         return self.settings.least_of(len(self._transport.sites if self._plan is None else self._plan.sites))
-
-    @staticmethod
-    def _check(site: str, question: Message, answer: Message) -> None:
-        try:
-            check_answer(question, answer)
-        except WireFormatError as error:
-            raise SiteError(f"site {site!r} answered with {error}") from error
 
     def _check_enough_sites(self) -> None:
         if len(self.sites) < self._least:

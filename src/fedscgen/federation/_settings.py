@@ -26,6 +26,7 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
     "batch_size": (8, 1_000_000), "proximal_weight": (0.0, 1e6),
 }  # fmt: skip
 _MOST_UNITS = 8192  # in a layer, and of whatever else a model counts
+_MOST_WEIGHTS = 2**28
 _PUBLISHED: Mapping[str, Any] = {
     "n_rounds": 8, "n_epochs": 2, "lr": 1e-3, "batch_size": 50, "fixed_batches": True,
     "strategy": "fedavg", "batchnorm": "averaged", "restore_best_epoch": False, "reference": "dominant",
@@ -145,8 +146,27 @@ class FederationSettings:
         huge = [f"{name}={value}" for name, value in self.model.items() if _is_number(value) and value > _MOST_UNITS]
         if huge:
             raise ValueError(f"model: {huge[0]}: at most {_MOST_UNITS}, as sites agree to no larger one")
+        self.check_size(_GENES_TO_TRY)
         if self.model:
             _try_model(self.architecture, json.dumps(self.model))
+
+    def check_size(self, n_genes: int) -> None:
+        """Refuse a model of so many genes that would take the machine, before anything is made of it.
+
+        Raises
+        ------
+        ValueError
+            It would have more weights than sites agree to, by the largest of the counts that are its settings.
+        """
+        counts = {n: v for n, v in {**find_model_settings(self.architecture), **self.model}.items() if _is_number(v)}
+        depth = counts.pop("n_layers", 1)
+        widest = max(counts.values(), default=1)
+        n_weights = depth * widest**2 + 2 * n_genes * widest
+        if n_weights > _MOST_WEIGHTS:
+            raise ValueError(
+                f"model: about {n_weights:.2g} weights with {n_genes} genes, {depth} layers and up to {widest} units: "
+                f"at most {_MOST_WEIGHTS:.2g}, as sites agree to no more"
+            )
 
     def spell_out(self) -> Self:
         """The same settings, with those of the model that have their default written out."""

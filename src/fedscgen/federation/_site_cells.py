@@ -67,8 +67,14 @@ class SiteCells:
             hashed=self._names.are_hashed,
             complete=bool(labelled.all()),
             min_holders=self._options.min_holders,
-            n_cells_at_most=1 << (self.adata.n_obs - 1).bit_length(),
+            n_cells_at_most=self.n_cells_at_most,
         )
+
+    @property
+    def n_cells_at_most(self) -> int:
+        """What is announced of their number: the next power of two."""
+        n_cells: int = self.adata.n_obs
+        return 1 << (n_cells - 1).bit_length()
 
     def own_names(self, labels: Iterable[str]) -> list[str]:
         """What the site calls the federation's cell types."""

@@ -96,6 +96,10 @@ class Contributor(Protocol):
         """Answer one of the protocol's own stages, such as a key exchange."""
         raise AggregationError(f"nothing of a run has the kind {message.kind!r}: this site has no answer to it")
 
+    def find_sites(self, task: Message) -> Sequence[str]:
+        """Sites in the sum that a task is for, where this protocol tells a site before it contributes; else none."""
+        return ()
+
     def read_sum(self, message: Message, number: int) -> Sums:
         """What was opened of the run's sum of that number, as the coordinator publishes it.
 

@@ -26,7 +26,7 @@ from fedscgen.secure._selection import KEYS, VALUES, read_selection
 from fedscgen.secure._vector import flatten
 from fedscgen.secure.masked._checksum import Checksum
 from fedscgen.secure.masked._member import RunMember
-from fedscgen.secure.masked._opened import describe_sum
+from fedscgen.secure.masked._opened import describe_sum, hash_keys
 from fedscgen.secure.masked._protocol import (
     CONFIRM,
     MASKING,
@@ -128,9 +128,14 @@ class MaskedContributor(RunMember):
         with self._explain_errors(task):
             return self._mask(contribution, task)
 
+    def find_sites(self, task: Message) -> Sequence[str]:
+        """Those that have dealt shares; in a sum that needs all of them, whoever else is in it makes noise of it."""
+        sites: Sequence[str] = task.meta.get(MASKING, {}).get("sites", ())
+        return sites
+
     def read_sum(self, message: Message, number: int) -> Sums:
         """What was opened; see :class:`RunMember`. Of a selection, which shows what it chooses, it is believed."""
-        if VALUES in message.arrays and self.reveal_keys:
+        if self.reveal_keys and set(message.arrays) == {KEYS, VALUES}:
             return Sums.from_message(message)
         return super().read_sum(message, number)
 
@@ -145,7 +150,8 @@ class MaskedContributor(RunMember):
         words, manifest = flatten(arrays, weight, precision=terms.precision, max_abs=terms.max_abs)
         membership = self._find_membership()
         if membership is not None:
-            about = describe_sum(membership.run, contribution.number, terms.sum_id, manifest, terms.precision)
+            number, history = contribution.number, self._history
+            about = describe_sum(membership.run, number, history, state.keys, manifest, terms.precision)
             checks = Checksum(membership.group_key, about).of_term(words, self.site)
             words = np.concatenate([words, checks])
         masks = [(state.pair_keys[peer], subtracts(self.site, peer)) for peer in sites if peer != self.site]
@@ -193,7 +199,8 @@ class MaskedContributor(RunMember):
         seed = secrets.token_bytes(SECRET_LENGTH)
         shares = dict(zip(sites, _deal(seed, state.mask.secret, terms.threshold, len(sites)), strict=True))
         sealed = [seal(channel_keys[p], shares[p], shares_context(sum_id, self.site, p)) for p in peers]
-        self._state = AfterShares(terms, sites, channel_keys, pair_keys, seed, shares[self.site][:SHARE_LENGTH])
+        own_share, keys = shares[self.site][:SHARE_LENGTH], hash_keys(channel, mask)
+        self._state = AfterShares(terms, sites, channel_keys, pair_keys, seed, own_share, keys)
         return Message(SHARES, {"protection": Protection.ENCRYPTED}, {"shares": to_rows(sealed, SEALED_LENGTH)})
 
     def _unmask(self, message: Message) -> Message:
@@ -205,7 +212,7 @@ class MaskedContributor(RunMember):
         masking, threshold = message.meta[MASKING], state.terms.threshold
         survivors = self._check_sites(masking["survivors"], among=state.sites, threshold=threshold)
         if self._membership is not None and threshold < len(state.sites):
-            self._membership.check_confirmed(message, state.confirmed, survivors, threshold)
+            self._membership.check_confirmed(message, state.confirmed, survivors, max(threshold, self._least))
         dropped = tuple(masking["dropped"])
         if sorted((*survivors, *dropped)) != sorted(state.sites):
             raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,7 @@ class RunMember(Contributor):
         self._membership: Membership | None = None
         self._is_in_run = False
         self._groups: dict[str, tuple[str, ...]] = {}  # sites of the sums of a group, once one may be open
+        self._history = ""  # fingerprint of the sums that were opened so far
 
     def identify(self, identity: Path, trusted: Mapping[str, str] | None) -> None:
         """Be who a file says, and let nobody in but these; see :class:`~fedscgen.secure.Contributor`."""
@@ -45,11 +47,12 @@ class RunMember(Contributor):
     def introduce(self, run: str) -> dict[str, str]:
         """Show the site's identity and a key for this run, signed."""
         self._introductions, self._membership = Introductions(self.site, self._identity, run), None
-        self._is_in_run, self._groups = True, {}
+        self._is_in_run, self._groups, self._history = True, {}, ""
         return self._introductions.introduce()
 
     def meet(self, agreed: str, introductions: Mapping[str, Mapping[str, str]], least: int) -> dict[str, str]:
         """Check who the others are; see :class:`~fedscgen.secure.Contributor`."""
+        self._is_in_run, self._membership = True, None
         if self._introductions is None:
             raise AggregationError(f"site {self.site!r} has not introduced itself: begin the run anew")
         met = self._introductions.meet(agreed, introductions, least, self._trusted)
@@ -76,7 +79,7 @@ class RunMember(Contributor):
 
     def restore(self, saved: bytes) -> None:
         """Be a member again; a sum that was under way is lost."""
-        self._is_in_run = True
+        self._is_in_run, self._history = True, ""
         if saved:
             kept = json.loads(saved)
             self._identity = Identity(bytes.fromhex(kept["identity"]))
@@ -95,12 +98,13 @@ class RunMember(Contributor):
         if membership is not None:
             if len(opened.sites) < self._least or not set(opened.sites) <= set(membership.identities):
                 raise AggregationError(f"site {self.site!r} believes no sum over {', '.join(opened.sites)}")
-            checksum = Checksum(membership.group_key, opened.about(membership.run, number))
+            checksum = Checksum(membership.group_key, opened.about(membership.run, number, self._history))
             if not opened.fits(checksum):
                 raise AggregationError(
                     f"what is published as sum {number} is not the sum of what the sites contributed: site "
                     f"{self.site!r} ends the run; tell the other sites"
                 )
+            self._history = hashlib.sha256(self._history.encode() + opened.words.tobytes()).hexdigest()
         return opened.decode()
 
     def _find_membership(self) -> Membership | None:

@@ -31,7 +31,7 @@ class Membership:
     Parameters
     ----------
     run
-        Fingerprint of what was agreed on.
+        Fingerprints of all that was agreed on: who was told otherwise of any of it signs and checks something else.
     least
         Fewest sites in any sum.
     identities
@@ -78,16 +78,20 @@ class Membership:
                 raise ValueError(f"site {site!r} has not signed these keys: they are somebody else's")
 
     def check_confirmed(
-        self, message: Message, confirmed: Sequence[str] | None, survivors: Sequence[str], threshold: int
+        self, message: Message, confirmed: Sequence[str] | None, survivors: Sequence[str], least: int
     ) -> None:
-        """Refuse to unmask a sum unless as many sites as the threshold have signed the same list as this one."""
+        """Refuse to unmask a sum unless so many sites have signed the same list as this one.
+
+        Of ``n`` sites, two groups of ``least`` have ``2 * least - n`` in common. If that is more than are in league
+        with the coordinator, one of them is honest, and no two lists are signed.
+        """
         if survivors != confirmed:
             raise ValueError("the sites in the sum are others than those that this site has confirmed")
         signers = message.meta[MASKING]["confirmed"]
         if len(set(signers)) != len(signers) or not set(signers) <= set(survivors):
             raise ValueError(f"confirmed by {signers}, of whom each must be in the sum and once")
-        if len(signers) < threshold:
-            raise ValueError(f"confirmed by {len(signers)} sites, and the threshold is {threshold}")
+        if len(signers) < least:
+            raise ValueError(f"confirmed by {len(signers)} sites, and {least} have to")
         claim = self.claim_survivors(find_sum_id(message), survivors)
         signatures = from_rows(message.arrays, "confirmations", len(signers), SIGNATURE_LENGTH)
         for site, signature in zip(signers, signatures, strict=True):
@@ -153,7 +157,7 @@ class Introductions:
         self._agreed, self._least = agreed, least
         if self._site != min(self._identities):
             return None
-        membership = Membership(self._run, least, self._identities, secrets.token_bytes(KEY_LENGTH))
+        membership = self._make_membership(secrets.token_bytes(KEY_LENGTH))
         sealed = {
             peer: seal(self._agree(peer), membership.group_key, self._context(self._site, peer)).hex()
             for peer in self._identities
@@ -174,7 +178,10 @@ class Introductions:
             key = unseal(self._agree(leader), sealed, self._context(leader, self._site))
         except ValueError as error:
             raise AggregationError(f"the group's key from site {leader!r} was {error}") from error
-        return Membership(self._run, self._least, self._identities, key)
+        return self._make_membership(key)
+
+    def _make_membership(self, group_key: bytes) -> Membership:
+        return Membership(f"{self._run} {self._agreed}", self._least, self._identities, group_key)
 
     def _check(self, site: str, shown: Mapping[str, str], trusted: Mapping[str, str] | None) -> tuple[bytes, bytes]:
         identity, channel, signature = (_read_hex(shown, name) for name in ("identity", "channel", "signature"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ from fedscgen.secure._sum_id import SumId
 from fedscgen.secure._vector import Manifest, n_words, unflatten
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Self
 
     from fedscgen.secure.masked._checksum import Checksum
@@ -35,6 +38,8 @@ class OpenedSum:
         The sum's name.
     sites
         Those in the sum.
+    keys
+        Fingerprint of the public keys that were made for it.
     """
 
     words: np.ndarray
@@ -42,6 +47,7 @@ class OpenedSum:
     precision: int
     sum_id: SumId
     sites: tuple[str, ...]
+    keys: str
 
     def to_message(self) -> Message:
         """The sum as it is published."""
@@ -49,23 +55,32 @@ class OpenedSum:
             "manifest": self.manifest,
             "precision": self.precision,
             "sites": list(self.sites),
+            "keys": self.keys,
             **self.sum_id.to_meta(),
         }
         return Message(OPENED_SUM, meta, {"words": self.words})
 
     @classmethod
     def from_message(cls, message: Message) -> Self:
-        """Read what :meth:`to_message` wrote."""
+        """Read what :meth:`to_message` wrote.
+
+        Raises
+        ------
+        ValueError
+            It is something else.
+        """
         meta = message.meta
+        if "manifest" not in meta or "words" not in message.arrays:
+            raise ValueError("what is published is no sum of masked words, which a site could check")
         manifest = [(str(name), [int(n) for n in shape]) for name, shape in meta["manifest"]]
         words = message.arrays["words"]
         if words.dtype != np.uint64 or words.ndim != 1 or words.size <= n_words(manifest):
             raise ValueError(f"an opened sum of {words.size} words of {words.dtype} for {n_words(manifest)} values")
-        return cls(words, manifest, int(meta["precision"]), SumId.of(meta), tuple(meta["sites"]))
+        return cls(words, manifest, int(meta["precision"]), SumId.of(meta), tuple(meta["sites"]), str(meta["keys"]))
 
-    def about(self, run: str, number: int) -> list[Any]:
+    def about(self, run: str, number: int, history: str) -> list[Any]:
         """What its checksum is bound to."""
-        return describe_sum(run, number, self.sum_id, self.manifest, self.precision)
+        return describe_sum(run, number, history, self.keys, self.manifest, self.precision)
 
     def fits(self, checksum: Checksum) -> bool:
         """Whether the words are those that the sites' checksums are of."""
@@ -79,6 +94,16 @@ class OpenedSum:
         return sums
 
 
-def describe_sum(run: str, number: int, sum_id: SumId, manifest: Manifest, precision: int) -> list[Any]:
-    """All that tells one sum of a run from another."""
-    return [run, number, sum_id.session, sum_id.number, [[name, list(shape)] for name, shape in manifest], precision]
+def describe_sum(run: str, number: int, history: str, keys: str, manifest: Manifest, precision: int) -> list[Any]:
+    """All that tells one sum of a run from another.
+
+    The keys are new in every sum, whatever a coordinator names it: so no checksum's secrets are used twice. The history
+    is of the sums before: sites that were told different ones have different secrets.
+    """
+    return [run, number, history, keys, [[name, list(shape)] for name, shape in manifest], precision]
+
+
+def hash_keys(channel: Mapping[str, bytes], mask: Mapping[str, bytes]) -> str:
+    """Fingerprint of the sites' public keys for a sum, by site."""
+    listed = [[site, channel[site].hex(), mask[site].hex()] for site in sorted(channel)]
+    return hashlib.sha256(json.dumps(listed).encode()).hexdigest()

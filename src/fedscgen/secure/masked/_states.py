@@ -31,6 +31,7 @@ class AfterShares:
     pair_keys: Mapping[str, bytes]
     seed: bytes
     own_share: bytes
+    keys: str
 
 
 @dataclass(frozen=True, repr=False)

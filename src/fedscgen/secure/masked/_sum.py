@@ -15,7 +15,7 @@ from fedscgen.secure._keys import KEY_LENGTH, KeyPair, add_masks, derive
 from fedscgen.secure._protection import Protection
 from fedscgen.secure._vector import Manifest, common_manifest, n_words
 from fedscgen.secure.masked._checksum import N_CHECKS
-from fedscgen.secure.masked._opened import OpenedSum
+from fedscgen.secure.masked._opened import OpenedSum, hash_keys
 from fedscgen.secure.masked._protocol import (
     CONFIRM,
     PUBLIC_KEYS,
@@ -79,7 +79,8 @@ class MaskedSum:
         self._collect_shares()
         total, manifest = self._add_up(self._address_task(task, extras))
         self._unmask(total, self._confirm())
-        opened = OpenedSum(total, manifest, self.terms.precision, self.terms.sum_id, tuple(self.survivors))
+        keys = hash_keys(self._channel_keys, self._mask_keys)
+        opened = OpenedSum(total, manifest, self.terms.precision, self.terms.sum_id, tuple(self.survivors), keys)
         logger.info("opened sum %d, over %d sites", self.terms.sum_id.number, len(self.survivors))
         return MaskedSums(**vars(opened.decode()), opened=opened)
 

@@ -1,0 +1,337 @@
+"""A coordinator who leaves the order of the federation: sites that have not met, are told new terms, or asked again."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cells import make_adata
+from fedscgen._types import Message, WireFormatError
+from fedscgen.federation import InProcessTransport, PolicyError, Server, SiteError, SitePolicy
+from quick import make_client, propose
+
+pytest.importorskip("cryptography", reason="needs the extra fedscgen[masked]")
+
+from attackers import SETTINGS, SITES, agreed, ask, make_clients, run
+from fedscgen.federation._agreement import SetUp
+from fedscgen.secure import AggregationError, MaskedAggregator, MaskedContributor, Sums
+from fedscgen.secure._vector import n_words
+from fedscgen.secure.masked._checksum import Checksum
+
+GENES = [f"gene{i}" for i in range(30)]
+PLAN = propose(*SITES, aggregator="masked")
+TERMS = SetUp(GENES, n_cells_at_most=dict.fromkeys(SITES, 64))
+BEGIN = Message(
+    "mask public keys", {"masking": {"session": "x", "sum": 1, "threshold": 3, "precision": 27, "max_abs": 2.0**32}}
+)
+
+
+def test_nothing_is_summed_by_a_site_that_was_never_introduced():
+    """Without the first message it would know no other site, and the coordinator could be all of them."""
+    client, *_ = make_clients()
+    with pytest.raises(PolicyError, match="sites have to meet first"):
+        client.handle(TERMS.to_message(plan=PLAN.to_json()).to_bytes())
+
+
+def test_a_first_message_that_fails_at_the_site_leaves_no_plan_behind():
+    """Of a kind that the site can't answer: what follows must not find a plan without an introduction."""
+    client, *_ = make_clients(labels_key=None)
+    plan = propose(*SITES, aggregator="masked", reference="mean")
+    with pytest.raises(ValueError, match="needs cell types at every site"):
+        client.handle(plan.to_message().to_bytes())
+    with pytest.raises(PolicyError, match="must propose a plan first"):
+        client.handle(TERMS.to_message().to_bytes())
+
+
+def test_settings_without_introductions_are_refused_at_once():
+    client, *_ = make_clients()
+    client.handle(PLAN.to_message().to_bytes())
+    with pytest.raises(AggregationError, match="isn't introduced as itself"):
+        client.handle(TERMS.to_message().to_bytes())
+    with pytest.raises(AggregationError, match="has not got to know the other sites"):
+        client.handle(BEGIN.to_bytes())
+
+
+@pytest.mark.parametrize("told", [slice(1, None), slice(0, 1)], ids=["all but the first", "the first"])
+def test_sites_that_have_met_are_told_no_other_genes(told):
+    """Genes that a site lacks count as zero in a union: told of such alone, it would leave the sum to the others."""
+    clients = make_clients(policy=SitePolicy(gene_union=True))
+    server, _ = agreed(clients, replace(SETTINGS, genes="union"))
+    invented = replace(server._program._terms, genes=[f"invented{i}" for i in range(30)])
+    for client in clients[told]:
+        with pytest.raises(PolicyError, match="genes and cell types can't change any more"):
+            client.handle(invented.to_message().to_bytes())
+
+
+def test_keys_are_signed_for_what_was_agreed_on_since_the_plan():
+    """Should a site hold other terms all the same, no other site takes its keys."""
+    server, clients = agreed()
+    for client in clients[1:]:
+        membership = client._contributor._membership
+        client._contributor._membership = replace(membership, run=membership.run[:-1] + "x")
+    with pytest.raises(SiteError, match="has not signed these keys"):
+        ask(server, "sums before training", number=1)
+
+
+@pytest.mark.parametrize("run_name", ["..", "../../other", "/tmp/other", "0" * 31, "G" * 32, ""])  # noqa: S108
+def test_the_name_of_a_run_is_no_path(run_name, tmp_path):
+    """Sites keep what a run needs in a folder of its name, and delete it at the end."""
+    adata = make_adata()
+    cells = adata[adata.obs["batch"] == "site0"].copy()
+    client = make_client("site0", cells, MaskedContributor("site0"), memory=tmp_path / "out" / "runs")
+    with pytest.raises(ValueError, match="32 hexadecimal digits"):
+        client.handle(Message("genes and cell types", {**PLAN.to_json(), "run": run_name}).to_bytes())
+    assert not list(tmp_path.iterdir())
+
+
+def forge(server, member):
+    """A sum that a site in league with the coordinator makes fit, with weights of the coordinator's own."""
+    task = server._program.task
+    opened = server._open(task).opened
+    membership = member._contributor._membership
+    length = n_words(opened.manifest)
+    words = opened.words.copy()
+    words[:length] = np.uint64(2**50)
+    checksum = Checksum(membership.group_key, opened.about(membership.run, task.number, member._contributor._history))
+    field = np.uint64(2**31 - 1)
+    words[length + 1 :] = (checksum._multiply(words[: length + 1]) + checksum._pads(opened.sites)) % field
+    return task.number, replace(opened, words=words).to_message()
+
+
+def test_a_site_that_has_refused_weights_does_not_go_on_with_them_when_asked_again():
+    server, clients = agreed()
+    server._perform_all("sums before training")
+    number, forged = forge(server, clients[2])
+    server._published.add(number, forged)
+    question = server._published.enclose({"site0": BEGIN}, None)["site0"].to_bytes()
+    with pytest.raises(PolicyError, match="changes the weights by"):
+        clients[0].handle(question)
+    for again in (question, Message("final weights and references").to_bytes()):
+        with pytest.raises(PolicyError, match="the run has ended at this site: sum 8 changes the weights"):
+            clients[0].handle(again)
+
+
+def test_a_sum_that_no_program_can_go_on_with_does_not_end_the_run_well():
+    """Published again, it must not count as the last one."""
+    server, clients = agreed()
+    program = clients[0]._guard.program
+    program._terms.n_cells_at_most.update(site0=10**6)  # so that the sites seem to claim fewer cells than they have
+    message = server._open(server._program.task).to_message()
+    server._published.add(1, message)
+    question = server._published.enclose({"site0": BEGIN}, None)["site0"].to_bytes()
+    with pytest.raises(ValueError, match="nobody can tell which"):
+        clients[0].handle(question)
+    with pytest.raises(PolicyError, match="the run has ended at this site"):
+        clients[0].handle(question)
+    with pytest.raises(PolicyError, match="the run has ended at this site"):
+        clients[0].handle(Message("final weights and references").to_bytes())
+
+
+def test_another_plan_may_follow_a_run_that_has_ended_by_a_refusal():
+    clients = make_clients()
+    server, _ = agreed(clients)
+    server._perform_all("sums before training")
+    for client in clients:
+        client._guard._fault = "something"
+    run(clients)
+
+
+def test_of_two_runs_at_once_over_other_sites_one_is_summed(tmp_path):
+    """Both were agreed to before any sum was counted."""
+    first, second = make_clients(record=tmp_path), make_clients(record=tmp_path)[:2]
+    server, _ = agreed(first)
+    other = Server(InProcessTransport(second), MaskedAggregator(), SETTINGS)
+    other.agree()
+    server._perform("sums before training")
+    with pytest.raises(SiteError, match="contributed to sums over site0, site1, site2: sums over site0, site1 would"):
+        other._perform("sums before training")
+
+
+def test_sums_that_the_cells_alone_decide_are_over_the_same_sites_in_all_runs(tmp_path):
+    """Where sites may drop out, a run of the same sites could leave one out of its first sums, and the next not."""
+    settings = replace(SETTINGS, min_sites=2)
+    policy = SitePolicy(min_sites=2)
+    server, _ = agreed(make_clients(record=tmp_path, policy=policy), settings)
+    server.sites = ["site0", "site1"]
+    server._perform("sums before training")
+    again, _ = agreed(make_clients(record=tmp_path, policy=policy), settings)
+    with pytest.raises(SiteError, match="contributed to sums over site0, site1: sums over site0, site1, site2 would"):
+        again._perform("sums before training")
+    again.sites = ["site0", "site1"]
+    again._perform("sums before training")
+
+
+def test_a_sum_of_a_name_that_was_used_before_has_other_secrets(tmp_path):
+    """A site that was started again doesn't know the name: with the same secrets, two checksums would show a third."""
+    server, clients = agreed(make_clients(memory=tmp_path))
+    name = server._aggregator._session.name_sum()
+    opened = []
+    for _ in range(2):
+        server._aggregator._session.name_sum = lambda: name
+        opened.append(ask(server, "sums before training", number=1).opened)
+        for client in clients:
+            client._contributor._begun.clear()
+    first, second = opened
+    assert first.sum_id == second.sum_id
+    length = n_words(first.manifest) + 1
+    np.testing.assert_array_equal(first.words[:length], second.words[:length])
+    assert (first.words[length:] != second.words[length:]).all()
+    member = clients[0]._contributor
+    member._history = ""
+    assert member.read_sum(second.to_message(), 1).n_sites == 3
+    member._history = ""
+    with pytest.raises(AggregationError, match="is not the sum"):
+        member.read_sum(replace(second, words=first.words).to_message(), 1)
+
+
+def test_sites_that_were_told_different_openings_of_a_sum_open_no_further_one():
+    """Both are sums of what the sites contributed, and would lead them to different questions."""
+    settings = replace(SETTINGS, n_rounds=2)
+    server, _ = agreed(settings=settings)
+    server._perform_all("sums before training")
+    task = server._program.task
+    told, other = server._open(task), server._open(task)
+    server._take(task.number, told.to_message(), told)
+    server._published._opened[task.number] = told.to_message().to_buffer()
+    sums, published = other.to_message(), server._published.enclose
+
+    def fork(messages, round_):
+        made = published(messages, round_)
+        if f"opened sum {task.number}" in made["site1"].arrays:
+            arrays = {**made["site1"].arrays, f"opened sum {task.number}": np.frombuffer(sums.to_bytes(), np.uint8)}
+            made["site1"] = replace(made["site1"], arrays=arrays)
+        return made
+
+    server._published.enclose = fork
+    server._perform("model weights")
+    with pytest.raises(SiteError, match=r"what is published as sum 9 is not the sum of what the sites contributed"):
+        server._perform_all("holders of cell types")
+
+
+def test_survivors_are_confirmed_by_as_many_sites_as_any_sum_is_over():
+    """By fewer, one site in league with the coordinator could sign two lists, and open single sites' terms."""
+    settings = replace(SETTINGS, min_sites=3)
+    clients = make_clients(policy=SitePolicy(min_sites=3))
+
+    def leave_out(site, message):
+        if "confirmations" not in message.arrays:  # where none may be missing, nothing is to be confirmed
+            return message
+        masking = {**message.meta["masking"], "confirmed": message.meta["masking"]["confirmed"][:2]}
+        arrays = {**message.arrays, "confirmations": message.arrays["confirmations"][:2]}
+        return Message(message.kind, {**message.meta, "masking": masking}, arrays)
+
+    with pytest.raises(SiteError, match="confirmed by 2 sites, and 3 have to"):
+        run(clients, "unmasking shares", leave_out, settings=settings)
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        {},
+        {"weight": 1.0},
+        {"weight": "1", "n_sites": 3},
+        {"ended": 5},
+        {"manifest": [["a", [-1]]], "precision": 27, "sites": ["site0"], "keys": "", "session": "", "sum": 1},
+    ],
+)
+def test_what_is_published_has_the_entries_of_an_opened_sum(meta):
+    clients = make_clients()
+    agreed(clients)
+    data = Message("opened sum", meta, {"words": np.zeros(3, np.uint64)}).to_bytes()
+    question = Message(BEGIN.kind, {**BEGIN.meta, "opened": [1]}, {"opened sum 1": np.frombuffer(data, np.uint8)})
+    with pytest.raises(WireFormatError, match="is published as an opened sum, with entries that none has"):
+        clients[0].handle(question.to_bytes())
+
+
+class Answering(InProcessTransport):
+    """One site answers one kind of message with other entries."""
+
+    def __init__(self, clients, kind, **meta):
+        super().__init__(clients)
+        self.kind, self.meta = kind, meta
+
+    def ask(self, messages):
+        for site, answer in super().ask(messages):
+            odd = site == "site2" and messages[site].kind == self.kind
+            yield site, replace(answer, meta={**answer.meta, **self.meta}) if odd else answer
+
+
+@pytest.mark.parametrize(
+    ("kind", "meta", "said"),
+    [
+        ("genes and cell types", {"introduction": {"identity": 5}}, "'introduction' is dict of 1: expected a table"),
+        ("genes and cell types", {"n_cells_at_most": 2**40}, "'n_cells_at_most' is int: expected a whole number"),
+        ("settings", {"sealed": {"site1": 5}}, "'sealed' is dict of 1: expected a table of text"),
+        ("settings", {"sealed": {"nobody": "00"}}, "site 'site2' has sealed a key for 'nobody'"),
+        ("settings", {"sealed": {"site1": "00"}}, "site 'site2' has sealed a key for 'site1', which another has done"),
+    ],
+)
+def test_a_site_that_answers_oddly_is_named(kind, meta, said):
+    server = Server(Answering(make_clients(), kind, **meta), MaskedAggregator(), SETTINGS)
+    with pytest.raises(SiteError, match=said):
+        server.agree()
+
+
+def test_a_site_may_say_more_than_it_is_asked_without_harm():
+    Server(Answering(make_clients(), "genes and cell types", round=1), MaskedAggregator(), SETTINGS).agree()
+
+
+@pytest.mark.parametrize("axis", [0, 3])
+def test_a_site_whose_components_point_the_other_way_is_named(axis):
+    """Every site finds them by its own linear algebra: without this, the sum would be of weights that don't fit."""
+    clients = make_clients()
+
+    def turn(site, message):
+        if site == "site1":
+            axes = clients[1]._guard.program.task.arrays["linear_path.axes"]
+            axes[axis] *= -1
+        return message
+
+    with pytest.raises(
+        SiteError, match="site 'site1' has found other numbers for 'model weights' than the coordinator"
+    ):
+        run(clients, "model weights", turn)
+
+
+def test_another_size_than_a_site_has_announced_is_not_passed_on():
+    def swell(site, message):
+        sizes = {**message.meta["n_cells_at_most"], "site2": 128}
+        return Message(message.kind, {**message.meta, "n_cells_at_most": sizes})
+
+    with pytest.raises(SiteError, match="site 'site2' has announced 64 cells, and another number is passed on"):
+        run(kind="settings", change=swell)
+
+
+def test_a_site_that_announces_nearly_all_cells_is_not_summed_with():
+    """What it announces bounds its weight: with 2**20 cells, it would decide alone what all learn."""
+    server = Server(
+        Answering(make_clients(), "genes and cell types", n_cells_at_most=2**20), MaskedAggregator(), SETTINGS
+    )
+    with pytest.raises(SiteError, match=r"sum with site 'site2', which announces 100.0% of all cells, .* max_share"):
+        server.agree()
+
+
+def test_the_coordinator_keeps_no_sum_that_all_sites_know():
+    server, _ = agreed()
+    server._perform_all("sums before training")
+    assert len(server._published._opened) == 1, "the last one goes out with what is asked next"
+
+
+def test_genes_that_a_site_alone_may_have_need_its_consent():
+    with pytest.raises(
+        SiteError, match=r"work on genes that this site alone may have, but the site allows .* gene_union"
+    ):
+        agreed(settings=replace(SETTINGS, genes="union"))
+
+
+def test_a_site_that_shows_its_counts_believes_no_other_sum_for_that():
+    """What a selection chooses can't be checked; beside its values, nothing else is taken on trust."""
+
+    class Unchecked(MaskedAggregator):
+        def sum(self, *args, **options):
+            sums = super().sum(*args, **options)
+            return Sums({**sums.arrays, "values": np.zeros((1, 1))}, sums.weight, sums.n_sites)
+
+    clients = make_clients({site: MaskedContributor(site, reveal_keys=True) for site in SITES})
+    with pytest.raises(SiteError, match="is no sum of masked words, which a site could check"):
+        run(clients, aggregator=Unchecked())
