@@ -27,6 +27,7 @@ _BETA1, _BETA2, _ADAPTIVITY, _SERVER_LR = 0.9, 0.99, 1e-3, 1e-2
 
 _MEAN, _VAR = ".running_mean", ".running_var"
 _TINY = 1e-12
+_SLACK = 1e-3  # far above what fixed point and float32 round
 
 
 def aggregate(
@@ -208,6 +209,47 @@ def change_norm(before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray
     changed = sum(float(np.square(after[n].astype(np.float64) - before[n]).sum()) for n in names)
     norm = sum(float(np.square(before[n].astype(np.float64)).sum()) for n in names)
     return float(np.sqrt(changed / max(norm, _TINY)))
+
+
+def statistics_of(summable: Mapping[str, np.ndarray]) -> NamedArrays:
+    """The BatchNorm statistics among a site's arrays, as :func:`to_summable` gives them."""
+    return {name: np.asarray(array) for name, array in summable.items() if name.endswith((_MEAN, _VAR))}
+
+
+def find_impossible_statistics(
+    own: Mapping[str, np.ndarray],
+    share: float,
+    means: Mapping[str, np.ndarray],
+    batchnorm: BatchNormPolicy = "pooled",
+) -> str:
+    r"""Name of a pooled running variance below what one site's part makes of it; empty if there is none.
+
+    With the site's share :math:`s`, its mean :math:`m_k` and variance :math:`v_k`, the law of total variance has
+    :math:`v \ge s (v_k + (m_k - m)^2)` for the pooled ones, whatever the other sites contribute; with ``"averaged"``
+    it is :math:`v \ge s v_k`.
+
+    Parameters
+    ----------
+    own
+        The site's, as :func:`statistics_of` gives them.
+    share
+        Its weight in the sum, as a part of the summed weights.
+    means
+        What was opened, divided by the summed weights.
+    batchnorm
+        As :func:`from_sums` takes it.
+    """
+    for name in own:
+        if not name.endswith(_VAR):
+            continue
+        least, variance = share * own[name], means[name]
+        if batchnorm != "averaged":
+            own_mean, mean = own[_mean_of(name)], means[_mean_of(name)]
+            least = share * (own[name] - 2.0 * own_mean * mean + mean**2)
+            variance = variance - mean**2
+        if (variance * (1 + _SLACK) + _SLACK < least).any():
+            return name
+    return ""
 
 
 def clip_change(

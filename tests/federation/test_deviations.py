@@ -6,24 +6,21 @@ import numpy as np
 import pytest
 
 from cells import make_adata
-from fedscgen._types import Message, WireFormatError
+from fedscgen._types import Message
 from fedscgen.federation import InProcessTransport, PolicyError, Server, SiteError, SitePolicy
 from quick import make_client, propose
 
 pytest.importorskip("cryptography", reason="needs the extra fedscgen[masked]")
 
-from attackers import SETTINGS, SITES, agreed, ask, make_clients, run
+from attackers import BEGIN, SETTINGS, SITES, agreed, ask, make_clients, run
 from fedscgen.federation._agreement import SetUp
-from fedscgen.secure import AggregationError, MaskedAggregator, MaskedContributor, Sums
-from fedscgen.secure._vector import n_words
+from fedscgen.secure import AggregationError, MaskedAggregator, MaskedContributor
+from fedscgen.secure._vector import n_words, unflatten
 from fedscgen.secure.masked._checksum import Checksum
 
 GENES = [f"gene{i}" for i in range(30)]
 PLAN = propose(*SITES, aggregator="masked")
 TERMS = SetUp(GENES, n_cells_at_most=dict.fromkeys(SITES, 64))
-BEGIN = Message(
-    "mask public keys", {"masking": {"session": "x", "sum": 1, "threshold": 3, "precision": 27, "max_abs": 2.0**32}}
-)
 
 
 def test_nothing_is_summed_by_a_site_that_was_never_introduced():
@@ -84,14 +81,19 @@ def test_the_name_of_a_run_is_no_path(run_name, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def forge(server, member):
+def set_all(arrays, *_):
+    for array in arrays.values():
+        array[...] = np.uint64(2**50)
+
+
+def forge(server, member, change=set_all):
     """A sum that a site in league with the coordinator makes fit, with weights of the coordinator's own."""
     task = server._program.task
     opened = server._open(task).opened
     membership = member._contributor._membership
     length = n_words(opened.manifest)
     words = opened.words.copy()
-    words[:length] = np.uint64(2**50)
+    change(unflatten(words[:length], opened.manifest), words[length].astype(np.int64))
     checksum = Checksum(membership.group_key, opened.about(membership.run, task.number, member._contributor._history))
     field = np.uint64(2**31 - 1)
     words[length + 1 :] = (checksum._multiply(words[: length + 1]) + checksum._pads(opened.sites)) % field
@@ -109,6 +111,29 @@ def test_a_site_that_has_refused_weights_does_not_go_on_with_them_when_asked_aga
     for again in (question, Message("final weights and references").to_bytes()):
         with pytest.raises(PolicyError, match="the run has ended at this site: sum 8 changes the weights"):
             clients[0].handle(again)
+
+
+def without_variance(arrays, weight):
+    """A unit that cells are told apart by, to the last one: its variance is nothing beside its own scale."""
+    for name in [name for name in arrays if name.endswith("running_var")]:
+        mean = arrays[name.replace("_var", "_mean")].astype(np.int64) / weight
+        arrays[name][...] = np.rint(mean**2 * weight).astype(np.int64).astype(np.uint64)
+
+
+def with_a_distant_mean(arrays, weight):
+    for name in [name for name in arrays if name.endswith("running_mean")]:
+        arrays[name][...] = np.uint64(50 * weight)
+
+
+@pytest.mark.parametrize("change", [without_variance, with_a_distant_mean])
+def test_statistics_that_no_sum_with_the_sites_own_gives_are_refused(change):
+    """BatchNorm's don't count in how much weights change; by them alone, one could tell cells apart as well."""
+    server, clients = agreed()
+    server._perform_all("sums before training")
+    number, forged = forge(server, clients[2], change)
+    server._published.add(number, forged)
+    with pytest.raises(PolicyError, match=r"running_var is below what this site alone makes of it"):
+        clients[0].handle(server._published.enclose({"site0": BEGIN}, None)["site0"].to_bytes())
 
 
 def test_a_sum_that_no_program_can_go_on_with_does_not_end_the_run_well():
@@ -222,116 +247,3 @@ def test_survivors_are_confirmed_by_as_many_sites_as_any_sum_is_over():
 
     with pytest.raises(SiteError, match="confirmed by 2 sites, and 3 have to"):
         run(clients, "unmasking shares", leave_out, settings=settings)
-
-
-@pytest.mark.parametrize(
-    "meta",
-    [
-        {},
-        {"weight": 1.0},
-        {"weight": "1", "n_sites": 3},
-        {"ended": 5},
-        {"manifest": [["a", [-1]]], "precision": 27, "sites": ["site0"], "keys": "", "session": "", "sum": 1},
-    ],
-)
-def test_what_is_published_has_the_entries_of_an_opened_sum(meta):
-    clients = make_clients()
-    agreed(clients)
-    data = Message("opened sum", meta, {"words": np.zeros(3, np.uint64)}).to_bytes()
-    question = Message(BEGIN.kind, {**BEGIN.meta, "opened": [1]}, {"opened sum 1": np.frombuffer(data, np.uint8)})
-    with pytest.raises(WireFormatError, match="is published as an opened sum, with entries that none has"):
-        clients[0].handle(question.to_bytes())
-
-
-class Answering(InProcessTransport):
-    """One site answers one kind of message with other entries."""
-
-    def __init__(self, clients, kind, **meta):
-        super().__init__(clients)
-        self.kind, self.meta = kind, meta
-
-    def ask(self, messages):
-        for site, answer in super().ask(messages):
-            odd = site == "site2" and messages[site].kind == self.kind
-            yield site, replace(answer, meta={**answer.meta, **self.meta}) if odd else answer
-
-
-@pytest.mark.parametrize(
-    ("kind", "meta", "said"),
-    [
-        ("genes and cell types", {"introduction": {"identity": 5}}, "'introduction' is dict of 1: expected a table"),
-        ("genes and cell types", {"n_cells_at_most": 2**40}, "'n_cells_at_most' is int: expected a whole number"),
-        ("settings", {"sealed": {"site1": 5}}, "'sealed' is dict of 1: expected a table of text"),
-        ("settings", {"sealed": {"nobody": "00"}}, "site 'site2' has sealed a key for 'nobody'"),
-        ("settings", {"sealed": {"site1": "00"}}, "site 'site2' has sealed a key for 'site1', which another has done"),
-    ],
-)
-def test_a_site_that_answers_oddly_is_named(kind, meta, said):
-    server = Server(Answering(make_clients(), kind, **meta), MaskedAggregator(), SETTINGS)
-    with pytest.raises(SiteError, match=said):
-        server.agree()
-
-
-def test_a_site_may_say_more_than_it_is_asked_without_harm():
-    Server(Answering(make_clients(), "genes and cell types", round=1), MaskedAggregator(), SETTINGS).agree()
-
-
-@pytest.mark.parametrize("axis", [0, 3])
-def test_a_site_whose_components_point_the_other_way_is_named(axis):
-    """Every site finds them by its own linear algebra: without this, the sum would be of weights that don't fit."""
-    clients = make_clients()
-
-    def turn(site, message):
-        if site == "site1":
-            axes = clients[1]._guard.program.task.arrays["linear_path.axes"]
-            axes[axis] *= -1
-        return message
-
-    with pytest.raises(
-        SiteError, match="site 'site1' has found other numbers for 'model weights' than the coordinator"
-    ):
-        run(clients, "model weights", turn)
-
-
-def test_another_size_than_a_site_has_announced_is_not_passed_on():
-    def swell(site, message):
-        sizes = {**message.meta["n_cells_at_most"], "site2": 128}
-        return Message(message.kind, {**message.meta, "n_cells_at_most": sizes})
-
-    with pytest.raises(SiteError, match="site 'site2' has announced 64 cells, and another number is passed on"):
-        run(kind="settings", change=swell)
-
-
-def test_a_site_that_announces_nearly_all_cells_is_not_summed_with():
-    """What it announces bounds its weight: with 2**20 cells, it would decide alone what all learn."""
-    server = Server(
-        Answering(make_clients(), "genes and cell types", n_cells_at_most=2**20), MaskedAggregator(), SETTINGS
-    )
-    with pytest.raises(SiteError, match=r"sum with site 'site2', which announces 100.0% of all cells, .* max_share"):
-        server.agree()
-
-
-def test_the_coordinator_keeps_no_sum_that_all_sites_know():
-    server, _ = agreed()
-    server._perform_all("sums before training")
-    assert len(server._published._opened) == 1, "the last one goes out with what is asked next"
-
-
-def test_genes_that_a_site_alone_may_have_need_its_consent():
-    with pytest.raises(
-        SiteError, match=r"work on genes that this site alone may have, but the site allows .* gene_union"
-    ):
-        agreed(settings=replace(SETTINGS, genes="union"))
-
-
-def test_a_site_that_shows_its_counts_believes_no_other_sum_for_that():
-    """What a selection chooses can't be checked; beside its values, nothing else is taken on trust."""
-
-    class Unchecked(MaskedAggregator):
-        def sum(self, *args, **options):
-            sums = super().sum(*args, **options)
-            return Sums({**sums.arrays, "values": np.zeros((1, 1))}, sums.weight, sums.n_sites)
-
-    clients = make_clients({site: MaskedContributor(site, reveal_keys=True) for site in SITES})
-    with pytest.raises(SiteError, match="is no sum of masked words, which a site could check"):
-        run(clients, aggregator=Unchecked())

@@ -11,7 +11,7 @@ import logging
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from fedscgen.aggregation import change_norm
+from fedscgen.aggregation import change_norm, find_impossible_statistics, statistics_of
 from fedscgen.federation._plan import hash_arrays
 from fedscgen.federation._policy import PolicyError
 from fedscgen.federation._program import Program
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fedscgen.federation._program import Task
     from fedscgen.federation._record import CellsRecord
     from fedscgen.federation._settings import SiteOptions
-    from fedscgen.secure import Contributor
+    from fedscgen.secure import Contributor, Sums
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +80,7 @@ class Guard:
         self._begun: Counter[int] = Counter()
         self._n_taken = 0
         self._fault = ""
+        self._own: tuple[int, NamedArrays, float] = 0, {}, 0.0
 
     def agree(self, plan: Plan) -> None:
         """Agree to a plan, or not.
@@ -187,9 +188,28 @@ class Guard:
                 raise PolicyError(f"only a search for landmarks may end early, and not {program.task.kind!r}")
             program.end_search(str(message.meta[ENDED]))
         else:
-            before = program.weights
-            program.take(self._contributor.read_sum(message, number))
+            before, sums = program.weights, self._contributor.read_sum(message, number)
+            own_number, own, weight = self._own
+            plan = self.require_plan()
+            if number == own_number and (
+                sums.n_sites == len(plan.sites) or self._site in message.meta.get("sites", ())
+            ):
+                self._check_statistics(own, weight, sums)
+            program.take(sums)
             self._check_change(before, program.weights, number)
+
+    def note_own(self, number: int, arrays: NamedArrays, weight: float) -> None:
+        """Take down what of the site's own contribution tells whether a sum can be one that it is in."""
+        self._own = number, statistics_of(arrays), weight
+
+    def _check_statistics(self, own: NamedArrays, weight: float, sums: Sums) -> None:
+        """Refuse BatchNorm statistics that no sum with the site's own gives, such as some that single out a cell."""
+        if own.keys() - sums.arrays.keys():
+            return  # the program refuses other arrays than were asked for
+        means = {name: sums.arrays[name] / sums.weight for name in own}
+        name = find_impossible_statistics(own, weight / sums.weight, means, self.require_plan().settings.batchnorm)
+        if name:
+            raise PolicyError(f"the sum's {name} is below what this site alone makes of it: somebody has made it up")
 
     def _check_change(self, before: NamedArrays, after: NamedArrays, number: int) -> None:
         """Refuse weights that no training from the last ones leads to, such as some that single out a cell."""

@@ -57,12 +57,12 @@ def check_site(site: str, question: Message, answer: Message, task: Task | None)
 def sketch(task: Task) -> list[float]:
     """The norm of a task's arrays, and their projection on a fixed direction."""
     square = projection = 0.0
-    direction = np.cos(np.arange(_PERIOD))
     for array in _arrays_of(task):
-        values = np.asarray(array, dtype=np.float64).ravel()
+        values = np.ravel(array)
+        direction = np.cos(np.arange(_PERIOD)).astype(values.dtype)  # a copy of weights would take longer than the rest
         whole = values.size // _PERIOD * _PERIOD
         square += float(values @ values)
-        projection += float((values[:whole].reshape(-1, _PERIOD) @ direction).sum())
+        projection += float((values[:whole].reshape(-1, _PERIOD) @ direction).sum(dtype=np.float64))
         projection += float(values[whole:] @ direction[: values.size - whole])
     return [square**0.5, projection]
 
