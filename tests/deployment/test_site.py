@@ -26,7 +26,6 @@ from fedscgen.federation import (
     SiteError,
     check_ledger,
 )
-from fedscgen.federation._agreement import SetUp
 from fedscgen.model import read_model
 from fedscgen.secure import AggregationError, MaskedAggregator
 from wire_messages import mutate
@@ -297,11 +296,12 @@ def test_a_site_s_map_names_its_types_as_the_federation_does(network, cells, tmp
 
 def test_a_site_that_is_restarted_in_a_correction_can_be_asked_again(make_site, tmp_path):
     """Nothing was kept of it, and nothing that was kept must keep the site from beginning anew."""
-    settings = SetUp([f"gene{i}" for i in range(30)])
     plan = Plan("0" * 32, "correction", FederationSettings(seed=0, model=SMALL), "plain", False, ("north",))
     introduction = {**TRAINING, "workflow": "correction", "n_sites": 1, "sites": []}
+    settings = {"genes": [f"gene{i}" for i in range(30)], "labels": [], "min_holders": 2, "n_cells_at_most": {}}
+    settings |= {"introductions": {}, "plan": plan.to_json()}
     for _ in range(2):
         site = make_site("north")
-        for message in (Message("introduction", introduction), settings.to_message(plan=plan.to_json())):
+        for message in (Message("introduction", introduction), Message("settings", settings)):
             answer = Message.from_bytes(site.answer(message.to_bytes()))
             assert answer.kind == message.kind, answer.meta

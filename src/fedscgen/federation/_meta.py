@@ -36,6 +36,7 @@ from fedscgen.federation._protocol import (
     TASKS,
     TRAIN,
 )
+from fedscgen.federation._published import take_out
 from fedscgen.secure import OPENED_SUM, Protection, aggregator_names, find_aggregator
 
 SKETCH = "sketch"
@@ -185,19 +186,16 @@ def check_question(message: Message) -> None:
     Raises
     ------
     WireFormatError
-        An entry is missing, unknown, of another type or out of bounds; the message names the kind and the entry.
+        An entry is missing, unknown, of another type or out of bounds; the message names the kind and the entry. Or it
+        encloses what is no opened sum.
     """
     _check(message, _QUESTIONS.get(message.kind), f"message {message.kind!r}")
+    for published in take_out(message)[1].values():
+        _check_opened(published)
 
 
-def check_opened(message: Message) -> None:
-    """Refuse what is published as an opened sum, and whose meta isn't that of one.
-
-    Raises
-    ------
-    WireFormatError
-        An entry is missing, unknown, of another type or out of bounds.
-    """
+def _check_opened(message: Message) -> None:
+    """Refuse what is published as an opened sum, and whose meta isn't that of one."""
     further = {entry for name in aggregator_names() for entry in find_aggregator(name).entries}
     meta = {name: value for name, value in message.meta.items() if name not in further}
     if message.kind != OPENED_SUM or all(expected.find_fault(meta) for expected in _OPENED):
