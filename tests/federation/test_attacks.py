@@ -277,8 +277,9 @@ class Claiming(MaskedContributor):
             arrays = contribution.arrays
             if self.value is not None:
                 loss = arrays["validation_loss"]
-                arrays = {name: np.full_like(np.asarray(a, np.float64), self.value) for name, a in arrays.items()}
-                arrays = {**arrays, "validation_loss": loss}
+                spoilt = {name: a for name, a in arrays.items() if "running_" not in name}
+                spoilt = {name: np.full_like(np.asarray(a, np.float64), self.value) for name, a in spoilt.items()}
+                arrays = {**arrays, **spoilt, "validation_loss": loss}
             weight = contribution.weight if self.weight is None else self.weight
             contribution = replace(contribution, arrays=arrays, weight=weight)
         return super().contribute(contribution, task)
