@@ -167,6 +167,7 @@ def test_a_report_that_cannot_be_drawn_costs_no_results(file, tmp_path, monkeypa
 
 
 def test_bad_settings_are_refused_before_the_cells_are_read(tmp_path):
+    (tmp_path / "none.h5ad").write_text("no cells")
     (tmp_path / "settings.toml").write_text("[federation]\nn-round = 3\n")
     result = run("simulate", tmp_path / "none.h5ad", "-o", tmp_path / "out", "--settings", tmp_path / "settings.toml")
     assert result.exit_code == 2

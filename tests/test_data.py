@@ -1,9 +1,13 @@
+import warnings
+
 import numpy as np
+import pandas as pd
 import pytest
+from mudata import MuData
 from scipy import sparse
 
 from cells import make_adata
-from fedscgen._data import read_cells, summarize_expression
+from fedscgen._data import DataKeys, check_data, read_cells, summarize_expression
 
 
 @pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix])
@@ -46,3 +50,47 @@ def test_what_is_no_h5ad_is_named_in_one_line(tmp_path, on_disk):
     with pytest.raises(ValueError, match=r"text\.h5ad can't be read as \.h5ad: ") as error:
         read_cells(tmp_path / "text.h5ad", on_disk=on_disk)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("form", ["h5mu", "zarr"])
+def test_other_forms_of_the_same_cells_are_read(tmp_path, form):
+    adata, path = make_adata(), tmp_path / f"cells.{form}"
+    if form == "zarr":
+        pytest.importorskip("zarr")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the format that comes to be the default
+            adata.write_zarr(path)
+    else:
+        mdata = MuData({"rna": adata})
+        mdata.obs["batch"] = adata.obs["batch"]
+        del mdata.mod["rna"].obs["batch"]
+        mdata.write(path)
+    read = read_cells(path)
+    assert (read.X != adata.X).nnz == 0
+    assert list(read.obs["batch"]) == list(make_adata().obs["batch"])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda x: x * 0, "holds only zeros: name the layer that holds log-normalised expression"),
+        (lambda x: x.astype(np.float64) * 1e300, "which no expression is: remove or repair such values"),
+    ],
+)
+def test_expression_that_tells_nothing_is_refused(spoil, message):
+    adata = make_adata()
+    adata.X = spoil(adata.X)
+    with pytest.raises(ValueError, match=message):
+        check_data(adata, DataKeys())
+
+
+def test_one_column_for_two_keys_is_refused():
+    with pytest.raises(ValueError, match=r"batch_key and labels_key both name obs\['cell_type'\]"):
+        check_data(make_adata(), DataKeys(batch_key="cell_type"))
+
+
+def test_labels_that_are_numbers_and_text_are_refused():
+    adata = make_adata()
+    adata.obs["cell_type"] = pd.Series([1, "1"] * 75, index=adata.obs_names, dtype=object)
+    with pytest.raises(ValueError, match=r"obs\['cell_type'\] holds '1' both as text and as a number"):
+        check_data(adata, DataKeys())

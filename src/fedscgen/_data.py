@@ -11,8 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from anndata import AnnData, read_h5ad
-from mudata import MuData
+from anndata.io import read_zarr
+from mudata import MuData, read_h5mu
 from scipy import sparse
+
+from fedscgen._files import check_readable
 
 Matrix = Any
 """Cells x genes: a numpy array, a sparse matrix or array, or one of anndata's matrices on disk."""
@@ -28,6 +31,7 @@ RESULT_KEYS = (CELL_TYPE_KEY, CONFIDENCE_KEY, CONFLICT_KEY)
 
 _CHECKED_CELLS = 4096
 _LARGEST_LOG_VALUE = 50.0
+_LARGEST_VALUE = 1e9  # beyond it squares and their sums lose what is small
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class DataKeys:
         """The matrix of cells x genes: ``X`` or the layer."""
         rna = self.modality_of(adata)
         if self.layer is not None and self.layer not in rna.layers:
-            raise KeyError(f"layers[{self.layer!r}] not found; there are {_list_names(rna.layers)}")
+            raise KeyError(f"layers[{self.layer!r}] not found; there are {_list_names(filter(None, rna.layers))}")
         matrix = rna.X if self.layer is None else rna.layers[self.layer]
         if matrix is None:
             raise ValueError("X is empty: put log-normalised expression there, or name a layer that holds it")
@@ -115,28 +119,37 @@ class DataKeys:
 
 
 def read_cells(path: Path, *, on_disk: bool = False) -> AnnData:
-    """Read an ``.h5ad`` file.
+    """Read a file ``.h5ad``, the modality ``"rna"`` of a file ``.h5mu``, or a folder ``.zarr``.
 
     Parameters
     ----------
     path
         The file.
     on_disk
-        Leave the expression in the file, which stays open; for a look at everything else.
+        Leave the expression in the file, which stays open; for a look at everything else. For ``.h5ad`` alone.
 
     Raises
     ------
-    FileNotFoundError
-        There is none.
-    ValueError
-        It is damaged, or something else.
+    FileNotFoundError, ValueError
+        There is none; it is empty, damaged, or something else.
     """
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist")
+    check_readable(path)
+    kind = path.suffix if path.suffix in (".h5mu", ".zarr") else ".h5ad"
     try:
-        return read_h5ad(path, backed="r" if on_disk else None)
+        if kind == ".h5mu":
+            return _take_rna(read_h5mu(path))
+        return read_zarr(path) if kind == ".zarr" else read_h5ad(path, backed="r" if on_disk else None)
     except Exception as error:
-        raise ValueError(f"{path} can't be read as .h5ad: {str(error).partition(chr(10))[0]}") from error
+        raise ValueError(f"{path} can't be read as {kind}: {str(error).partition(chr(10))[0]}") from error
+
+
+def _take_rna(mdata: MuData) -> AnnData:
+    """The modality, with the columns that stand above all of them."""
+    rna = DataKeys(modality="rna").modality_of(mdata)
+    shared = mdata.obs.loc[rna.obs_names, mdata.obs.columns.difference(rna.obs.columns)]
+    for key in shared:
+        rna.obs[key] = shared[key]
+    return rna
 
 
 def check_data(adata: AnnData | MuData, keys: DataKeys, who: str = "") -> None:
@@ -195,6 +208,8 @@ def _doubts(adata: AnnData | MuData, keys: DataKeys) -> Iterator[str]:
         raise ValueError(f"there is nothing to work on: {rna.n_obs} cells x {rna.n_vars} genes")
     check_unique(rna.obs_names, "obs_names")
     check_unique(rna.var_names, "var_names")
+    if keys.batch_key is not None and keys.batch_key == keys.labels_key:
+        raise ValueError(f"batch_key and labels_key both name obs[{keys.batch_key!r}]: pass two columns, or None")
     batches, labels = keys.categories_of(adata, keys.batch_key), keys.labels_of(adata)
     if keys.labels_key is not None and len(labels.categories) == 1:
         yield (
@@ -216,6 +231,11 @@ def _doubts_about_expression(matrix: Matrix, rna: AnnData, where: str) -> Iterat
     values = summarize_expression(matrix)
     if not values.finite:
         raise ValueError(_non_finite(matrix, rna, where))
+    largest = max(values.highest, -values.lowest)
+    if largest >= _LARGEST_VALUE:
+        raise ValueError(f"{where} holds {largest:.3g}, which no expression is: remove or repair such values")
+    if values.lowest == values.highest == 0:
+        raise ValueError(f"{where} holds only zeros: name the layer that holds log-normalised expression")
     if values.lowest < 0:
         yield f"{where} holds negative values (lowest: {values.lowest:.3g}), but log-normalised expression is expected"
     elif values.looks_raw:
@@ -291,12 +311,20 @@ def dense_chunks(matrix: Matrix, columns: np.ndarray | None, chunk_size: int) ->
         chunk = matrix[rows]
         chunk = chunk.toarray() if sparse.issparse(chunk) else np.asarray(chunk)
         chunk = chunk if columns is None else chunk[:, columns]
-        yield rows, np.ascontiguousarray(chunk, dtype=np.float32)
+        with np.errstate(over="ignore"):  # the caller sees inf
+            values = np.ascontiguousarray(chunk, dtype=np.float32)
+        yield rows, values
 
 
 def _with_names_as_strings(column: pd.Series) -> pd.Categorical:
     categories = column.astype("category").cat.remove_unused_categories().cat
-    return pd.Categorical.from_codes(categories.codes, [str(name) for name in categories.categories])
+    names = pd.Index([str(name) for name in categories.categories])
+    if not names.is_unique:
+        raise ValueError(
+            f"obs[{column.name!r}] holds {names[names.duplicated()][0]!r} both as text and as a number: make all "
+            f"of them text, with adata.obs[{column.name!r}].astype(str)"
+        )
+    return pd.Categorical.from_codes(categories.codes, names)
 
 
 def _non_finite(matrix: Matrix, rna: AnnData, where: str) -> str:

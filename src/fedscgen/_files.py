@@ -33,6 +33,22 @@ def lock_folder(folder: Path) -> Iterator[None]:
         yield
 
 
+def check_readable(path: Path) -> None:
+    """Refuse a file that isn't there or holds nothing, before anything is loaded that could read it.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError, PermissionError
+        There is none, it is empty, or it belongs to others.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist")
+    if path.is_file() and path.stat().st_size == 0:
+        raise ValueError(f"{path} is empty: its download or copy may have stopped")
+    if not os.access(path, os.R_OK):
+        raise PermissionError(f"{path} can't be read: its owner hasn't permitted it")
+
+
 @contextmanager
 def create_whole(path: Path, *, overwrite: bool, remedy: str) -> Iterator[Path]:
     """Give a temporary place for a file or folder, and move it to ``path`` when the block has ended well.
@@ -43,9 +59,12 @@ def create_whole(path: Path, *, overwrite: bool, remedy: str) -> Iterator[Path]:
         ``path`` exists and may not be overwritten; the message ends with the remedy.
     FileNotFoundError
         The block has made nothing. Whatever was at ``path`` is still there.
+    OSError
+        Nothing can be made in that folder.
     """
-    if path.exists() and not overwrite:
+    if _exists(path) and not overwrite:
         raise FileExistsError(f"{path} exists: {remedy}")
+    _check_writable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as directory:
         target = Path(directory) / path.name
@@ -55,6 +74,25 @@ def create_whole(path: Path, *, overwrite: bool, remedy: str) -> Iterator[Path]:
         if path.exists():
             path.rename(Path(directory) / "replaced")
         target.rename(path)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except PermissionError as error:
+        raise PermissionError(f"{path} can't be made: its folder may not be read") from error
+
+
+def _check_writable(path: Path) -> None:
+    """Refuse a place in which nothing can be made."""
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{path} can't be made: {folder} is a file; choose a place in a folder")
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise type(error)(f"{path} can't be made: {folder} can't be written to ({error.strerror})") from error
 
 
 @contextmanager

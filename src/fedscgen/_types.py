@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -24,12 +24,14 @@ __all__ = [
     "LatentShifts",
     "Message",
     "NamedArrays",
+    "ReferenceKind",
     "References",
     "WireFormatError",
     "check_choice",
 ]
 
 NamedArrays = dict[str, np.ndarray]
+ReferenceKind = Literal["landmarks", "dominant", "mean"]
 
 MOST_LABELS, LONGEST_LABEL, MOST_DIMENSIONS = 10_000, 1000, 4096
 """Of references and landmarks, in a message or a file: cell types, characters in the name of one, latent dimensions."""

@@ -182,3 +182,21 @@ def test_too_few_cells_to_train_on():
     FedSCGEN.setup_anndata(adata)
     with pytest.raises(ValueError, match="3 cells are too few to train on: at least 4"):
         FedSCGEN(adata, **SMALL).train_local(1)
+
+
+def test_more_dimensions_than_genes_are_refused():
+    adata = make_adata(n_genes=10)
+    FedSCGEN.setup_anndata(adata)
+    with pytest.raises(ValueError, match="n_latent=20: more dimensions than the 10 genes"):
+        FedSCGEN(adata)
+    with pytest.raises(ValueError, match="n_latent=0: at least 1"):
+        FedSCGEN(adata, n_latent=0)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_cells_with_what_no_network_can_take_are_not_encoded(trained, adata, value):
+    new = adata.copy()
+    new.X = new.X.toarray().astype(np.float64)
+    new.X[7, 3] = value
+    with pytest.raises(ValueError, match=r"X holds (nan|inf) as float32 \(first at cell 'cell7', gene 'gene3'\)"):
+        trained.get_latent_representation(new, indices=[2, 7])

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from fedscgen import __version__
 from fedscgen.cli import _benchmark, _check, _federation, _ledger, _prepare, _site
 from fedscgen.cli._errors import user_errors
 from fedscgen.featurecloud import commands as of_featurecloud
@@ -22,10 +23,24 @@ app = typer.Typer(
 )
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"fedscgen {__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
+]
+
+
 @app.callback()
-def main(verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False) -> None:
+def main(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False, version: Version = False
+) -> None:
     """Integrate single-cell RNA-seq across sites that may not share their cells."""
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s")
+    logging.getLogger("lightning.fabric.utilities.seed").setLevel(logging.WARNING)  # tells of each site's seed
     warnings.formatwarning = lambda message, *_, **__: f"Warning: {message}\n"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,14 +19,18 @@ def user_errors() -> Iterator[None]:
     except Exception as error:
         if not isinstance(error, _list_mendable()):
             raise
-        message = str(error.args[0]) if isinstance(error, KeyError) else str(error)
-        typer.secho(f"Error: {message}", err=True, fg=typer.colors.RED)
+        message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+        typer.secho(f"Error: {' '.join(message.split())}", err=True, fg=typer.colors.RED)
         raise typer.Exit(_BAD_INPUT) from error
 
 
 def _list_mendable() -> tuple[type[Exception], ...]:
-    """Errors that come of bad input. Importing the federation takes seconds, which commands that need none save."""
-    from fedscgen.federation import SiteError
+    """Errors that come of bad input; those of the federation only if it was imported, which takes seconds."""
     from fedscgen.secure import AggregationError
 
-    return KeyError, ValueError, OSError, ModuleNotFoundError, SiteError, AggregationError
+    mendable = (KeyError, ValueError, OSError, ModuleNotFoundError, AggregationError)
+    if "fedscgen.federation" not in sys.modules:
+        return mendable
+    from fedscgen.federation import SiteError
+
+    return *mendable, SiteError

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedscgen._files import create_whole
+from fedscgen._files import check_readable, create_whole
+from fedscgen._types import ReferenceKind
 from fedscgen.aggregation import Strategy
 from fedscgen.cli._arguments import (
     OVERWRITE,
@@ -32,11 +33,11 @@ from fedscgen.cli._sources import (
     Prepare,
     TableOfGenes,
     TargetSum,
+    check_sources,
     join_sites,
     prepare_sites,
     read_sites,
 )
-from fedscgen.correction import ReferenceKind
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -77,7 +78,7 @@ def simulate(
         list[str],
         typer.Argument(
             metavar="[NAME=]FILE...",
-            help="Log-normalised cells of all sites in one .h5ad file, or those of a site in each.",
+            help="Log-normalised cells of all sites in one file (.h5ad, .h5mu, .zarr), or those of a site in each.",
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make.")],
@@ -137,6 +138,7 @@ def simulate(
     ledger.csv (what left each site) and report.html. The folder appears only when all of it is complete.
     """
     with user_errors(), create_whole(output, overwrite=overwrite, remedy=OVERWRITE) as folder:
+        check_sources(files)
         from fedscgen.prepare import PrepareOptions
 
         recipe = PrepareOptions(None, genes, target_sum, min_genes, max_mito=max_mito)  # type: ignore[arg-type]
@@ -176,7 +178,10 @@ def print_settings(
 
 
 def correct(
-    file: Annotated[Path, typer.Argument(metavar="FILE.h5ad", help="This site's log-normalised cells.")],
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="This site's log-normalised cells: .h5ad, .h5mu or .zarr."),
+    ],
     model: Annotated[Path, typer.Option("--model", "-m", help="Folder of a saved model.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write (.h5ad).")],
     batch_key: Annotated[
@@ -207,6 +212,9 @@ def correct(
     get predicted ones.
     """
     with user_errors(), create_whole(output, overwrite=overwrite, remedy=OVERWRITE) as target:
+        check_readable(file)
+        if not (model / "model.json").is_file():
+            raise ValueError(f"{model} holds no FedSCGEN model: model.json is missing")
         from fedscgen._data import read_cells
         from fedscgen._types import References
         from fedscgen.correction import include_batches

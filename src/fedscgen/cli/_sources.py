@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedscgen._files import check_readable
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -43,13 +45,23 @@ def read_sites(sources: Sequence[str]) -> dict[str, AnnData]:
 
     sites: dict[str, AnnData] = {}
     for source in sources:
-        name, equals, file = ("", "", source) if Path(source).exists() else source.rpartition("=")
-        path = Path(file)
-        name = name if equals else path.resolve().stem
+        name, path = _find_file(source)
         if name in sites:
             raise ValueError(f"two sites are called {name!r}: write NAME={path}, with another name")
-        sites[name] = read_cells(path) if path.suffix == ".h5ad" else read_raw(path)
+        sites[name] = read_cells(path) if path.suffix in (".h5ad", ".zarr") else read_raw(path)
     return sites
+
+
+def check_sources(sources: Sequence[str]) -> None:
+    """Refuse files that aren't there or hold nothing, before anything is loaded that could read them."""
+    for source in sources:
+        check_readable(_find_file(source)[1])
+
+
+def _find_file(source: str) -> tuple[str, Path]:
+    """The site's name and its file."""
+    name, equals, file = ("", "", source) if Path(source).exists() else source.rpartition("=")
+    return (name if equals else Path(file).resolve().stem), Path(file)
 
 
 def prepare_sites(sites: dict[str, AnnData], options: PrepareOptions, gene_table: str | None) -> dict[str, AnnData]:

@@ -4,6 +4,7 @@ References and shifts move each cell type of a batch to a common place. Landmark
 is common to all sites from what a batch adds, also where labels are missing; see ``docs/design/landmarks.md``.
 """
 
+from fedscgen._types import ReferenceKind
 from fedscgen.correction._classifier import Classifier
 from fedscgen.correction._correct import (
     UNKNOWN,
@@ -30,7 +31,6 @@ from fedscgen.correction._landmarks import (
 )
 from fedscgen.correction._references import (
     NoSharedLabelError,
-    ReferenceKind,
     Unlabeled,
     align_labels,
     apply_shifts,

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from fedscgen._types import References, check_choice
+from fedscgen._types import ReferenceKind, References, check_choice
 from fedscgen.correction._effects import move_to_landmarks
 from fedscgen.correction._landmarks import FEWEST_HOLDERS, LABEL_NOISE, Landmarks, find_landmarks
 from fedscgen.correction._references import (
     NoSharedLabelError,
-    ReferenceKind,
     Unlabeled,
     apply_shifts,
     choose_references,

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from scipy import sparse
 
-from fedscgen._types import LabelStats, LatentShifts, References, check_choice
+from fedscgen._types import LabelStats, LatentShifts, ReferenceKind, References, check_choice
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pandas as pd
 
-ReferenceKind = Literal["landmarks", "dominant", "mean"]
 KindByType = Literal["dominant", "mean"]
 Unlabeled = Literal["knn", "mean", "leave"]
 

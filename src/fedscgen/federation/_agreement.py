@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from fedscgen.secure import Aggregator
 
 logger = logging.getLogger(__name__)
+
+_FEW_IN_COMMON = 0.2  # of the genes of the site with the fewest
 
 
 @dataclass(frozen=True)
@@ -187,7 +190,16 @@ def agree_on_genes(genes: Mapping[str, Sequence[str]], kind: GenesKind) -> list[
         logger.warning(
             "%d genes are not held by every site and %s (%s, ...)", len(partial), fate, ", ".join(partial[:5])
         )
-    return list(held) if kind == "union" else [name for name, n_sites in held.items() if n_sites == len(genes)]
+    common = [name for name, n_sites in held.items() if n_sites == len(genes)]
+    fewest = min(len(set(names)) for names in genes.values())
+    if len(common) < _FEW_IN_COMMON * fewest:
+        warnings.warn(
+            f"the sites have only {len(common)} genes in common, and each holds {fewest} or more: are they named "
+            "in the same way everywhere (symbols or Ensembl identifiers, with or without version, upper case)?",
+            UserWarning,
+            stacklevel=2,
+        )
+    return list(held) if kind == "union" else common
 
 
 def check_reference(kind: ReferenceKind, aggregator: Aggregator) -> None:

@@ -162,7 +162,7 @@ def simulate(
     if isinstance(secure, type):
         raise TypeError(f"secure={secure.__name__}: pass an aggregator, {secure.__name__}(...), or its name")
     given = None if init_model is None else InitialModel.read(init_model)
-    sites = dict(data) if isinstance(data, Mapping) else _split(data, site_key, site.keys)
+    sites = _check_names(data) if isinstance(data, Mapping) else _split(data, site_key, site.keys)
     aggregator = make_aggregator(secure, len(sites))
     seed = settings.find_seed()
     settings = replace(settings, seed=seed)
@@ -200,6 +200,14 @@ def simulate(
         site=site,
         correction=correction,
     )
+
+
+def _check_names(sites: Mapping[str, AnnData]) -> dict[str, AnnData]:
+    """The sites as they are, if each has a name that messages and columns can hold."""
+    for name in sites:
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"site {name!r} has no name that is text: write {str(name) or 'north'!r}")
+    return dict(sites)
 
 
 def _split(adata: AnnData, site_key: str, keys: DataKeys) -> dict[str, AnnData]:

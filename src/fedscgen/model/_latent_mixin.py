@@ -64,7 +64,7 @@ class LatentMixin(BaseModelClass):
         RuntimeError
             The model hasn't been trained.
         ValueError
-            ``batch_size`` is below 1, or genes are missing.
+            ``batch_size`` is below 1, genes are missing, or expression is NaN, inf or beyond float32.
         """
         check_whole("batch_size", batch_size, 1)
         self._check_if_trained(warn=False)
@@ -72,6 +72,8 @@ class LatentMixin(BaseModelClass):
         matrix = matrix if indices is None else matrix[np.asarray(indices)]
         latent = np.empty((matrix.shape[0], self.module.encoder.mean.out_features), dtype=np.float32)
         for rows, chunk in dense_chunks(matrix, columns, batch_size):
+            if not np.isfinite(chunk).all():
+                raise ValueError(self._name_non_finite(adata, indices, rows, chunk))
             latent[rows] = self._encode(chunk, give_mean)
         return latent
 
@@ -94,6 +96,18 @@ class LatentMixin(BaseModelClass):
         adata = self.adata if adata is None else adata
         latent = self.get_latent_representation(adata, batch_size=batch_size)
         return label_stats_of(latent, *self._categories(adata))
+
+    def _name_non_finite(
+        self, adata: AnnData | MuData | None, indices: Sequence[int] | None, rows: slice, chunk: np.ndarray
+    ) -> str:
+        """Say in which of the encoded cells the first value is that no network can take."""
+        cells = self.keys.modality_of(self.adata if adata is None else adata).obs_names
+        cells = (cells if indices is None else cells[np.asarray(indices)])[rows]
+        row, column = np.argwhere(~np.isfinite(chunk))[0]
+        return (
+            f"{self.keys.where} holds {chunk[row, column]} as float32 (first at cell {cells[row]!r}, gene "
+            f"{self.genes[column]!r}): remove or repair such values"
+        )
 
     def _expression(self, adata: AnnData | MuData) -> tuple[Any, np.ndarray | None]:
         """The matrix, and the columns of it that are the model's genes."""

@@ -89,6 +89,11 @@ class FedSCGEN(TrainingMixin, CorrectionMixin, SaveLoadMixin, BaseModelClass):
         linear_path: bool = True,
     ) -> None:
         super().__init__(adata)
+        if linear_path and n_latent > self.summary_stats.n_vars:
+            raise ValueError(
+                f"n_latent={n_latent}: more dimensions than the {self.summary_stats.n_vars} genes; are these all genes "
+                "of the experiment? Else choose fewer dimensions"
+            )
         self.module = self._module_cls(
             self.summary_stats.n_vars,
             n_hidden=n_hidden,
