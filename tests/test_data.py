@@ -7,7 +7,8 @@ from mudata import MuData
 from scipy import sparse
 
 from cells import make_adata
-from fedscgen._data import DataKeys, check_data, read_cells, summarize_expression
+from fedscgen._data import DataKeys, check_data, summarize_expression
+from fedscgen._read_cells import read_cells
 
 
 @pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix])

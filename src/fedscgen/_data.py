@@ -5,17 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from anndata import AnnData, read_h5ad
-from anndata.io import read_zarr
-from mudata import MuData, read_h5mu
+from anndata import AnnData
+from mudata import MuData
 from scipy import sparse
-
-from fedscgen._files import check_readable
 
 Matrix = Any
 """Cells x genes: a numpy array, a sparse matrix or array, or one of anndata's matrices on disk."""
@@ -26,7 +22,11 @@ CORRECTED_LAYER = "fedscgen_corrected"
 CELL_TYPE_KEY = "fedscgen_cell_type"
 CONFIDENCE_KEY = "fedscgen_confidence"
 CONFLICT_KEY = "fedscgen_label_conflict"
-RESULT_KEYS = (CELL_TYPE_KEY, CONFIDENCE_KEY, CONFLICT_KEY)
+MOVED_KEY = "fedscgen_moved"
+TYPES_KEY = "fedscgen_types"
+PREDICTED_KEYS = (CELL_TYPE_KEY, CONFIDENCE_KEY, CONFLICT_KEY)
+"""Columns of ``obs`` with what is believed of the cells' types."""
+RESULT_KEYS = (*PREDICTED_KEYS, MOVED_KEY)
 """Columns of ``obs`` that a correction may write."""
 
 _CHECKED_CELLS = 4096
@@ -118,41 +118,7 @@ class DataKeys:
         return adata.obs[key] if home is None else adata.mod[home].obs.loc[adata.obs_names, key]
 
 
-def read_cells(path: Path, *, on_disk: bool = False) -> AnnData:
-    """Read a file ``.h5ad``, the modality ``"rna"`` of a file ``.h5mu``, or a folder ``.zarr``.
-
-    Parameters
-    ----------
-    path
-        The file.
-    on_disk
-        Leave the expression in the file, which stays open; for a look at everything else. For ``.h5ad`` alone.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        There is none; it is empty, damaged, or something else.
-    """
-    check_readable(path)
-    kind = path.suffix if path.suffix in (".h5mu", ".zarr") else ".h5ad"
-    try:
-        if kind == ".h5mu":
-            return _take_rna(read_h5mu(path))
-        return read_zarr(path) if kind == ".zarr" else read_h5ad(path, backed="r" if on_disk else None)
-    except Exception as error:
-        raise ValueError(f"{path} can't be read as {kind}: {str(error).partition(chr(10))[0]}") from error
-
-
-def _take_rna(mdata: MuData) -> AnnData:
-    """The modality, with the columns that stand above all of them."""
-    rna = DataKeys(modality="rna").modality_of(mdata)
-    shared = mdata.obs.loc[rna.obs_names, mdata.obs.columns.difference(rna.obs.columns)]
-    for key in shared:
-        rna.obs[key] = shared[key]
-    return rna
-
-
-def check_data(adata: AnnData | MuData, keys: DataKeys, who: str = "") -> None:
+def check_data(adata: AnnData | MuData, keys: DataKeys, who: str = "", *, refuse_counts: bool = False) -> None:
     """Refuse what can't be trained on or corrected, and warn of what is unlikely to be meant.
 
     Parameters
@@ -163,6 +129,8 @@ def check_data(adata: AnnData | MuData, keys: DataKeys, who: str = "") -> None:
         Where it holds what the model needs.
     who
         What messages begin with, such as the name of a site.
+    refuse_counts
+        Refuse raw counts, of which there is a warning else.
 
     Raises
     ------
@@ -172,7 +140,7 @@ def check_data(adata: AnnData | MuData, keys: DataKeys, who: str = "") -> None:
         No cell or gene, names that repeat, missing labels, or expression with NaN or inf.
     """
     try:
-        for doubt in _doubts(adata, keys):
+        for doubt in _doubts(adata, keys, refuse_counts):
             warnings.warn(who + doubt, UserWarning, stacklevel=2)
     except (KeyError, ValueError) as error:
         raise type(error)(who + str(error.args[0])) from error
@@ -201,7 +169,7 @@ def working_copy(adata: AnnData, keys: DataKeys, genes: Sequence[str]) -> AnnDat
     return AnnData(X=matrix, obs=obs, var=pd.DataFrame(index=list(genes)), layers=layers)
 
 
-def _doubts(adata: AnnData | MuData, keys: DataKeys) -> Iterator[str]:
+def _doubts(adata: AnnData | MuData, keys: DataKeys, refuse_counts: bool) -> Iterator[str]:
     """Raise what is wrong, and yield what seems so."""
     rna = keys.modality_of(adata)
     if rna.n_obs == 0 or rna.n_vars == 0:
@@ -223,10 +191,10 @@ def _doubts(adata: AnnData | MuData, keys: DataKeys) -> Iterator[str]:
             f"no cell{where} has a label in obs[{keys.labels_key!r}]: with landmarks, the default, types are told "
             "from other batches' labels; with references by cell type they stay where they are"
         )
-    yield from _doubts_about_expression(keys.expression_of(adata), rna, keys.where)
+    yield from _doubts_about_expression(keys.expression_of(adata), rna, keys.where, refuse_counts)
 
 
-def _doubts_about_expression(matrix: Matrix, rna: AnnData, where: str) -> Iterator[str]:
+def _doubts_about_expression(matrix: Matrix, rna: AnnData, where: str, refuse_counts: bool) -> Iterator[str]:
     """Raise on NaN and inf, by cell and gene; yield on negative values and on what looks like raw counts."""
     values = summarize_expression(matrix)
     if not values.finite:
@@ -239,10 +207,18 @@ def _doubts_about_expression(matrix: Matrix, rna: AnnData, where: str) -> Iterat
     if values.lowest < 0:
         yield f"{where} holds negative values (lowest: {values.lowest:.3g}), but log-normalised expression is expected"
     elif values.looks_raw:
-        yield (
-            f"{where} looks like raw or unlogged counts (largest: {values.highest:.6g}), but log-normalised expression "
-            "is expected: run scanpy.pp.normalize_total and scanpy.pp.log1p, or name the layer that holds it"
-        )
+        if refuse_counts:
+            raise ValueError(describe_counts(where, values))
+        yield describe_counts(where, values)
+
+
+def describe_counts(where: str, values: ExpressionSummary) -> str:
+    """What is said of expression that looks like raw counts; ``where`` it is."""
+    return (
+        f"{where} looks like raw or unlogged counts (largest: {values.highest:.6g}), but log-normalised expression "
+        "is expected: run scanpy.pp.normalize_total and scanpy.pp.log1p, or name the layer that holds it; in a "
+        "federation, or on the command line, ask for that with SiteOptions(normalize=True) or --normalize"
+    )
 
 
 class ExpressionSummary(NamedTuple):
@@ -317,8 +293,12 @@ def dense_chunks(matrix: Matrix, columns: np.ndarray | None, chunk_size: int) ->
 
 
 def _with_names_as_strings(column: pd.Series) -> pd.Categorical:
+    """Each cell's name; whole numbers have the same whether or not missing values have made them decimal ones."""
     categories = column.astype("category").cat.remove_unused_categories().cat
-    names = pd.Index([str(name) for name in categories.categories])
+    kinds = categories.categories
+    if pd.api.types.is_float_dtype(kinds) and np.equal(kinds, np.rint(kinds)).all():
+        kinds = kinds.astype(np.int64)
+    names = pd.Index([str(kind) for kind in kinds])
     if not names.is_unique:
         raise ValueError(
             f"obs[{column.name!r}] holds {names[names.duplicated()][0]!r} both as text and as a number: make all "

@@ -64,7 +64,7 @@ def test_a_site_gets_back_its_own_genes_in_its_own_order(adata):
         assert list(client.corrected.var_names) == list(cells.var_names)
         assert list(client.corrected.obs_names) == list(cells.obs_names)
         pd.testing.assert_frame_equal(client.corrected.var, cells.var)
-        predicted = ["fedscgen_cell_type", "fedscgen_confidence", "fedscgen_label_conflict"]
+        predicted = ["fedscgen_cell_type", "fedscgen_confidence", "fedscgen_label_conflict", "fedscgen_moved"]
         pd.testing.assert_frame_equal(client.corrected.obs.drop(columns=predicted), cells.obs)
         assert (client.corrected.X != cells.X).nnz == 0
         assert sparse.issparse(client.corrected.layers["fedscgen_corrected"])

@@ -94,7 +94,7 @@ def test_without_any_label_sites_meet_too():
 def test_without_labels_nothing_is_said_of_types(adata):
     del adata.obs["cell_type"]
     result = simulate(adata, labels_key=None, **QUICK)
-    assert list(result.corrected.obs.columns) == list(adata.obs.columns)
+    assert list(result.corrected.obs.columns) == [*adata.obs.columns, "fedscgen_moved"]
     expected = result.model.correct()
     np.testing.assert_allclose(result.corrected.obsm["X_fedscgen"], expected.obsm["X_fedscgen"], atol=1e-5)
 
@@ -163,9 +163,8 @@ def test_batches_within_a_site_move_each_by_itself(adata):
 @pytest.mark.parametrize("labels_key", ["cell_type", None])
 def test_one_site_alone_finds_landmarks_of_its_own_batches(adata, labels_key):
     adata.obs["site"] = "only"
-    result = simulate(
-        adata, "site", batch_key="batch", labels_key=labels_key, **{**UNTRAINED, "label_noise": 0.1, "seed": 7}
-    )
+    options = {**UNTRAINED, "label_noise": 0.1, "seed": 7}
+    result = simulate(adata, "site", min_sites=1, batch_key="batch", labels_key=labels_key, **options)
     assert "sums near landmarks" not in set(result.ledger["kind"])
     landmarks = result.model.get_references(label_noise=0.1, seed=7)
     expected = result.model.correct(references=landmarks).obsm["X_fedscgen"]
@@ -178,7 +177,7 @@ def test_one_site_alone_finds_landmarks_of_its_own_batches(adata, labels_key):
 @pytest.mark.parametrize("kind", ["dominant", "mean"])
 def test_one_site_alone_keeps_the_references_by_cell_type_of_its_batches(adata, kind):
     adata.obs["site"] = "only"
-    result = simulate(adata, "site", batch_key="batch", reference=kind, **UNTRAINED)
+    result = simulate(adata, "site", min_sites=1, batch_key="batch", reference=kind, **UNTRAINED)
     assert result.model.references.to_json() == result.model.get_references(kind=kind).to_json()
     embedding = result.model.correct().obsm["X_fedscgen"]
     np.testing.assert_allclose(embedding, result.corrected.obsm["X_fedscgen"], atol=1e-6)
@@ -190,7 +189,7 @@ def test_one_site_alone_says_that_its_labels_are_lost(adata):
     labels = adata.obs["batch"].astype(str) + adata.obs["cell_type"].astype(str)
     adata.obs["cell_type"] = labels.where(np.arange(adata.n_obs) > 0, "?")
     with pytest.warns(UserWarning, match="cells move without labels, .* check that the labels are spelled") as warned:
-        result = simulate(adata, "site", batch_key="batch", unlabeled_category="?", **UNTRAINED)
+        result = simulate(adata, "site", min_sites=1, batch_key="batch", unlabeled_category="?", **UNTRAINED)
     assert len(warned) == 1
     assert not result.uses_labels
 
@@ -198,7 +197,7 @@ def test_one_site_alone_says_that_its_labels_are_lost(adata):
 @pytest.mark.parametrize("labels_key", ["cell_type", None])
 def test_one_site_with_one_batch_says_that_there_is_nothing_to_align(adata, labels_key, caplog):
     adata.obs["site"] = "only"
-    result = simulate(adata, "site", labels_key=labels_key, **UNTRAINED)
+    result = simulate(adata, "site", min_sites=1, labels_key=labels_key, **UNTRAINED)
     assert "cells stay where they are: all cells are of one batch" in caplog.text
     np.testing.assert_array_equal(result.corrected.obsm["X_fedscgen"], result.model.get_latent_representation())
 

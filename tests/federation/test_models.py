@@ -56,7 +56,7 @@ def test_another_model_learns_what_the_cells_share(linear):
 
 def test_one_site_equals_local_training_of_another_model(adata, linear):
     adata.obs["site"] = "only"
-    result = simulate(adata, "site", batch_key="batch", show_progress=False, **LINEAR)
+    result = simulate(adata, "site", min_sites=1, batch_key="batch", show_progress=False, **LINEAR)
     linear.setup_anndata(adata, "batch", "cell_type", None, None)
     model = linear(adata, n_latent=3)
     model.load_weights(linear.initial_weights(adata.n_vars, 1, n_latent=3))

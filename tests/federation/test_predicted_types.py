@@ -179,7 +179,9 @@ def test_a_mean_of_more_sites_than_there_are_is_refused_before_anything_is_compu
 
 def test_a_site_that_is_alone_has_nobody_to_hold_anything_with(cells):
     cells.obs["site"] = "only"
-    result = simulate(cells, "site", batch_key="batch", min_holders=3, n_rounds=0, model=SMALL, show_progress=False)
+    result = simulate(
+        cells, "site", min_sites=1, batch_key="batch", min_holders=3, n_rounds=0, model=SMALL, show_progress=False
+    )
     assert result.references.labels == TYPES
 
 

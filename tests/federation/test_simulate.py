@@ -25,7 +25,7 @@ def assert_same(weights, others, **tolerance):
 def test_one_site_equals_local_training_exactly(adata, batchnorm):
     adata.obs["site"] = "only"
     options = {**QUICK, "n_rounds": 3, "n_epochs": 2, "batchnorm": batchnorm}
-    result = simulate(adata, "site", batch_key="batch", **options)
+    result = simulate(adata, "site", min_sites=1, batch_key="batch", **options)
     alone = adata.copy()
     scvi.settings.seed = 0
     FedSCGEN.setup_anndata(alone)
@@ -40,7 +40,7 @@ def test_one_site_equals_local_training_exactly(adata, batchnorm):
 def test_one_site_equals_local_training_on_real_cells(pbmc):
     adata = pbmc.copy()
     adata.obs["site"] = "only"
-    result = simulate(adata, "site", batch_key="batch", **QUICK)
+    result = simulate(adata, "site", min_sites=1, batch_key="batch", **QUICK)
     scvi.settings.seed = 0
     FedSCGEN.setup_anndata(adata)
     model = FedSCGEN(adata, **SMALL)
@@ -75,7 +75,7 @@ def test_the_callers_random_numbers_go_on_undisturbed(adata):
 def test_input_is_left_alone_and_cells_keep_their_order(adata):
     before = adata.copy()
     corrected = simulate(adata, **QUICK).corrected
-    predicted = ["fedscgen_cell_type", "fedscgen_confidence", "fedscgen_label_conflict"]
+    predicted = ["fedscgen_cell_type", "fedscgen_confidence", "fedscgen_label_conflict", "fedscgen_moved"]
     assert list(corrected.obs.columns) == [*before.obs.columns, *predicted]
     for result, obs in ((adata, adata.obs), (corrected, corrected.obs.drop(columns=predicted))):
         assert list(result.obs_names) == list(before.obs_names)

@@ -68,7 +68,7 @@ def test_correct_equals_scgen_batch_removal_on_real_cells(pbmc):
 def test_cells_and_annotations_stay_as_they_are(trained, adata, kind, added):
     before = adata.copy()
     corrected = trained.correct(references=trained.get_references(kind=kind))
-    assert list(corrected.obs.columns) == [*before.obs.columns, *added]
+    assert list(corrected.obs.columns) == [*before.obs.columns, *added, "fedscgen_moved"]
     for result in (corrected, adata):
         assert list(result.obs_names) == list(before.obs_names)
         assert result.obs.drop(columns=added, errors="ignore").equals(before.obs)

@@ -243,7 +243,7 @@ def _size_of_simulation(name: str, settings: Mapping[str, Any]) -> DataSize:
 
 @cache
 def _size_of_file(name: str, file: str, batch_key: str) -> DataSize:
-    from fedscgen._data import read_cells
+    from fedscgen._read_cells import read_cells
 
     try:
         adata = read_cells(Path(file), on_disk=True)

@@ -51,6 +51,12 @@ SecureOption = Annotated[
 ]
 LabelsKey = Annotated[str | None, typer.Option(help="Column of obs with the cell types; cell_type by default.")]
 Unlabelled = Annotated[bool, typer.Option("--unlabelled", help="No cell has a label: align cells without any.")]
+Normalize = Annotated[
+    bool,
+    typer.Option(
+        "--normalize", help="Normalise raw counts to 10,000 a cell, and take log1p; logarithms stay as they are."
+    ),
+]
 Layer = Annotated[str | None, typer.Option(help="Layer with log-normalised expression; X by default.")]
 LabelMap = Annotated[
     Path | None,

@@ -89,7 +89,8 @@ def check(
 
 def _read_sites(files: list[str], site_key: str | None) -> dict[str, AnnData]:
     """Cells by site: of one file by its column, of several by their names."""
-    from fedscgen._data import DataKeys, read_cells
+    from fedscgen._data import DataKeys
+    from fedscgen._read_cells import read_cells
 
     if site_key is None:
         return read_sites(files)

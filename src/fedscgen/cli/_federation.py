@@ -18,6 +18,7 @@ from fedscgen.cli._arguments import (
     LabelMap,
     LabelsKey,
     Layer,
+    Normalize,
     Overwrite,
     Rounds,
     SecureOption,
@@ -34,20 +35,18 @@ from fedscgen.cli._sources import (
     TableOfGenes,
     TargetSum,
     check_sources,
-    join_sites,
-    prepare_sites,
-    read_sites,
+    name_types_alike,
+    read_all,
+    read_logarithms,
 )
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
 
     from fedscgen.federation import SimulationResult, SimulationSettings
-    from fedscgen.prepare import PrepareOptions
 
 logger = logging.getLogger(__name__)
-
-_NO_LABEL = "unlabelled"
 
 
 def demo(
@@ -115,6 +114,14 @@ def simulate(
     patience: Annotated[
         int | None, typer.Option(min=1, help="Stop after so many rounds without a better validation loss.")
     ] = None,
+    min_sites: Annotated[
+        int | None, typer.Option(min=1, help="Fewest sites that must take part; 1 lets one site be alone.")
+    ] = None,
+    unaligned_site: Annotated[
+        list[str] | None,
+        typer.Option(help="A site that may take part though none of its cell types is shared; can be repeated."),
+    ] = None,
+    normalize: Normalize = False,
     init_model: Annotated[
         Path | None,
         typer.Option(
@@ -153,13 +160,16 @@ def simulate(
             reference=reference,
             min_cells=min_cells,
             early_stopping_patience=patience,
+            min_sites=min_sites,
+            unaligned_sites=tuple(unaligned_site) if unaligned_site else None,
+            normalize=normalize or None,
             seed=seed,
         )
         if unlabelled:
             chosen = replace(chosen, site=replace(chosen.site, labels_key=None, unlabeled_category=None))
-        adata, chosen = _read_all(files, site_key, chosen, (recipe, gene_table) if prepare else None)
+        adata, chosen = read_all(files, site_key, chosen, (recipe, gene_table) if prepare else None)
         if label_map is not None:
-            chosen = chosen.change(labels_key=_name_types_alike(adata, chosen.site.labels_key, label_map))
+            chosen = chosen.change(labels_key=name_types_alike(adata, chosen.site.labels_key, label_map))
         _simulate_into(folder, adata, site_key, chosen, secure, init_model)
     typer.echo(f"Open {output / 'report.html'} in a browser; the corrected cells are in {output / 'corrected.h5ad'}.")
 
@@ -204,6 +214,11 @@ def correct(
         ),
     ] = False,
     min_cells: Annotated[int, typer.Option(min=1, help="Fewest cells with which this site enters a reference.")] = 5,
+    normalize: Normalize = False,
+    allow_unaligned: Annotated[
+        bool,
+        typer.Option("--allow-unaligned", help="Correct cells even if the model knows none of their types."),
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Correct the cells of a site that took no part in training; nothing leaves the site.
@@ -215,14 +230,14 @@ def correct(
         check_readable(file)
         if not (model / "model.json").is_file():
             raise ValueError(f"{model} holds no FedSCGEN model: model.json is missing")
-        from fedscgen._data import read_cells
+        from fedscgen._data import MOVED_KEY, TYPES_KEY
         from fedscgen._types import References
         from fedscgen.correction import include_batches
         from fedscgen.model import FedSCGEN
 
-        adata = read_cells(file)
+        adata = read_logarithms(file, layer, normalize)
         if label_map is not None:
-            labels_key = _name_types_alike(adata, None if unlabelled else labels_key or "cell_type", label_map)
+            labels_key = name_types_alike(adata, None if unlabelled else labels_key or "cell_type", label_map)
         named = {"labels_key": labels_key, "unlabeled_category": unlabeled_category}
         keys = {"batch_key": batch_key, "layer": layer, **{key: name for key, name in named.items() if name}}
         keys |= {"labels_key": None, "unlabeled_category": None} if unlabelled else {}
@@ -233,9 +248,11 @@ def correct(
             if not isinstance(loaded.references, References):
                 raise ValueError("--include-newcomer is for references by cell type; landmarks serve every newcomer")
             loaded.references = include_batches(loaded.references, loaded.get_label_stats(), min_cells=min_cells)
-        corrected = _drop_bookkeeping(loaded.correct())
+        corrected = _drop_bookkeeping(loaded.correct(allow_unaligned=allow_unaligned))
         corrected.write_h5ad(target)
-    typer.echo(f"Wrote {corrected.n_obs} corrected cells to {output}.")
+    _print_types(corrected.uns[TYPES_KEY])
+    n_moved = int(corrected.obs[MOVED_KEY].sum())
+    typer.echo(f"Wrote {corrected.n_obs} corrected cells to {output}. {n_moved} of them moved.")
 
 
 def _choose_settings(source: str, **changes: Any) -> SimulationSettings:
@@ -244,33 +261,6 @@ def _choose_settings(source: str, **changes: Any) -> SimulationSettings:
 
     chosen = read_settings(source).change(**changes)
     return chosen.change(seed=0) if chosen.federation.seed is None else chosen
-
-
-def _read_all(
-    files: list[str], site_key: str, settings: SimulationSettings, recipe: tuple[PrepareOptions, str | None] | None
-) -> tuple[AnnData, SimulationSettings]:
-    """All sites' cells, and settings that let sites be without labels where one is."""
-    from fedscgen._data import read_cells
-
-    if len(files) == 1 and recipe is None:
-        return read_cells(Path(files[0])), settings
-    sites = read_sites(files)
-    if recipe is not None:
-        sites = prepare_sites(sites, *recipe)
-    labels_key = settings.site.labels_key
-    lacking = any(labels_key not in adata.obs for adata in sites.values())
-    if lacking and labels_key is not None and settings.site.unlabeled_category is None:
-        settings = settings.change(unlabeled_category=_NO_LABEL)
-    return join_sites(sites, site_key, labels_key), settings
-
-
-def _name_types_alike(adata: AnnData, labels_key: str | None, label_map: Path) -> str:
-    """Add the federation's names of cell types, and return their column."""
-    from fedscgen.prepare import add_common_labels, read_label_map
-
-    if labels_key is None:
-        raise ValueError(f"--label-map {label_map}, but no cell has a label: name a column, or leave the map out")
-    return add_common_labels(adata, read_label_map(label_map), labels_key=labels_key)
 
 
 def _simulate_into(
@@ -297,6 +287,7 @@ def _simulate_into(
     result.model.save(folder / "model")
     result.history.to_csv(folder / "history.csv", index=False)
     result.ledger.to_csv(folder / "ledger.csv", index=False)
+    _print_types(result.types)
     _report(folder / "report.html", adata, site_key, result, secure)
 
 
@@ -305,11 +296,16 @@ def _report(path: Path, adata: AnnData, site_key: str, result: SimulationResult,
     from anndata import AnnData
 
     from fedscgen._data import LATENT_KEY
+    from fedscgen._normalize import HOW, find_counts, normalize_counts
     from fedscgen.report import write_report
 
     site, corrected = result.site, result.corrected
+    raw = find_counts(adata, site.keys, site.keys.categories_of(adata, site_key))
     shown = AnnData(
-        site.keys.expression_of(adata), corrected.obs, uns=corrected.uns, obsm={LATENT_KEY: corrected.obsm[LATENT_KEY]}
+        site.keys.expression_of(normalize_counts(adata, site.keys, site.keys.categories_of(adata, site_key))),
+        corrected.obs,
+        uns=corrected.uns,
+        obsm={LATENT_KEY: corrected.obsm[LATENT_KEY]},
     )
     labelled = site.keys.labels_of(shown).codes >= 0
     try:
@@ -322,9 +318,16 @@ def _report(path: Path, adata: AnnData, site_key: str, result: SimulationResult,
             ledger=result.ledger,
             settings={"aggregator": secure, **vars(result.settings), "genes in common": len(result.genes)},
             uses_labels=result.uses_labels,
+            types=result.types,
+            notes=[f"The file holds counts, or no logarithms, at {', '.join(raw)}: {HOW}."] if raw else [],
         )
     except ValueError as error:
         logger.warning("there is no report.html: %s", error)
+
+
+def _print_types(types: pd.DataFrame) -> None:
+    if not types.empty:
+        typer.echo(types.to_string(index=False))
 
 
 def _drop_bookkeeping(adata: AnnData) -> AnnData:

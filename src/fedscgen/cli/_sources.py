@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
+    from fedscgen.federation import SimulationSettings
     from fedscgen.prepare import PrepareOptions
+
+_NO_LABEL = "unlabelled"
 
 Prepare = Annotated[
     bool,
@@ -40,7 +43,7 @@ def read_sites(sources: Sequence[str]) -> dict[str, AnnData]:
     FileNotFoundError, ValueError
         Something can't be read, or two sites have one name.
     """
-    from fedscgen._data import read_cells
+    from fedscgen._read_cells import read_cells
     from fedscgen.prepare import read_raw
 
     sites: dict[str, AnnData] = {}
@@ -98,3 +101,42 @@ def join_sites(sites: dict[str, AnnData], site_key: str, labels_key: str | None)
     for key in obs.columns.difference(joined.obs.columns):
         joined.obs[key] = obs[key]
     return joined
+
+
+def read_all(
+    files: list[str], site_key: str, settings: SimulationSettings, recipe: tuple[PrepareOptions, str | None] | None
+) -> tuple[AnnData, SimulationSettings]:
+    """All sites' cells, and settings that let sites be without labels where one is."""
+    from fedscgen._read_cells import read_cells
+
+    if len(files) == 1 and recipe is None:
+        return read_cells(Path(files[0])), settings
+    sites = read_sites(files)
+    if recipe is not None:
+        sites = prepare_sites(sites, *recipe)
+    labels_key = settings.site.labels_key
+    lacking = any(labels_key not in adata.obs for adata in sites.values())
+    if lacking and labels_key is not None and settings.site.unlabeled_category is None:
+        settings = settings.change(unlabeled_category=_NO_LABEL)
+    return join_sites(sites, site_key, labels_key), settings
+
+
+def name_types_alike(adata: AnnData, labels_key: str | None, label_map: Path) -> str:
+    """Add the federation's names of cell types, and return their column."""
+    from fedscgen.prepare import add_common_labels, read_label_map
+
+    if labels_key is None:
+        raise ValueError(f"--label-map {label_map}, but no cell has a label: name a column, or leave the map out")
+    return add_common_labels(adata, read_label_map(label_map), labels_key=labels_key)
+
+
+def read_logarithms(file: Path, layer: str | None, normalize: bool) -> AnnData:
+    from fedscgen._data import DataKeys
+    from fedscgen._normalize import normalize_counts, refuse_counts
+    from fedscgen._read_cells import read_cells
+
+    adata, keys = read_cells(file), DataKeys(layer=layer)
+    if normalize:
+        return normalize_counts(adata, keys)
+    refuse_counts(adata, keys)
+    return adata

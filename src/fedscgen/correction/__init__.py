@@ -29,6 +29,7 @@ from fedscgen.correction._landmarks import (
     find_landmarks,
     seek_landmarks,
 )
+from fedscgen.correction._moved import NO_REFERENCE, check_moves, suggest_spelling, tabulate_moves
 from fedscgen.correction._references import (
     NoSharedLabelError,
     Unlabeled,
@@ -48,6 +49,7 @@ from fedscgen.correction._sums import LandmarkSums, expect_cells, weigh_labels
 __all__ = [
     "FEWEST_HOLDERS",
     "LABEL_NOISE",
+    "NO_REFERENCE",
     "UNKNOWN",
     "BatchFit",
     "Classifier",
@@ -62,6 +64,7 @@ __all__ = [
     "Unlabeled",
     "align_labels",
     "apply_shifts",
+    "check_moves",
     "choose_references",
     "correct_latent",
     "expect_cells",
@@ -82,6 +85,8 @@ __all__ = [
     "refuse_options_by_type",
     "seek_landmarks",
     "shift_latent",
+    "suggest_spelling",
+    "tabulate_moves",
     "warn_of_lost_labels",
     "weigh_labels",
 ]

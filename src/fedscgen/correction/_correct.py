@@ -12,6 +12,7 @@ import pandas as pd
 from fedscgen._types import ReferenceKind, References, check_choice
 from fedscgen.correction._effects import move_to_landmarks
 from fedscgen.correction._landmarks import FEWEST_HOLDERS, LABEL_NOISE, Landmarks, find_landmarks
+from fedscgen.correction._moved import name_apart
 from fedscgen.correction._references import (
     NoSharedLabelError,
     Unlabeled,
@@ -52,6 +53,8 @@ class Correction(NamedTuple):
         How probable the classifier finds each cell's type, ``(n_cells,)``; NaN for a type that it doesn't know.
     conflict
         Whether classifier and neighbours contradict the cell's own label, ``(n_cells,)``.
+    known
+        Cell types of which it is known where they belong.
     """
 
     latent: np.ndarray
@@ -59,6 +62,7 @@ class Correction(NamedTuple):
     cell_types: pd.Categorical | None = None
     confidence: np.ndarray | None = None
     conflict: np.ndarray | None = None
+    known: tuple[str, ...] = ()
 
 
 def read_references(content: Mapping[str, Any]) -> References | Landmarks:
@@ -114,7 +118,8 @@ def correct_latent(
         refuse_options_by_type(shrink=shrink, unlabeled=unlabeled)
         return _move_to_landmarks(latent, batches, labels, references, min_confidence)
     shifts = latent_shifts(label_stats_of(latent, batches, labels), references, shrink=shrink)
-    return shift_latent(latent, batches, labels, shifts, unlabeled=unlabeled)
+    correction = shift_latent(latent, batches, labels, shifts, unlabeled=unlabeled)
+    return correction._replace(known=references.labels)
 
 
 def refuse_options_by_type(*, shrink: bool, unlabeled: Unlabeled | None) -> None:
@@ -168,7 +173,7 @@ def shift_latent(
     if unlabeled == "mean":
         cells = (labels.codes < 0) & (batch_codes >= 0)
         shifted[cells] += mean_shifts(shifts, batch_codes, label_codes)[batch_codes[cells]]
-    return Correction(shifted, shifted, types)
+    return Correction(shifted, shifted, types, known=_labels_with_shift(shifts))
 
 
 def find_own_references(
@@ -279,7 +284,12 @@ def _move_to_landmarks(
     confidence[with_label] = moved.guess[with_label, codes[with_label]]
     confidence[codes == len(landmarks.labels)] = np.nan
     conflict = _find_conflicts(embedding, np.asarray(batches.codes), codes, moved.guess)
-    return Correction(decodable, embedding, pd.Categorical(types), confidence, conflict)
+    return Correction(decodable, embedding, pd.Categorical(types), confidence, conflict, landmarks.labels)
+
+
+def _labels_with_shift(shifts: LatentShifts) -> tuple[str, ...]:
+    known = shifts.shifts.any(axis=-1) if shifts.known is None else shifts.known  # (B, L)
+    return tuple(shifts.labels[i] for i in np.flatnonzero(known.any(axis=0)))
 
 
 def name_no_type(labels: Sequence[str]) -> str:
@@ -290,10 +300,7 @@ def name_no_type(labels: Sequence[str]) -> str:
     labels
         Names of the types.
     """
-    name = UNKNOWN
-    while name in labels:
-        name += " (none of these)"
-    return name
+    return name_apart(UNKNOWN, labels)
 
 
 def name_cells(probabilities: np.ndarray, labels: Sequence[str], min_confidence: float) -> np.ndarray:

@@ -110,7 +110,7 @@ def load_file(
 
 def _read(path: Path) -> AnnData:
     """The file with unique names and rows that can be sliced fast."""
-    from fedscgen._data import read_cells
+    from fedscgen._read_cells import read_cells
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*not unique", category=UserWarning)  # made so right here

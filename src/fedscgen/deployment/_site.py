@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from fedscgen._data import read_cells
 from fedscgen._files import create_whole, keep_private, write_whole
+from fedscgen._read_cells import read_cells
 from fedscgen._types import Message, make_refusal
 from fedscgen.deployment._aggregators import make_contributor
 from fedscgen.deployment._introduction import INTRODUCTION, Proposal

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from fedscgen._data import CORRECTED_LAYER, LATENT_KEY, read_cells
+from fedscgen._data import CORRECTED_LAYER, LATENT_KEY
 from fedscgen._files import create_whole, write_whole
+from fedscgen._read_cells import read_cells
 from fedscgen._types import References
 from fedscgen.deployment import checklist
 from fedscgen.model import read_model

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedscgen._types import Message
 from fedscgen.correction import FEWEST_HOLDERS, NoSharedLabelError, warn_of_lost_labels
+from fedscgen.federation._labels import check_labels
 from fedscgen.federation._models import find_model
 from fedscgen.federation._plan import hash_json
 from fedscgen.federation._protocol import DESCRIBE, SET_UP
@@ -119,7 +120,7 @@ class SetUp:
             init_model.fit_to(model.initial_weights(len(genes), settings.find_seed(), **settings.model))
         return cls(
             genes,
-            choose_labels(described, settings.reference),
+            choose_labels(described, settings.reference, settings.unaligned_sites),
             max(of.min_holders for of in described.values()),
             {site: of.n_cells_at_most for site, of in described.items()},
             {site: of.introduction for site, of in described.items() if of.introduction},
@@ -273,27 +274,29 @@ def find_shared_labels(
     return shared if len(reported) > 1 else []
 
 
-def choose_labels(described: Mapping[str, Description], reference: ReferenceKind) -> list[str]:
+def choose_labels(
+    described: Mapping[str, Description], reference: ReferenceKind, unaligned_sites: Sequence[str] = ()
+) -> list[str]:
     """Cell types that the sites share, as the references need them.
 
     Raises
     ------
     NoSharedLabelError
         There is none, and references are wanted for each type, or all cells have labels, which then seem to be spelled
-        differently.
+        differently; or this is so for one site, and it isn't among ``unaligned_sites``.
     ValueError
         A site wants means of more sites than there are, or some sites hash their cell types and some don't.
 
     Warns
     -----
     UserWarning
-        There is none, and cells move without labels though some have one.
+        There is none, and cells move without labels though some have one; or as :func:`check_labels` does.
     """
     min_holders = _find_min_holders({name: site.min_holders for name, site in described.items()})
     hashed = all_hash({name: site.hashed for name, site in described.items() if site.labels})
     reported = {name: site.labels for name, site in described.items()}
     try:
-        return find_shared_labels(reported, hashed=hashed, min_holders=min_holders, reference=reference)
+        shared = find_shared_labels(reported, hashed=hashed, min_holders=min_holders, reference=reference)
     except NoSharedLabelError as error:
         if reference != "landmarks" or all(site.complete for site in described.values()):
             raise
@@ -303,6 +306,10 @@ def choose_labels(described: Mapping[str, Description], reference: ReferenceKind
             )
             warn_of_lost_labels(f"{error}{one_site}")
         return []
+    if len(described) > 1:
+        complete = {name: site.complete for name, site in described.items()}
+        check_labels(reported, shared, complete=complete, hashed=hashed, unaligned_sites=unaligned_sites)
+    return shared
 
 
 def _find_min_holders(wishes: Mapping[str, int]) -> int:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 import secrets
-import warnings
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fedscgen._data import LATENT_KEY, check_data, working_copy
+from fedscgen._normalize import normalize_counts
 from fedscgen._options import check_kind
 from fedscgen._types import Message, References
 from fedscgen.correction import read_references, refuse_options_by_type
@@ -27,14 +26,13 @@ from fedscgen.federation._published import take_out
 from fedscgen.federation._randomness import Randomness
 from fedscgen.federation._record import CellsRecord
 from fedscgen.federation._settings import SiteOptions
-from fedscgen.federation._site_cells import SiteCells
+from fedscgen.federation._site_cells import SiteCells, silence_repeated_warnings
 from fedscgen.federation._sketch import add_sketch
 from fedscgen.federation._tasks import SiteTasks
 from fedscgen.model import CorrectionOptions
 from fedscgen.secure import Contribution, Protection
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from anndata import AnnData
@@ -128,8 +126,8 @@ class Client:
         self.corrected: AnnData | None = None
         self.history: list[dict[str, Any]] = []
         self.ledger = PrivacyLedger() if ledger is None else ledger
-        self._adata = adata
         self._keys = options.keys
+        self._adata = adata = normalize_counts(adata, self._keys) if options.normalize else adata
         self._options = options
         self._cells = SiteCells(adata, options, LabelNames(label_salt))
         self._contributor = contributor
@@ -143,7 +141,7 @@ class Client:
         self._memories = memory
         self._memory = RunMemory(None)
         self._tasks: SiteTasks | None = None
-        check_data(adata, self._keys, who=f"site {site!r}: ")
+        check_data(adata, self._keys, who=f"site {site!r}: ", refuse_counts=True)
 
     def handle(self, data: Buffer) -> memoryview:
         """Answer a message in the wire format; both are entered into the ledger.
@@ -274,7 +272,7 @@ class Client:
         make_copy = padded_copy if settings.genes == "union" else working_copy
         working = make_copy(self._adata, self._keys, terms.genes)
         model_class = find_model(settings.architecture)
-        with self._randomness.in_use(), _silence_repeated_warnings():
+        with self._randomness.in_use(), silence_repeated_warnings():
             model_class.setup_anndata(working, **self._keys.of_anndata())
             self.model = model_class(working, **settings.model)
             if plan.workflow == "training":
@@ -313,6 +311,7 @@ class Client:
         self.corrected = self._correct_cells(model, model.references)
         if LATENT_KEY not in self.corrected.obsm:
             raise ValueError(f"{type(model).__name__}.correct has written no obsm[{LATENT_KEY!r}]")
+        self._cells.explain_moves(self.corrected, who=f"site {self.site!r}: ")
         self._cells.warn_of_hashes(self.corrected, found.labels, who=f"site {self.site!r}: ")
         return Message(CORRECT, {"done": True})
 
@@ -327,7 +326,9 @@ class Client:
             references = self._cells.add_own_references(references, model.get_latent_representation(), self._settings)
             model.references = references if alone else model.references
         options = vars(self._correction)
-        with _silence_repeated_warnings():
+        if self._guard.require_plan().workflow == "training":
+            options = {**options, "allow_unaligned": True}  # what training has cost isn't thrown away
+        with silence_repeated_warnings():
             if set(model.genes) <= set(self._adata.var_names):
                 return model.correct(self._adata, references=references, **options)
             on_all_genes = model.correct(references=references, **options)
@@ -336,11 +337,3 @@ class Client:
     @property
     def _settings(self) -> FederationSettings:
         return self._guard.require_plan().settings
-
-
-@contextmanager
-def _silence_repeated_warnings() -> Iterator[None]:
-    """Leave out what was said of the site's data when the client was made."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        yield

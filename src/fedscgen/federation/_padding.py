@@ -9,7 +9,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
-from fedscgen._data import RESULT_KEYS, working_copy
+from fedscgen._data import RESULT_KEYS, TYPES_KEY, working_copy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,6 +46,8 @@ def remove_padding(adata: AnnData, corrected: AnnData, expression: str | None) -
     own.obsm.update(corrected.obsm)
     for key in corrected.obs.columns.intersection(list(RESULT_KEYS)):
         own.obs[key] = corrected.obs[key]
+    if TYPES_KEY in corrected.uns:
+        own.uns[TYPES_KEY] = corrected.uns[TYPES_KEY]
     columns = corrected.var_names.get_indexer(own.var_names)
     if expression == "X":
         own.X = corrected.X[:, columns]

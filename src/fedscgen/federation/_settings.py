@@ -87,6 +87,9 @@ class FederationSettings:
     genes
         ``"intersection"``: those that all sites hold. ``"union"``: those that any site holds; where a site lacks one,
         its cells count as not expressing it.
+    unaligned_sites
+        Sites that may take part though each of their cells has a label and no other site shares any of these, so that
+        labels don't tell where their cells belong. Of others that is an error.
     seed
         Where every site's random numbers come from, together with its position among the sites. None:
         ``scvi.settings.seed`` or, if there is none either, a random one.
@@ -117,6 +120,7 @@ class FederationSettings:
     early_stopping_patience: int | None = None
     min_sites: int | None = None
     genes: GenesKind = "intersection"
+    unaligned_sites: tuple[str, ...] = ()
     seed: int | None = None
     architecture: str = "fedscgen"
     model: Mapping[str, Any] = field(default_factory=dict, hash=False)
@@ -216,6 +220,9 @@ class SiteOptions:
         Column of ``obs`` with the cell types. None: no cell has a label.
     layer
         Layer with the log-normalised expression. None: ``X``.
+    normalize
+        Whether raw counts, or expression without a logarithm, are normalised to 10,000 a cell and logged before they
+        are used; what is logged already stays as it is. False: they are refused.
     unlabeled_category
         What the column of cell types says of cells without a label; the site reports no such type. None: every cell
         has a label.
@@ -241,6 +248,7 @@ class SiteOptions:
     labels_key: str | None = "cell_type"
     layer: str | None = None
     unlabeled_category: str | None = None
+    normalize: bool = False
     min_cells: int = 5
     min_holders: int = FEWEST_HOLDERS
     max_update_norm: float | None = 5.0

@@ -15,7 +15,15 @@ from anndata import AnnData
 from rich.progress import track
 from scipy import sparse
 
-from fedscgen._data import CELL_TYPE_KEY, RESULT_KEYS, DataKeys, check_unique, working_copy
+from fedscgen._data import (
+    CELL_TYPE_KEY,
+    CONFLICT_KEY,
+    MOVED_KEY,
+    RESULT_KEYS,
+    TYPES_KEY,
+    DataKeys,
+    working_copy,
+)
 from fedscgen._options import check_kind
 from fedscgen.federation._client import Client
 from fedscgen.federation._initial_model import InitialModel
@@ -24,6 +32,7 @@ from fedscgen.federation._models import find_model
 from fedscgen.federation._padding import padded_copy
 from fedscgen.federation._server import Server
 from fedscgen.federation._settings import FederationSettings, SiteOptions
+from fedscgen.federation._simulated_sites import take_sites
 from fedscgen.federation._transport import InProcessTransport
 from fedscgen.model import CorrectionOptions
 from fedscgen.secure import make_aggregator
@@ -50,6 +59,10 @@ class SimulationResult:
     corrected
         All sites' cells in input order, with ``obsm["X_fedscgen"]``, the corrected expression and what was predicted
         of cell types; see :meth:`fedscgen.model.FedSCGEN.correct`.
+    types
+        One row per site, batch within it and cell type: ``site``, ``batch``, ``cell_type``, ``n_cells``, ``n_moved``,
+        ``why`` cells stay or move with their batch only, and ``like``, a shared type of almost this name. It is in
+        ``corrected.uns["fedscgen_types"]``, too. Empty for a model that doesn't tell.
     history
         One row per site, round and epoch: ``site``, ``round``, ``epoch``, ``train_loss``, ``validation_loss``,
         ``seconds``, and ``federation_loss``, the validation loss over all sites of the weights that the round began
@@ -70,6 +83,7 @@ class SimulationResult:
 
     model: Any
     corrected: AnnData
+    types: pd.DataFrame
     history: pd.DataFrame
     references: References | Landmarks
     ledger: pd.DataFrame
@@ -152,17 +166,16 @@ def simulate(
     >>> result = simulate(adata, settings=FederationSettings(n_rounds=3), secure="masked")
     """
     if isinstance(settings, str):
-        correction = CorrectionOptions.from_preset(settings) if correction is None else correction
+        correction = correction or CorrectionOptions.from_preset(settings)
         settings = FederationSettings.from_preset(settings)
-    site = SiteOptions() if site is None else site
-    correction = CorrectionOptions() if correction is None else correction
+    site, correction = site or SiteOptions(), correction or CorrectionOptions()
     check_kind(settings, FederationSettings, "settings")
     check_kind(site, SiteOptions, "site")
     check_kind(correction, CorrectionOptions, "correction")
     if isinstance(secure, type):
         raise TypeError(f"secure={secure.__name__}: pass an aggregator, {secure.__name__}(...), or its name")
     given = None if init_model is None else InitialModel.read(init_model)
-    sites = _check_names(data) if isinstance(data, Mapping) else _split(data, site_key, site.keys)
+    sites = take_sites(data, site_key, settings, site)
     aggregator = make_aggregator(secure, len(sites))
     seed = settings.find_seed()
     settings = replace(settings, seed=seed)
@@ -180,6 +193,7 @@ def simulate(
     finally:
         for client in clients:
             client.close()
+    types = _collect_types(clients)
     if isinstance(data, Mapping):
         corrected = _concatenate({client.site: client.corrected for client in clients}, site_key)
         padded = {name: padded_copy(cells, site.keys, server.genes) for name, cells in sites.items()}
@@ -188,10 +202,12 @@ def simulate(
         known = data.var_names.isin(server.genes)  # an initial model may have fewer
         data = data if known.all() else data[:, known]
         corrected = _restore_order(data, site_key, clients, correction.expression)
+    corrected.uns[TYPES_KEY] = types
     references = _find_references(server, clients)
     return SimulationResult(
         model=_make_model(data, replace(site.keys, batch_key=site.batch_key or site_key), server, references),
         corrected=corrected,
+        types=types,
         history=_collect_history(clients, server.losses),
         references=references,
         ledger=join_ledgers(client.ledger for client in clients),
@@ -200,27 +216,6 @@ def simulate(
         site=site,
         correction=correction,
     )
-
-
-def _check_names(sites: Mapping[str, AnnData]) -> dict[str, AnnData]:
-    """The sites as they are, if each has a name that messages and columns can hold."""
-    for name in sites:
-        if not isinstance(name, str) or not name:
-            raise TypeError(f"site {name!r} has no name that is text: write {str(name) or 'north'!r}")
-    return dict(sites)
-
-
-def _split(adata: AnnData, site_key: str, keys: DataKeys) -> dict[str, AnnData]:
-    """One light AnnData per site, with no more than its client needs."""
-    if not isinstance(adata, AnnData):
-        raise TypeError(f"pass an AnnData or a mapping of AnnData by site, not {type(adata).__name__}")
-    check_unique(adata.obs_names, "obs_names")
-    check_unique(adata.var_names, "var_names")
-    sites = keys.categories_of(adata, site_key)
-    keys.categories_of(adata, keys.batch_key)
-    keys.labels_of(adata)
-    light = working_copy(adata, keys, adata.var_names)
-    return {site: light[sites == site].copy() for site in sites.categories}
 
 
 def _restore_order(adata: AnnData, site_key: str, clients: Sequence[Client], expression: str | None) -> AnnData:
@@ -244,6 +239,8 @@ def _restore_order(adata: AnnData, site_key: str, clients: Sequence[Client], exp
             expressions.append((rows, part.layers[expression]))
     for key, parts in columns.items():
         column = pd.concat(parts).reindex(adata.obs_names)
+        if key in (CONFLICT_KEY, MOVED_KEY):  # of cells whose site dropped out neither is so
+            column = column.eq(True)
         corrected.obs[key] = column.astype("category") if key == CELL_TYPE_KEY else column.infer_objects()
     if expression == "X":
         corrected.X = _merge_rows(expressions, adata.n_obs)
@@ -301,6 +298,15 @@ def _make_model(adata: AnnData, keys: DataKeys, server: Server, references: Refe
     model.load_weights(server.weights)
     model.references = references
     return model
+
+
+def _collect_types(clients: Sequence[Client]) -> pd.DataFrame:
+    told = {
+        c.site: c.corrected.uns[TYPES_KEY] for c in clients if c.corrected is not None and TYPES_KEY in c.corrected.uns
+    }
+    columns = ["site", "batch", "cell_type", "n_cells", "n_moved", "why", "like"]
+    tables = [table.assign(site=site)[columns] for site, table in told.items()]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
 
 
 def _collect_history(clients: Sequence[Client], losses: Sequence[float]) -> pd.DataFrame:

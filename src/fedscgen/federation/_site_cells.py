@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 import warnings
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedscgen._data import CELL_TYPE_KEY
+from fedscgen._data import CELL_TYPE_KEY, TYPES_KEY
 from fedscgen.correction import (
+    NO_REFERENCE,
     LandmarkSums,
     NoSharedLabelError,
     align_labels,
+    check_moves,
     choose_references,
     expect_cells,
     find_own_references,
@@ -23,7 +26,7 @@ from fedscgen.correction import (
 from fedscgen.federation._agreement import Description
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     import pandas as pd
     from anndata import AnnData
@@ -114,6 +117,15 @@ class SiteCells:
                 logger.warning("cells stay where they are: %s", error)
             return references
 
+    def explain_moves(self, corrected: AnnData, who: str) -> None:
+        """Complete the table of what moved by what the site knows of its part in it, and warn of what stays."""
+        if TYPES_KEY not in corrected.uns:
+            return
+        table, few = corrected.uns[TYPES_KEY], self._options.min_cells
+        small = (table["why"] == NO_REFERENCE) & (table["n_cells"] < few)
+        table.loc[small, "why"] = f"{NO_REFERENCE}, and here are fewer than {few} cells"
+        check_moves(table, allow_unaligned=True, who=who)
+
     def warn_of_hashes(self, corrected: AnnData, labels: Iterable[str], who: str) -> None:
         """Say which of these types corrected cells are called by their hash, since the site never had their names."""
         if not self._names.are_hashed or CELL_TYPE_KEY not in corrected.obs:
@@ -133,3 +145,11 @@ class SiteCells:
     def _categories(self) -> tuple[pd.Categorical, pd.Categorical]:
         """Each cell's batch and label."""
         return self.keys.categories_of(self.adata, self.keys.batch_key), self.keys.labels_of(self.adata)
+
+
+@contextmanager
+def silence_repeated_warnings() -> Iterator[None]:
+    """Leave out what was said of the site's data when the client was made."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield

@@ -83,7 +83,7 @@ def make_simulated_site(
     output = Path(run_config["output"]).absolute() / "sites" / site
     part = output / f"run-{run_id}" / "cells.h5ad"
     if not part.exists():
-        from fedscgen._data import read_cells  # takes as long as AnnData does to load
+        from fedscgen._read_cells import read_cells  # takes as long as AnnData does to load
 
         with create_whole(part, overwrite=False, remedy="") as target:
             read_cells(path)[(site_of_cell == site).to_numpy()].copy().write_h5ad(target)

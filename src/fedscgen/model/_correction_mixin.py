@@ -11,8 +11,10 @@ import pandas as pd
 from fedscgen._data import (
     CORRECTED_LAYER,
     LATENT_KEY,
+    MOVED_KEY,
+    PREDICTED_KEYS,
     REENCODED_KEY,
-    RESULT_KEYS,
+    TYPES_KEY,
     check_data,
     dense_chunks,
     gene_columns,
@@ -23,6 +25,7 @@ from fedscgen.correction import (
     LABEL_NOISE,
     Landmarks,
     Unlabeled,
+    check_moves,
     correct_latent,
     find_own_references,
     label_positions,
@@ -32,9 +35,10 @@ from fedscgen.correction import (
     name_no_type,
     refuse_options_by_type,
     shift_latent,
+    tabulate_moves,
     warn_of_lost_labels,
 )
-from fedscgen.model._correction_options import CorrectionOptions
+from fedscgen.model._correction_options import CorrectionOptions, require_types
 from fedscgen.model._expression import move_expression
 from fedscgen.model._latent_mixin import LatentMixin
 
@@ -128,6 +132,7 @@ class CorrectionMixin(LatentMixin):
         denoise: bool = False,
         reencode: bool = False,
         batch_size: int = 1024,
+        allow_unaligned: bool = False,
     ) -> AnnData:
         """Move the cells of every batch to where they belong, in latent space and in expression.
 
@@ -163,6 +168,8 @@ class CorrectionMixin(LatentMixin):
             implementation takes for the corrected latent vectors.
         batch_size
             Cells that are made dense at a time.
+        allow_unaligned
+            Whether a batch may have labels of which none is known elsewhere, so that they don't tell where it belongs.
 
         Returns
         -------
@@ -172,7 +179,9 @@ class CorrectionMixin(LatentMixin):
         out. Of a MuData, the RNA modality. Where types were predicted, ``obs["fedscgen_cell_type"]`` holds the cells'
         own labels, and predicted ones of cells without; with landmarks ``obs["fedscgen_confidence"]`` says how probable
         each cell's type is, NaN for types that no two sites share, and ``obs["fedscgen_label_conflict"]`` whether
-        classifier and neighbours contradict the cell's own label.
+        classifier and neighbours contradict the cell's own label. ``obs["fedscgen_moved"]`` says which cells have
+        moved, and ``uns["fedscgen_types"]`` has a row for each batch and type: cells, how many moved, and why others
+        didn't.
 
         Raises
         ------
@@ -182,14 +191,16 @@ class CorrectionMixin(LatentMixin):
             Both ``references`` and ``shifts`` are given, ``shifts`` are given and should be shrunk, there are neither
             landmarks nor cell types, or an option is out of range or doesn't fit the kind of references.
         NoSharedLabelError
-            As in :meth:`get_references`, if no references are known.
+            As in :meth:`get_references`, if no references are known; or every cell of a batch has a label, and none
+            of these is known elsewhere.
 
         Warns
         -----
         UserWarning
-            As in :meth:`FedSCGEN.setup_anndata`; or cells have labels, and move without them.
+            As in :meth:`FedSCGEN.setup_anndata`; or cells stay where they are; or cells have
+            labels, and move without them.
         """
-        CorrectionOptions(shrink, unlabeled, min_confidence, expression, denoise, reencode, batch_size)
+        CorrectionOptions(shrink, unlabeled, min_confidence, expression, denoise, reencode, batch_size, allow_unaligned)
         adata = self.adata if adata is None else adata
         references = self.references if references is None and shifts is None else references
         self._check_correctable(adata, references, shifts, shrink, unlabeled)
@@ -204,9 +215,13 @@ class CorrectionMixin(LatentMixin):
             correction = correct_latent(
                 latent, batches, labels, found, shrink=shrink, unlabeled=unlabeled, min_confidence=min_confidence
             )
+        moved = (correction.latent != latent).any(axis=1)
+        types = tabulate_moves(batches, labels, moved, correction.known)
+        check_moves(types, allow_unaligned=allow_unaligned or not correction.known)
         corrected = self._copy_for_output(adata)
         corrected.obsm[LATENT_KEY] = correction.embedding
         self._note_types(corrected, correction)
+        corrected.obs[MOVED_KEY], corrected.uns[TYPES_KEY] = moved, types
         if expression is not None:
             self._write_expression(corrected, latent, correction.latent, expression, denoise, batch_size)
         if reencode:
@@ -260,7 +275,7 @@ class CorrectionMixin(LatentMixin):
         latent = self.get_latent_representation(adata, batch_size=batch_size)
         batches, labels = self._categories(adata)
         known = references or self.references or find_own_references(latent, batches, labels)
-        landmarks = _require_types(known)
+        landmarks = require_types(known)
         codes = label_positions(labels, landmarks.labels)
         probabilities = move_to_landmarks(latent, np.asarray(batches.codes), codes, landmarks).guess
         if soft:
@@ -294,7 +309,8 @@ class CorrectionMixin(LatentMixin):
         """Write what is believed of the cells' types; without landmarks, only where some cells have no label."""
         if correction.confidence is None and self.keys.unlabeled_category is None:
             return
-        for key, values in zip(RESULT_KEYS, correction[2:], strict=True):
+        believed = (correction.cell_types, correction.confidence, correction.conflict)
+        for key, values in zip(PREDICTED_KEYS, believed, strict=True):
             if values is not None:
                 corrected.obs[key] = values
 
@@ -330,18 +346,3 @@ class CorrectionMixin(LatentMixin):
             if key is not None and key not in corrected.obs:
                 corrected.obs[key] = self.keys.column_of(adata, key)
         return corrected
-
-
-def _require_types(references: References | Landmarks) -> Landmarks:
-    """The references, unless they tell nothing of the types of cells without a label."""
-    if not isinstance(references, Landmarks):
-        raise ValueError(
-            f"predict needs landmarks with cell types, and references of kind {references.kind!r} tell types by their "
-            "labels alone: pass references=model.get_references(), found with cells that have labels"
-        )
-    if not references.labels:
-        raise ValueError(
-            "predict needs landmarks with cell types, and these were found without labels: set the data up with "
-            "labels_key=..., and find them again with types that two batches or sites share"
-        )
-    return references

@@ -7,8 +7,8 @@ from typing import Self
 
 from fedscgen._data import CORRECTED_LAYER
 from fedscgen._options import Preset, check_fields, check_whole
-from fedscgen._types import check_choice
-from fedscgen.correction import Unlabeled
+from fedscgen._types import References, check_choice
+from fedscgen.correction import Landmarks, Unlabeled
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class CorrectionOptions:
         Encode the decoded expression once more, into ``obsm["X_fedscgen_reencoded"]``, as published.
     batch_size
         Cells that are made dense at a time.
+    allow_unaligned
+        Whether a batch may have labels of which none is known elsewhere. False: that is an error.
 
     Raises
     ------
@@ -48,6 +50,7 @@ class CorrectionOptions:
     denoise: bool = False
     reencode: bool = False
     batch_size: int = 1024
+    allow_unaligned: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -60,3 +63,18 @@ class CorrectionOptions:
         """Options by name; with ``"paper"`` corrected expression is decoded, as published."""
         check_choice(preset, Preset, "settings")
         return cls(denoise=preset == "paper")
+
+
+def require_types(references: References | Landmarks) -> Landmarks:
+    """The references, unless they tell nothing of the types of cells without a label."""
+    if not isinstance(references, Landmarks):
+        raise ValueError(
+            f"predict needs landmarks with cell types, and references of kind {references.kind!r} tell types by their "
+            "labels alone: pass references=model.get_references(), found with cells that have labels"
+        )
+    if not references.labels:
+        raise ValueError(
+            "predict needs landmarks with cell types, and these were found without labels: set the data up with "
+            "labels_key=..., and find them again with types that two batches or sites share"
+        )
+    return references

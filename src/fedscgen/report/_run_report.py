@@ -62,6 +62,8 @@ def write_report(
     settings: Mapping[str, Any] | None = None,
     embedding: str = "X_fedscgen",
     uses_labels: bool | None = None,
+    types: pd.DataFrame | None = None,
+    notes: Sequence[str] = (),
 ) -> None:
     """Write a report of a run as one HTML file that needs neither scripts nor the network.
 
@@ -90,6 +92,10 @@ def write_report(
         Key of ``adata.obsm``.
     uses_labels
         Whether labels told where cells belong; if not, the report says so. ``None``: it isn't known.
+    types
+        What moved, a row per site and cell type; see :class:`fedscgen.federation.SimulationResult`.
+    notes
+        What else is to be known of the data, such as that they were normalised; a sentence each.
 
     Raises
     ------
@@ -108,6 +114,7 @@ def write_report(
     cells = _choose_cells(adata, batch_key, labels_key, embedding)
     simulated = "simulated_site_effects" in adata.uns
     lead = sections.lead(history, settings or {}, recorded=ledger is not None, simulated=simulated)
+    lead += "".join(f"\n{sections.note(sentence)}" for sentence in notes)
     lead += "" if uses_labels is None or uses_labels else f"\n{sections.lost_labels()}"
     write_page(
         path,
@@ -116,6 +123,7 @@ def write_report(
         head=f"<div class='lead'>{lead}</div>\n{facts(_count(adata, cells, history, ledger))}",
         sections=[
             section("cells", "The cells before and after", _draw_umaps(cells, embedding)),
+            *([] if types is None else [section("moved", "What moved", sections.moved(types))]),
             section("metrics", "Integration in numbers", _measure(cells)),
             section("training", "Training", sections.training(history, cells.sites)),
             section("ledger", "What left the sites", sections.ledger(ledger)),

@@ -63,6 +63,31 @@ def lost_labels() -> str:
     )
 
 
+def note(sentence: str) -> str:
+    """A remark below the lead."""
+    return f"<p class='note'>{text(sentence)}</p>"
+
+
+def moved(types: pd.DataFrame) -> str:
+    """Cells of each site and type, how many moved, and why others didn't."""
+    if types.empty:
+        return "<p>The model doesn't tell which cells moved.</p>"
+    n_cells, n_moved = (int(types[column].sum()) for column in ("n_cells", "n_moved"))
+    rows = "".join(
+        f"<tr><th scope='row'>{text(row.site)}</th><td>{text(row.cell_type)}</td>"
+        f"<td class='number'>{row.n_cells:,}</td>"
+        f"<td class='number'>{row.n_moved:,}</td><td>{text(row.why)}{text(f' (is it {row.like}?)' if row.like else '')}"
+        "</td></tr>"
+        for row in types.itertuples(index=False)
+    )
+    return (
+        f"<p>Of {n_cells:,} cells, {n_moved:,} have another place than before the correction. A cell that didn't move "
+        "isn't corrected.</p><div class='scroll'><table><thead><tr><th scope='col'>Site</th><th scope='col'>Cell type"
+        "</th><th scope='col' class='number'>Cells</th><th scope='col' class='number'>Moved</th><th scope='col'>Remark"
+        f"</th></tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
 def _describe_correction(reference: str | None) -> str:
     if reference == "landmarks":
         return (

@@ -1,0 +1,130 @@
+"""Nothing is called corrected that wasn't: what moved, what stayed and why, and whose spelling is to blame."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cells import make_adata
+from fedscgen.correction import NoSharedLabelError
+from fedscgen.model import FedSCGEN
+from quick import QUICK, simulate
+
+
+def rename(adata, name, sites=("site2",), types=("type0", "type1", "type2", "type3")):
+    """The cells with other names of these types at these sites."""
+    renamed = adata.copy()
+    labels = renamed.obs["cell_type"].astype(object)
+    chosen = renamed.obs["batch"].isin(sites) & labels.isin(types)
+    labels[chosen] = labels[chosen].map(name)
+    renamed.obs["cell_type"] = labels.astype("category")
+    return renamed
+
+
+@pytest.mark.parametrize("reference", ["landmarks", "mean"])
+@pytest.mark.parametrize("name", [str.upper, "{} ".format, "{}.0".format, "{}s".format])
+def test_a_site_that_spells_all_types_its_own_way_is_refused_before_training(adata, name, reference):
+    trained = []
+    spelled = name("type0")
+    with pytest.raises(NoSharedLabelError, match=f"site 'site2': .*'{spelled}', is it 'type0'\\?.*spell types alike"):
+        simulate(rename(adata, name), reference=reference, on_round=lambda *_: trained.append(1), **QUICK)
+    assert not trained
+
+
+def test_a_site_may_stay_where_it_is_if_it_is_named(adata):
+    with (
+        pytest.warns(UserWarning, match="site 'site2': no other site shares any of its types"),
+        pytest.warns(UserWarning, match=r"site 'site2': 55 cells stay where they are \(16 of 'TYPE0', is it 'type0'"),
+    ):
+        result = simulate(rename(adata, str.upper), unaligned_sites=("site2",), label_noise=0.0, **QUICK)
+    stays = (adata.obs["batch"] == "site2").to_numpy()
+    np.testing.assert_array_equal(result.corrected.obs["fedscgen_moved"], ~stays)
+    table = result.types[result.types["site"] == "site2"]
+    assert list(table["cell_type"]) == ["TYPE0", "TYPE1", "TYPE2", "TYPE3"]
+    assert list(table["like"]) == ["type0", "type1", "type2", "type3"]
+    assert (table["n_moved"] == 0).all()
+    assert table["why"].str.startswith("no reference: no two sites").all()
+    assert table["n_cells"].sum() == stays.sum()
+    pd.testing.assert_frame_equal(result.corrected.uns["fedscgen_types"], result.types)
+
+
+def test_the_table_counts_every_cell_and_the_column_says_which_moved(adata):
+    few = rename(adata, lambda _: "rare", types=("type0",))
+    few = few[(few.obs["cell_type"] != "rare") | (few.obs["cell_type"] == "rare").cumsum().le(3)].copy()
+    with pytest.warns(UserWarning, match="site 'site2': 3 cells stay where they are \\(3 of 'rare'\\)"):
+        result = simulate(few, reference="mean", **QUICK)
+    latent = result.model.get_latent_representation()
+    moved = (np.abs(result.corrected.obsm["X_fedscgen"] - latent) > 1e-5).any(axis=1)
+    np.testing.assert_array_equal(result.corrected.obs["fedscgen_moved"], moved)
+    counts = few.obs.groupby(["batch", "cell_type"], observed=True).size()
+    assert result.types.set_index(["site", "cell_type"])["n_cells"].to_dict() == counts.to_dict()
+    (rare,) = result.types[result.types["cell_type"] == "rare"].itertuples()
+    assert rare.n_moved == 0
+    assert rare.why.endswith("here are fewer than 5 cells")
+
+
+def test_a_type_of_one_site_moves_with_its_batch_near_landmarks(adata):
+    result = simulate(rename(adata, lambda _: "own", types=("type0",)), **QUICK)
+    (own,) = result.types[result.types["cell_type"] == "own"].itertuples()
+    assert own.n_moved == own.n_cells
+    assert own.why.startswith("moves with its batch")
+
+
+def test_a_type_that_one_site_spells_otherwise_is_asked_about(adata):
+    with pytest.warns(UserWarning, match="site 'site2': types that no other site reports .*'Type_0', is it 'type0'"):
+        simulate(rename(adata, lambda _: "Type_0", types=("type0",)), **QUICK)
+
+
+def test_a_newcomer_none_of_whose_types_is_known_is_refused_unless_it_may_stay(adata, tmp_path):
+    simulate(adata, **QUICK).model.save(tmp_path / "model")
+    newcomer = rename(make_adata(60, n_batches=1, seed=1), "{} ".format, sites=("site0",))
+    model = FedSCGEN.load(tmp_path / "model", newcomer, batch_key="batch")
+    with pytest.raises(NoSharedLabelError, match=r"no cell type of batch 'site0' .*'type0 ', is it 'type0'"):
+        model.correct()
+    table = model.correct(allow_unaligned=True).uns["fedscgen_types"]
+    assert table["why"].str.startswith("moves with its batch").all()
+
+
+def test_whole_numbers_name_the_same_types_with_and_without_missing_values(adata):
+    parts = {site: adata[adata.obs["batch"] == site].copy() for site in ("site0", "site1", "site2")}
+    for part in parts.values():
+        part.obs["cell_type"] = part.obs["cell_type"].str[4:].astype(int).to_numpy()
+    numbers = parts["site2"].obs["cell_type"].astype(float)
+    numbers.iloc[:2] = np.nan
+    parts["site2"].obs["cell_type"] = numbers
+    result = simulate(parts, "hospital", unlabeled_category="unknown", **QUICK)
+    assert result.references.labels == ("0", "1", "2", "3")
+    assert result.corrected.obs["fedscgen_moved"].all()
+
+
+def test_one_site_alone_is_refused_unless_it_is_asked_for(adata):
+    adata.obs["site"] = "only"
+    with pytest.raises(ValueError, match=r"one site alone, 'only'.*site_key='site'.*min_sites=1"):
+        simulate(adata, "site", batch_key="batch", **QUICK)
+    assert simulate(adata, "site", batch_key="batch", min_sites=1, **QUICK).corrected.obs["fedscgen_moved"].all()
+
+
+@pytest.fixture
+def one_raw(adata):
+    """One site's cells as counts, the others' as logarithms; and all as logarithms of those counts."""
+    counts = adata.copy()
+    counts.X = counts.X.toarray()
+    raw = (counts.obs["batch"] == "site1").to_numpy()
+    counts.X[raw] = np.rint(np.expm1(counts.X[raw]) * 3)
+    logged = counts.copy()
+    logged.X[raw] = np.log1p(counts.X[raw] / counts.X[raw].sum(axis=1, keepdims=True) * 1e4)
+    return counts, logged
+
+
+def test_counts_at_one_site_among_logarithms_are_refused_or_normalised(one_raw):
+    counts, logged = one_raw
+    with pytest.raises(ValueError, match=r"site 'site1': X looks like raw or unlogged.*SiteOptions\(normalize=True\)"):
+        simulate(counts, **QUICK)
+    before = counts.X.copy()
+    result, expected = simulate(counts, normalize=True, **QUICK), simulate(logged, **QUICK)
+    np.testing.assert_array_equal(counts.X, before)
+    np.testing.assert_allclose(result.corrected.obsm["X_fedscgen"], expected.corrected.obsm["X_fedscgen"], atol=1e-3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        simulate(logged, normalize=True, **QUICK)
