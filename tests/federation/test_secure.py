@@ -134,8 +134,10 @@ def test_a_value_beyond_the_declared_range_names_site_and_array(adata):
 
 def test_one_site_alone_is_refused_before_it_trains(adata):
     adata.obs["batch"] = "only"
-    with pytest.raises(AggregationError, match="would open one site's term"):
+    with pytest.raises(ValueError, match="there is one site alone, 'only'"):
         simulate(adata, secure="masked", **QUICK)
+    with pytest.raises(AggregationError, match="would open one site's term"):
+        simulate(adata, secure="masked", min_sites=1, **QUICK)
 
 
 class Unreliable(InProcessTransport):

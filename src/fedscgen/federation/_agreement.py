@@ -17,7 +17,7 @@ from fedscgen.federation._protocol import DESCRIBE, SET_UP
 from fedscgen.federation._transport import SiteError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from typing import Self
 
     import numpy as np
@@ -146,8 +146,8 @@ class SetUp:
         return Message(SET_UP, {**meta, **more}, self.weights)
 
 
-def collect_sealed(answers: Mapping[str, Message]) -> dict[str, str]:
-    """What sites have sealed for others, by the site that it is for.
+def collect_sealed(answers: Mapping[str, Message], asked: Collection[str]) -> dict[str, str]:
+    """What sites have sealed for others, by the site that it is for; nothing for one that was asked and is gone.
 
     Raises
     ------
@@ -157,10 +157,10 @@ def collect_sealed(answers: Mapping[str, Message]) -> dict[str, str]:
     sealed: dict[str, str] = {}
     for site, answer in answers.items():
         for peer, key in answer.meta["sealed"].items():
-            if peer == site or peer in sealed or peer not in answers:
+            if peer == site or peer in sealed or peer not in asked:
                 raise SiteError(f"site {site!r} has sealed a key for {peer!r}, which another has done, or needs none")
             sealed[peer] = key
-    return sealed
+    return {peer: key for peer, key in sealed.items() if peer in answers}
 
 
 def agree_on_genes(genes: Mapping[str, Sequence[str]], kind: GenesKind) -> list[str]:

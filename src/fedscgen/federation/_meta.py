@@ -6,6 +6,7 @@ contributor sees to the rest.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
@@ -64,6 +65,11 @@ def _pair(value: Any) -> str:
     if isinstance(value, (list, tuple)) and len(value) == 2 and not _NAME(value[0]) and not _SHAPE(value[1]):
         return ""
     return "pairs of a name and a shape"
+
+
+def _number_as_text(value: Any) -> str:
+    fits = isinstance(value, str) and re.fullmatch(r"[+-]\d\.\d{8}e[+-]\d{2,3}", value)
+    return "" if fits else "numbers as texts of one length, such as '+1.00000000e+00'"
 
 
 _NAME, _SHAPE = text(256), several(whole(0, _MOST_SIZE), 8)
@@ -155,7 +161,7 @@ _ANSWERS: dict[str, Table] = {
     "encrypted key shares": Table(),
     "confirmed sites": Table(),
     "unmasking shares": Table(),
-    **dict.fromkeys(TASKS, Table({}, {"manifest": several(_pair, 4096), SKETCH: several(number(), 2)})),
+    **dict.fromkeys(TASKS, Table({}, {"manifest": several(_pair, 4096), SKETCH: several(_number_as_text, 2)})),
 }
 _OPENED = (
     Table({"ended": text(10_000)}),

@@ -201,7 +201,7 @@ class Server:
         self.genes, self._program = terms.genes, Program(self.settings, terms)
         message = terms.to_message()
         ready = dict(self._ask(dict.fromkeys(answers, message)))
-        sealed = collect_sealed(ready)
+        sealed = collect_sealed(ready, answers)
         if sealed:
             protection = {"protection": Protection.ENCRYPTED}
             dict(self._ask({site: Message(JOIN, {**protection, "sealed": key}) for site, key in sealed.items()}))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _TOLERANCE = 1e-3  # far above rounding, far below a direction that points the other way
 _PERIOD = 4096  # of the direction's values
+_FORMAT = "{:+.8e}"  # of one length, whatever the value
 
 
 def add_sketch(answer: Message, task: Task) -> Message:
@@ -26,7 +27,7 @@ def add_sketch(answer: Message, task: Task) -> Message:
 
     It tells nothing of the site: whoever knows the opened sums can compute it.
     """
-    return replace(answer, meta={**answer.meta, SKETCH: sketch(task)})
+    return replace(answer, meta={**answer.meta, SKETCH: [_FORMAT.format(value) for value in sketch(task)]})
 
 
 def check_site(site: str, question: Message, answer: Message, task: Task | None) -> None:
@@ -46,7 +47,7 @@ def check_site(site: str, question: Message, answer: Message, task: Task | None)
     if given is None or task is None:
         return
     own = sketch(task)
-    if not np.allclose(given, own, rtol=_TOLERANCE, atol=_TOLERANCE * own[0]):
+    if not np.allclose([float(value) for value in given], own, rtol=_TOLERANCE, atol=_TOLERANCE * own[0]):
         raise SiteError(
             f"site {site!r} has found other numbers for {task.kind!r} than the coordinator, from the same sums: use "
             "the same versions of this package, numpy and torch everywhere; on unlike processors choose fewer "

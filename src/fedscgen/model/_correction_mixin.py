@@ -217,7 +217,8 @@ class CorrectionMixin(LatentMixin):
             )
         moved = (correction.latent != latent).any(axis=1)
         types = tabulate_moves(batches, labels, moved, correction.known)
-        check_moves(types, allow_unaligned=allow_unaligned or not correction.known)
+        if shifts is None:  # whoever gives them has chosen what moves
+            check_moves(types, allow_unaligned=allow_unaligned or not correction.known)
         corrected = self._copy_for_output(adata)
         corrected.obsm[LATENT_KEY] = correction.embedding
         self._note_types(corrected, correction)
