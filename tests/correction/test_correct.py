@@ -178,7 +178,7 @@ def test_landmarks_without_types_move_cells_and_tell_nothing_of_them():
     landmarks = find_own_references(latent, batches, without(labels, np.ones(len(labels), dtype=bool)))
     correction = correct_latent(latent, batches, labels, landmarks)
     assert np.abs(correction.latent - latent).min(axis=0).max() > 0.01
-    assert correction[2:] == (None, None, None)
+    assert correction[2:] == (None, None, None, ())
 
 
 @pytest.mark.parametrize("options", [{"shrink": True}, {"unlabeled": "knn"}, {"unlabeled": "mean"}])

@@ -123,7 +123,7 @@ def write_report(
         head=f"<div class='lead'>{lead}</div>\n{facts(_count(adata, cells, history, ledger))}",
         sections=[
             section("cells", "The cells before and after", _draw_umaps(cells, embedding)),
-            *([] if types is None else [section("moved", "What moved", sections.moved(types))]),
+            *([] if types is None else [section("moved", "What moved", sections.list_moved(types))]),
             section("metrics", "Integration in numbers", _measure(cells)),
             section("training", "Training", sections.training(history, cells.sites)),
             section("ledger", "What left the sites", sections.ledger(ledger)),

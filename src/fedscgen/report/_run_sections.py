@@ -68,7 +68,7 @@ def note(sentence: str) -> str:
     return f"<p class='note'>{text(sentence)}</p>"
 
 
-def moved(types: pd.DataFrame) -> str:
+def list_moved(types: pd.DataFrame) -> str:
     """Cells of each site and type, how many moved, and why others didn't."""
     if types.empty:
         return "<p>The model doesn't tell which cells moved.</p>"
