@@ -194,6 +194,7 @@ def test_one_site_alone_says_that_its_labels_are_lost(adata):
     assert not result.uses_labels
 
 
+@pytest.mark.filterwarnings("ignore:.*cells stay where they are:UserWarning")
 @pytest.mark.parametrize("labels_key", ["cell_type", None])
 def test_one_site_with_one_batch_says_that_there_is_nothing_to_align(adata, labels_key, caplog):
     adata.obs["site"] = "only"

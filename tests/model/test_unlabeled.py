@@ -108,6 +108,7 @@ def test_they_move_like_most_of_their_nearest_labelled_cells(model, partial):
     np.testing.assert_allclose(corrected.obsm["X_fedscgen"], latent + shifts.shifts[rows, columns], atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:.*cells stay where they are:UserWarning")
 def test_the_true_types_of_real_cells_are_mostly_found(pbmc):
     partial = without_some_labels(pbmc)
     model = trained_on(partial)
@@ -140,6 +141,7 @@ def test_fewer_than_15_labelled_cells_are_all_asked():
     np.testing.assert_array_equal(predict_labels(latent, batches, labels, 2), [1, 1, 0, 0, 0, 1, -1])
 
 
+@pytest.mark.filterwarnings("ignore:.*cells stay where they are:UserWarning")
 def test_on_average_they_move_like_the_labelled_cells_that_have_a_reference(adata):
     partial = without_some_labels(adata)
     partial.obs["cell_type"] = partial.obs["cell_type"].cat.add_categories("own")
