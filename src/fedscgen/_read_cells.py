@@ -10,6 +10,7 @@ from mudata import MuData, read_h5mu
 
 from fedscgen._data import DataKeys
 from fedscgen._files import check_readable
+from fedscgen._output import repair
 
 
 def read_cells(path: Path, *, on_disk: bool = False) -> AnnData:
@@ -31,10 +32,14 @@ def read_cells(path: Path, *, on_disk: bool = False) -> AnnData:
     kind = path.suffix if path.suffix in (".h5mu", ".zarr") else ".h5ad"
     try:
         if kind == ".h5mu":
-            return _take_rna(read_h5mu(path))
-        return read_zarr(path) if kind == ".zarr" else read_h5ad(path, backed="r" if on_disk else None)
+            cells = _take_rna(read_h5mu(path))
+        else:
+            cells = read_zarr(path) if kind == ".zarr" else read_h5ad(path, backed="r" if on_disk else None)
     except Exception as error:
         raise ValueError(f"{path} can't be read as {kind}: {str(error).partition(chr(10))[0]}") from error
+    if not on_disk:
+        repair(cells)
+    return cells
 
 
 def _take_rna(mdata: MuData) -> AnnData:

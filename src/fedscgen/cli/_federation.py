@@ -271,9 +271,11 @@ def _simulate_into(
     secure: str,
     init_model: Path | None = None,
 ) -> None:
+    from fedscgen._output import try_writing
     from fedscgen.federation import simulate as run
 
     folder.mkdir()
+    try_writing(adata, folder)
     result = run(
         adata,
         site_key,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from fedscgen._files import create_whole, keep_private, write_whole
+from fedscgen._output import try_writing
 from fedscgen._read_cells import read_cells
 from fedscgen._types import Message, make_refusal
 from fedscgen.deployment._aggregators import make_contributor
@@ -124,6 +125,7 @@ class Site:
             policy.check(proposal.aggregator, reveals_counts=proposal.reveals_counts, n_sites=proposal.n_sites)
             aggregator = proposal.aggregator
         adata, options = read_cells(config.data), config.options
+        try_writing(adata, self._folder)
         if config.label_map is not None and options.labels_key is not None:
             key = add_common_labels(adata, read_label_map(config.label_map), labels_key=options.labels_key)
             options = replace(options, labels_key=key)
