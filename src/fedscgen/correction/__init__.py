@@ -8,7 +8,6 @@ from fedscgen._types import ReferenceKind
 from fedscgen.correction._classifier import Classifier
 from fedscgen.correction._correct import (
     UNKNOWN,
-    Correction,
     correct_latent,
     find_own_references,
     label_positions,
@@ -29,7 +28,7 @@ from fedscgen.correction._landmarks import (
     find_landmarks,
     seek_landmarks,
 )
-from fedscgen.correction._moved import NO_REFERENCE, check_moves, suggest_spelling, tabulate_moves
+from fedscgen.correction._moved import NO_REFERENCE, Correction, check_moves, suggest_spelling, tabulate_moves
 from fedscgen.correction._references import (
     NoSharedLabelError,
     Unlabeled,

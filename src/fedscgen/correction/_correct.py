@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ import pandas as pd
 from fedscgen._types import ReferenceKind, References, check_choice
 from fedscgen.correction._effects import move_to_landmarks
 from fedscgen.correction._landmarks import FEWEST_HOLDERS, LABEL_NOISE, Landmarks, find_landmarks
-from fedscgen.correction._moved import name_apart
+from fedscgen.correction._moved import Correction, name_apart
 from fedscgen.correction._references import (
     NoSharedLabelError,
     Unlabeled,
@@ -35,34 +35,6 @@ if TYPE_CHECKING:
 UNKNOWN = "unknown"
 _N_NEIGHBORS = 15
 _DOUBT = 0.5  # probability of another type from which a label is doubted
-
-
-class Correction(NamedTuple):
-    """Corrected cells.
-
-    Parameters
-    ----------
-    latent
-        Latent vectors without the batch's effect, which a decoder takes, shape ``(n_cells, n_latent)``, float32.
-    embedding
-        In what neighbours and clusters are to be looked for, float32: the same vectors or, with landmarks, what
-        :meth:`Landmarks.embed` makes of them.
-    cell_types
-        Each cell's own label or, where it has none, the predicted one. None if nothing was predicted.
-    confidence
-        How probable the classifier finds each cell's type, ``(n_cells,)``; NaN for a type that it doesn't know.
-    conflict
-        Whether classifier and neighbours contradict the cell's own label, ``(n_cells,)``.
-    known
-        Cell types of which it is known where they belong.
-    """
-
-    latent: np.ndarray
-    embedding: np.ndarray
-    cell_types: pd.Categorical | None = None
-    confidence: np.ndarray | None = None
-    conflict: np.ndarray | None = None
-    known: tuple[str, ...] = ()
 
 
 def read_references(content: Mapping[str, Any]) -> References | Landmarks:

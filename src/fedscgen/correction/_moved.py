@@ -1,11 +1,11 @@
-"""Which cells moved, by batch and cell type, why others didn't, and whose spelling may be to blame."""
+"""Corrected cells: which moved, by batch and cell type, why others didn't, and whose spelling may be to blame."""
 
 from __future__ import annotations
 
 import re
 import warnings
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,43 @@ NO_LABEL = "no label, and nothing to tell the type by"
 NO_REFERENCE = "no reference: no two sites or batches share this type"
 WITH_BATCH = "moves with its batch: no two sites or batches share this type"
 _ALIKE = 0.8
+
+
+class Correction(NamedTuple):
+    """Corrected cells.
+
+    Parameters
+    ----------
+    latent
+        Latent vectors without the batch's effect, which a decoder takes, shape ``(n_cells, n_latent)``, float32.
+    embedding
+        In what neighbours and clusters are to be looked for, float32: the same vectors or, with landmarks, what
+        :meth:`Landmarks.embed` makes of them.
+    cell_types
+        Each cell's own label or, where it has none, the predicted one. None if nothing was predicted.
+    confidence
+        How probable the classifier finds each cell's type, ``(n_cells,)``; NaN for a type that it doesn't know.
+    conflict
+        Whether classifier and neighbours contradict the cell's own label, ``(n_cells,)``.
+    known
+        Cell types of which it is known where they belong.
+    """
+
+    latent: np.ndarray
+    embedding: np.ndarray
+    cell_types: pd.Categorical | None = None
+    confidence: np.ndarray | None = None
+    conflict: np.ndarray | None = None
+    known: tuple[str, ...] = ()
+
+    def take(self, rows: np.ndarray) -> Correction:
+        """The same of these cells."""
+        return Correction(
+            self.latent[rows],
+            self.embedding[rows],
+            *(None if part is None else part[rows] for part in (self.cell_types, self.confidence, self.conflict)),
+            self.known,
+        )
 
 
 def tabulate_moves(

@@ -19,17 +19,14 @@ from fedscgen._data import (
     dense_chunks,
     gene_columns,
 )
-from fedscgen._options import check_share, check_whole
 from fedscgen._types import LatentShifts, References
 from fedscgen.correction import (
-    LABEL_NOISE,
     Landmarks,
     Unlabeled,
     check_moves,
     correct_latent,
     find_own_references,
     label_positions,
-    latent_shifts,
     move_to_landmarks,
     name_cells,
     name_no_type,
@@ -40,84 +37,19 @@ from fedscgen.correction import (
 )
 from fedscgen.model._correction_options import CorrectionOptions, require_types
 from fedscgen.model._expression import move_expression
-from fedscgen.model._latent_mixin import LatentMixin
+from fedscgen.model._references_mixin import ReferencesMixin
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
-    from fedscgen.correction import Correction, ReferenceKind
+    from fedscgen.correction import Correction
 
 logger = logging.getLogger(__name__)
 
 
-class CorrectionMixin(LatentMixin):
+class CorrectionMixin(ReferencesMixin):
     """Correction of the registered cells, or of others with the same genes, and prediction of their types."""
-
-    references: References | Landmarks | None = None
-    """Where a federation agreed that cells belong, if the model comes from one."""
-
-    def get_references(
-        self,
-        adata: AnnData | MuData | None = None,
-        *,
-        kind: ReferenceKind = "landmarks",
-        min_cells: int = 1,
-        label_noise: float = LABEL_NOISE,
-        seed: int = 0,
-    ) -> References | Landmarks:
-        """Where the cells of these batches belong, found with all of them at hand.
-
-        Parameters
-        ----------
-        adata
-            As in :meth:`get_latent_representation`.
-        kind
-            ``"landmarks"``: places that all batches have in common, for cells with and without a label; see
-            :func:`fedscgen.correction.find_landmarks`. ``"dominant"`` or ``"mean"``: one place for each cell type that
-            two batches hold; see :func:`fedscgen.correction.choose_references`.
-        min_cells
-            Of types, and of landmarks, with fewer cells in a batch, that batch tells nothing.
-        label_noise
-            For landmarks: share of given labels that may be wrong. Above 0, a cell's own label is weighed against the
-            classifier, and one that it contradicts counts less.
-        seed
-            Of the places where landmarks begin.
-
-        Raises
-        ------
-        ValueError
-            ``kind`` is no choice, ``min_cells`` is below 1, ``label_noise`` no share below 1, or ``seed`` below 0.
-        NoSharedLabelError
-            No type is held by two batches; with landmarks, only if all cells have a label or there is one batch.
-
-        Warns
-        -----
-        UserWarning
-            No type is held by two batches, and landmarks are found without labels, since some cells have none.
-        """
-        check_whole("min_cells", min_cells, 1)
-        check_share("label_noise", label_noise)
-        check_whole("seed", seed, 0)
-        adata = self.adata if adata is None else adata
-        latent = self.get_latent_representation(adata)
-        return find_own_references(
-            latent, *self._categories(adata), kind=kind, min_cells=min_cells, label_noise=label_noise, seed=seed
-        )
-
-    def get_latent_shifts(
-        self, references: References, adata: AnnData | MuData | None = None, *, shrink: bool = False
-    ) -> LatentShifts:
-        """Reference mean minus own mean for each batch and cell type, shape ``(n_batches, n_labels, n_latent)``.
-
-        ``shrink`` draws shifts of few cells towards the batch's overall one; see
-        :func:`fedscgen.correction.latent_shifts`.
-        """
-        if isinstance(references, Landmarks):
-            raise ValueError(
-                "landmarks have no shift for each type: pass references by type, such as get_references(kind='mean')"
-            )
-        return latent_shifts(self.get_label_stats(adata), references, shrink=shrink)
 
     def correct(
         self,
@@ -206,6 +138,13 @@ class CorrectionMixin(LatentMixin):
         self._check_correctable(adata, references, shifts, shrink, unlabeled)
         latent = self.get_latent_representation(adata, batch_size=batch_size)
         batches, labels = self._categories(adata)
+        of_adata = latent, batches, labels
+        rows = self._find_registered(adata, *of_adata, batch_size)
+        if rows is not None:  # a part of a batch is moved as the whole batch is
+            latent, (batches, labels) = (
+                self.get_latent_representation(batch_size=batch_size),
+                self._categories(self.adata),
+            )
         if isinstance(references, Landmarks) and not references.labels and (labels.codes >= 0).any():
             warn_of_lost_labels("these landmarks were found without labels, so find new ones where labels are to count")
         if shifts is not None:
@@ -215,6 +154,8 @@ class CorrectionMixin(LatentMixin):
             correction = correct_latent(
                 latent, batches, labels, found, shrink=shrink, unlabeled=unlabeled, min_confidence=min_confidence
             )
+        if rows is not None:
+            correction, (latent, batches, labels) = correction.take(rows), of_adata
         moved = (correction.latent != latent).any(axis=1)
         types = tabulate_moves(batches, labels, moved, correction.known)
         if shifts is None:  # whoever gives them has chosen what moves

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import signal
+import threading
 import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
     import lightning.pytorch as pl
 
+logger = logging.getLogger(__name__)
+
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
@@ -34,6 +38,29 @@ def quiet_lightning() -> Iterator[None]:
             yield
     finally:
         lightning.setLevel(level)
+
+
+@contextmanager
+def keep_interrupted(model: Any) -> Iterator[None]:
+    """Leave a model usable whose training is interrupted, and let the interruption be one that notebooks survive.
+
+    Lightning ends the process instead, and has signals ignored from then on.
+    """
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT) if in_main_thread else None
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as interruption:
+        if not isinstance(interruption, KeyboardInterrupt) and not isinstance(
+            interruption.__context__, KeyboardInterrupt
+        ):
+            raise
+        if handler is not None:
+            signal.signal(signal.SIGINT, handler)
+        model.module.eval()
+        model.is_trained_ = True
+        logger.warning("training was interrupted: the model keeps the weights of its best epoch, or the last ones")
+        raise KeyboardInterrupt from None
 
 
 class BatchSplitter(DataSplitter):
@@ -191,6 +218,10 @@ class RestoreBestEpoch(Callback):
         if self._best_is_current:
             self._best = {name: tensor.detach().clone() for name, tensor in pl_module.module.state_dict().items()}
             self._best_is_current = False  # until an epoch validates better; not every one validates
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
+        """Go back to the best epoch, as at the end."""
+        self.on_fit_end(trainer, pl_module)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Go back to the best epoch; without any finite validation loss the last one stays."""

@@ -13,7 +13,13 @@ from fedscgen import aggregation
 from fedscgen._data import chunks_of, dense_chunks
 from fedscgen._types import ClientUpdate
 from fedscgen.model._module import FedVAE
-from fedscgen.model._training import BatchSplitter, FedSCGENTrainingPlan, RestoreBestEpoch, quiet_lightning
+from fedscgen.model._training import (
+    BatchSplitter,
+    FedSCGENTrainingPlan,
+    RestoreBestEpoch,
+    keep_interrupted,
+    quiet_lightning,
+)
 from fedscgen.model._training_arguments import (
     MONITOR,
     Split,
@@ -25,12 +31,7 @@ from fedscgen.model._training_arguments import (
     read_split,
 )
 from fedscgen.model._weights_mixin import WeightsMixin
-from fedscgen.principal_components import (
-    BASIS,
-    find_principal_components,
-    second_moments,
-    seek_principal_components,
-)
+from fedscgen.principal_components import BASIS, find_principal_components, second_moments, seek_principal_components
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -66,7 +67,8 @@ class TrainingMixin(UnsupervisedTrainingMixin, WeightsMixin):
     ) -> None:
         """Train on all registered cells at once: centralized scGen.
 
-        A network with a linear path begins at these cells' principal components.
+        A network with a linear path begins at these cells' principal components. Where cells belong is then kept in
+        :attr:`references`, by which new batches are corrected. Interrupted (Ctrl-C), it keeps its best epoch's weights.
 
         Parameters
         ----------
@@ -129,6 +131,7 @@ class TrainingMixin(UnsupervisedTrainingMixin, WeightsMixin):
             devices=devices,
             **trainer_kwargs,
         )
+        self._keep_references()
 
     def train_local(
         self,
@@ -213,7 +216,8 @@ class TrainingMixin(UnsupervisedTrainingMixin, WeightsMixin):
         monitored = {"early_stopping_monitor": MONITOR, "early_stopping_mode": "min", **kwargs}
         restoring = [RestoreBestEpoch(monitored["early_stopping_monitor"], monitored["early_stopping_mode"])]
         self.module.train()  # Lightning keeps the mode that it finds
-        with quiet_lightning():
+        self.references = None  # which belong to the weights before
+        with quiet_lightning(), keep_interrupted(self):
             super().train(
                 max_epochs,
                 batch_size=batch_size,

@@ -11,18 +11,21 @@ from fedscgen import aggregation
 from fedscgen.model._module import FedVAE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy as np
 
-    from fedscgen._types import ClientUpdate, NamedArrays
+    from fedscgen._types import ClientUpdate, NamedArrays, References
     from fedscgen.aggregation import BatchNormPolicy, Strategy
+    from fedscgen.correction import Landmarks
 
 
 class WeightsMixin(BaseModelClass):
     """Weights in and out."""
 
     is_trained_: bool
+    references: References | Landmarks | None
+    _keep_references: Callable[[], None]
 
     @classmethod
     def initial_weights(cls, n_genes: int, seed: int, **network: Any) -> NamedArrays:
@@ -60,6 +63,7 @@ class WeightsMixin(BaseModelClass):
         self.module.load_state_dict({name: torch.tensor(array) for name, array in chosen.items()}, strict=False)
         self.module.eval()
         self.is_trained_ = True
+        self.references = None  # which belong to the weights before
 
     def close(self) -> None:
         """Free the registered cells, which scvi-tools would keep for good."""
