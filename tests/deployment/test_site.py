@@ -283,6 +283,7 @@ def test_hashed_labels_leave_under_no_name(network, cells, tmp_path):
         run(transport)
 
 
+@pytest.mark.filterwarnings("ignore:.*cells stay where they are:UserWarning")
 def test_a_site_s_map_names_its_types_as_the_federation_does(network, cells, tmp_path):
     (tmp_path / "labels.toml").write_text("[labels]\ntype0 = 'common'\n")
     transport = network(label_map=str(tmp_path / "labels.toml"))

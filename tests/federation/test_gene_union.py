@@ -151,6 +151,7 @@ def test_a_site_with_names_of_its_own_is_refused_also_from_a_union(adata):
         run(parts)
 
 
+@pytest.mark.filterwarnings("ignore:the sites have only 0 genes in common:UserWarning")
 def test_genes_that_no_two_sites_hold_do_not_stop_a_union(adata):
     """No gene is held by all three, but each site shares some with another."""
     parts = {"a": adata[:60, :12].copy(), "b": adata[60:110, 10:22].copy(), "c": adata[110:, 20:].copy()}

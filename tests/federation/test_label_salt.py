@@ -71,6 +71,7 @@ def with_rare_types(adata):
     return adata
 
 
+@pytest.mark.filterwarnings("ignore:.*cells stay where they are:UserWarning")
 @pytest.mark.parametrize("kind", ["mean", "dominant"])
 def test_hashed_types_give_the_same_result(cells, kind):
     results = []
@@ -147,6 +148,7 @@ def test_a_site_without_labels_that_has_the_salt_is_told_hashes(cells):
     assert told <= set(map(hashed, ["type0", "type1", "type2", "type3", "unknown"]))
 
 
+@pytest.mark.filterwarnings("ignore:.*cells stay where they are:UserWarning")
 def test_hashed_types_give_the_same_result_through_masks(cells):
     pytest.importorskip("cryptography", reason="needs the extra fedscgen[masked]")
     latent = []
