@@ -28,6 +28,7 @@ from flower_network import NGINX, Network, wait_for_the_end, write_flower_config
 # landmarks take twelve sums, and over Flower half a minute each; many rounds are in deployment/test_coordinator.py
 QUICK = {"n_rounds": 1, "n_epochs": 1, "reference": "mean"}
 N_HIDDEN = 200  # with which a masked message is as long as two pieces of Flower's
+pytestmark = pytest.mark.filterwarnings("ignore:.*cells stay where they are:UserWarning")
 behind_a_proxy = pytest.mark.skipif(NGINX is None, reason="needs nginx: apt-get install nginx-light")
 
 

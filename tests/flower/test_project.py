@@ -102,7 +102,7 @@ def test_a_tuned_federation_can_be_deployed(tmp_path):
         early_stopping_patience=3, min_sites=3, genes="union", seed=7, model={"n_latent": 30, "kl_weight": 1e-5},
     )  # fmt: skip
     unchanged = [name for name, value in vars(FederationSettings()).items() if getattr(tuned, name) == value]
-    assert unchanged == ["n_epochs", "architecture"]
+    assert unchanged == ["n_epochs", "unaligned_sites", "architecture"]
     (tmp_path / "tuned.toml").write_text(write_settings(SimulationSettings(tuned)))
     write_project(tmp_path / "app", n_sites=4, settings=choose_settings(str(tmp_path / "tuned.toml")).federation)
     config = read_app(tmp_path / "app")
