@@ -168,10 +168,11 @@ def _simulate(
 ) -> SimulationResult:
     from fedscgen.federation import simulate
 
+    alone = cells.train.obs[BATCH].nunique() == 1  # of two, where the other is left out
     return simulate(
         cells.train,
         BATCH,
-        settings=chosen.federation,
+        settings=replace(chosen.federation, min_sites=1) if alone else chosen.federation,
         site=replace(chosen.site, **_choose_labels(cells, settings)),
         correction=chosen.correction,
         secure=settings.get("secure", "plain"),
