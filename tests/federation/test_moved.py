@@ -125,6 +125,8 @@ def test_counts_at_one_site_among_logarithms_are_refused_or_normalised(one_raw):
     result, expected = simulate(counts, normalize=True, **QUICK), simulate(logged, **QUICK)
     np.testing.assert_array_equal(counts.X, before)
     np.testing.assert_allclose(result.corrected.obsm["X_fedscgen"], expected.corrected.obsm["X_fedscgen"], atol=1e-3)
+    for of_result, of_logged in ((result.corrected.X, logged.X), (result.model.adata.X, expected.model.adata.X)):
+        np.testing.assert_allclose(of_result, of_logged, rtol=1e-5)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         simulate(logged, normalize=True, **QUICK)

@@ -24,6 +24,7 @@ from fedscgen._data import (
     DataKeys,
     working_copy,
 )
+from fedscgen._normalize import normalize_sites
 from fedscgen._options import check_kind
 from fedscgen.federation._client import Client
 from fedscgen.federation._initial_model import InitialModel
@@ -175,7 +176,8 @@ def simulate(
     if isinstance(secure, type):
         raise TypeError(f"secure={secure.__name__}: pass an aggregator, {secure.__name__}(...), or its name")
     given = None if init_model is None else InitialModel.read(init_model)
-    sites = take_sites(data, site_key, settings, site)
+    data = normalize_sites(data, site_key, site.keys) if site.normalize else data
+    sites = take_sites(data, site_key, settings, site.keys)
     aggregator = make_aggregator(secure, len(sites))
     seed = settings.find_seed()
     settings = replace(settings, seed=seed)

@@ -8,25 +8,23 @@ from typing import TYPE_CHECKING
 from anndata import AnnData
 
 from fedscgen._data import check_unique, working_copy
-from fedscgen._normalize import normalize_sites
 
 if TYPE_CHECKING:
     from fedscgen._data import DataKeys
-    from fedscgen.federation._settings import FederationSettings, SiteOptions
+    from fedscgen.federation._settings import FederationSettings
 
 
 def take_sites(
-    data: AnnData | Mapping[str, AnnData], site_key: str, settings: FederationSettings, site: SiteOptions
+    data: AnnData | Mapping[str, AnnData], site_key: str, settings: FederationSettings, keys: DataKeys
 ) -> dict[str, AnnData]:
-    """Each site's cells by its name, log-normalised where the options ask for it.
+    """Each site's cells by its name.
 
     Raises
     ------
     TypeError, ValueError
         A site has no proper name, or there is one site alone and ``min_sites`` doesn't ask for it.
     """
-    data = normalize_sites(data, site_key, site.keys) if site.normalize else data
-    sites = _check_names(data) if isinstance(data, Mapping) else _split(data, site_key, site.keys)
+    sites = _check_names(data) if isinstance(data, Mapping) else _split(data, site_key, keys)
     _check_sites(sites, site_key, settings)
     return sites
 
