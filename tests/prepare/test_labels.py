@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from anndata import AnnData
 
+from fedscgen._spelling import find_meaning, look_alike, simplify
 from fedscgen.prepare import add_common_labels, propose_labels, read_label_map, write_label_map
-from fedscgen.prepare._spelling import find_meaning, look_alike, simplify
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,7 @@ from fedscgen.prepare._spelling import find_meaning, look_alike, simplify
         ("Tregs", "CL:0000815"),
         ("CD14+ Monocyte", "classical monocytes"),
         ("CD4+/CD25 T Reg", "cd4+ cd25 t reg"),
+        ("CD19+ B", "cd19+_bs"),
     ],
 )
 def test_spellings_and_synonyms_mean_one_type(one, other):
@@ -37,6 +38,7 @@ def test_spellings_and_synonyms_mean_one_type(one, other):
         ("naive B", "memory B"),
         ("alpha", "beta"),
         ("Th1", "Th17"),
+        ("+", "-"),
     ],
 )
 def test_types_that_differ_are_never_thought_one(one, other):

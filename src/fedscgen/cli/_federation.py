@@ -302,9 +302,10 @@ def _report(path: Path, adata: AnnData, site_key: str, result: SimulationResult,
     from fedscgen.report import write_report
 
     site, corrected = result.site, result.corrected
-    raw = find_counts(adata, site.keys, site.keys.categories_of(adata, site_key))
+    sites = site.keys.categories_of(adata, site_key)
+    raw = find_counts(adata, site.keys, sites)
     shown = AnnData(
-        site.keys.expression_of(normalize_counts(adata, site.keys, site.keys.categories_of(adata, site_key))),
+        site.keys.expression_of(normalize_counts(adata, site.keys, sites) if raw else adata),
         corrected.obs,
         uns=corrected.uns,
         obsm={LATENT_KEY: corrected.obsm[LATENT_KEY]},

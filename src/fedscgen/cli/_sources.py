@@ -131,6 +131,7 @@ def name_types_alike(adata: AnnData, labels_key: str | None, label_map: Path) ->
 
 
 def read_logarithms(file: Path, layer: str | None, normalize: bool) -> AnnData:
+    """A newcomer's cells, of which counts are refused or, on request, normalised."""
     from fedscgen._data import DataKeys
     from fedscgen._normalize import normalize_counts, refuse_counts
     from fedscgen._read_cells import read_cells

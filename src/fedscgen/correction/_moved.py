@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
+from fedscgen._spelling import simplify
 from fedscgen.correction._references import NoSharedLabelError
 
 if TYPE_CHECKING:
@@ -51,12 +52,8 @@ class Correction(NamedTuple):
 
     def take(self, rows: np.ndarray) -> Correction:
         """The same of these cells."""
-        return Correction(
-            self.latent[rows],
-            self.embedding[rows],
-            *(None if part is None else part[rows] for part in (self.cell_types, self.confidence, self.conflict)),
-            self.known,
-        )
+        parts = {name: part for name, part in self._asdict().items() if name != "known" and part is not None}
+        return self._replace(**{name: part[rows] for name, part in parts.items()})
 
 
 def tabulate_moves(
@@ -136,7 +133,7 @@ def suggest_spelling(name: str, known: Iterable[str]) -> str | None:
     """The known name that differs from this one by little more than spelling, if there is one.
 
     Case, spaces, punctuation, ``1`` and ``1.0``, a plural and the word "cell" don't count; else most letters must be
-    the same, and all digits, as in ``CD4`` and ``CD8``.
+    the same, and all digits and signs, as in ``CD4`` and ``CD8``.
 
     Parameters
     ----------
@@ -149,8 +146,8 @@ def suggest_spelling(name: str, known: Iterable[str]) -> str | None:
     own = _simplify(name)
     if own in plain:
         return plain[own]
-    digits = re.findall(r"\d+", own)
-    candidates = [other for other in plain if re.findall(r"\d+", other) == digits and len(other) > 3]
+    marks = re.findall(r"\d+|\+", own)
+    candidates = [other for other in plain if re.findall(r"\d+|\+", other) == marks and len(other) > 3]
     close = get_close_matches(own, candidates, n=1, cutoff=_ALIKE)
     return plain[close[0]] if close else None
 
@@ -172,9 +169,8 @@ def _explain(label: str, n_cells: int, n_moved: int, known: Collection[str], non
 
 
 def _simplify(name: str) -> str:
-    lowered = re.sub(r"(?<=\d)\.0+$", "", name.strip().casefold())
-    words = [word for word in re.split(r"[\W_]+", lowered) if word not in ("", "cell", "cells")]
-    return " ".join(word[:-1] if len(word) > 3 and word.endswith("s") else word for word in words) or lowered
+    """The simplified name, of numbers without a fraction of zeros, which missing values give them."""
+    return simplify(re.sub(r"(?<=\d)\.0+$", "", name.strip()))
 
 
 def _list(rows: pd.DataFrame, at_most: int = 5) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 from fedscgen._types import Message, NamedArrays
@@ -16,7 +17,7 @@ from fedscgen.federation._plan import Plan
 from fedscgen.federation._program import NO_REFERENCES, Program
 from fedscgen.federation._protocol import BEGIN, CORRECT, HOLDERS, JOIN, LANDMARKS, REFERENCES, SERVER, TRAIN, VALIDATE
 from fedscgen.federation._published import Published
-from fedscgen.federation._sketch import check_site
+from fedscgen.federation._sketch import check_site, sketch
 from fedscgen.federation._transport import SiteError, TooFewSitesError
 from fedscgen.secure import OPENED_SUM, AggregationError, Protection
 
@@ -322,9 +323,11 @@ class Server:
     def _ask(self, messages: Mapping[str, Message]) -> Iterator[tuple[str, Message]]:
         """Ask sites, tell them what was opened, and go on without those that don't answer, for the time being."""
         missing, n_opened = list(messages), self._published.n_sums
+        task = None if self._program is None else self._program.task
+        own_sketch = cache(lambda: None if task is None else sketch(task))  # once for all sites
         for site, answer in self._transport.ask(self._published.enclose(messages, self._round)):
             missing.remove(site)
-            check_site(site, messages[site], answer, None if self._program is None else self._program.task)
+            check_site(site, messages[site], answer, own_sketch)
             self._published.note(site, n_opened)
             yield site, answer
         if missing:

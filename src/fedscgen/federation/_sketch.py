@@ -12,7 +12,7 @@ from fedscgen.federation._meta import SKETCH, check_answer
 from fedscgen.federation._transport import SiteError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from fedscgen._types import Message
     from fedscgen.federation._program import Task
@@ -30,7 +30,7 @@ def add_sketch(answer: Message, task: Task) -> Message:
     return replace(answer, meta={**answer.meta, SKETCH: [_FORMAT.format(value) for value in sketch(task)]})
 
 
-def check_site(site: str, question: Message, answer: Message, task: Task | None) -> None:
+def check_site(site: str, question: Message, answer: Message, own_sketch: Callable[[], list[float] | None]) -> None:
     """Refuse a site's answer that is none, or that it has computed with other numbers than the task's.
 
     Raises
@@ -44,13 +44,13 @@ def check_site(site: str, question: Message, answer: Message, task: Task | None)
     except WireFormatError as error:
         raise SiteError(f"site {site!r} answered with {error}") from error
     given = answer.meta.get(SKETCH)
-    if given is None or task is None:
+    own = None if given is None else own_sketch()
+    if given is None or own is None:
         return
-    own = sketch(task)
     if not np.allclose([float(value) for value in given], own, rtol=_TOLERANCE, atol=_TOLERANCE * own[0]):
         raise SiteError(
-            f"site {site!r} has found other numbers for {task.kind!r} than the coordinator, from the same sums: use "
-            "the same versions of this package, numpy and torch everywhere; on unlike processors choose fewer "
+            f"site {site!r} has found other numbers for {question.kind!r} than the coordinator, from the same sums: "
+            "use the same versions of this package, numpy and torch everywhere; on unlike processors choose fewer "
             "components (n_latent), as those that explain equally much have no direction of their own"
         )
 

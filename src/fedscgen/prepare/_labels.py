@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from fedscgen._files import write_whole
-from fedscgen.prepare._spelling import find_meaning, look_alike, simplify
+from fedscgen._spelling import find_meaning, look_alike, simplify
 
 if TYPE_CHECKING:
     from os import PathLike

@@ -55,7 +55,7 @@ def simplify(name: str) -> str:
     text = re.sub(r"\b(cd\d+\w*)-(?=$|[\s/,;)])", r"\1 negative", text)
     words = re.findall(r"\w+\+?", text.replace("_", " "))
     words = [_make_singular(word) for word in words]
-    return " ".join([word for word in words if word != "cell"] or words)
+    return " ".join([word for word in words if word != "cell"] or words) or text.strip()
 
 
 def find_meaning(name: str) -> str:
@@ -72,6 +72,6 @@ def look_alike(one: str, other: str) -> bool:
 
 
 def _make_singular(word: str) -> str:
-    if len(word) > 2 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
+    if len(word) > 1 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
         return word[:-1]
     return "treg" if word == "tregs" else word
