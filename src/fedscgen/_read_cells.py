@@ -13,8 +13,8 @@ from fedscgen._files import check_readable
 from fedscgen._output import repair
 
 
-def read_cells(path: Path, *, on_disk: bool = False) -> AnnData:
-    """Read a file ``.h5ad``, the modality ``"rna"`` of a file ``.h5mu``, or a folder ``.zarr``.
+def read_cells(path: Path, *, on_disk: bool = False, modality: str = "rna") -> AnnData:
+    """Read a file ``.h5ad``, a modality of a file ``.h5mu``, or a folder ``.zarr``.
 
     Parameters
     ----------
@@ -22,6 +22,8 @@ def read_cells(path: Path, *, on_disk: bool = False) -> AnnData:
         The file.
     on_disk
         Leave the expression in the file, which stays open; for a look at everything else. For ``.h5ad`` alone.
+    modality
+        The one that has the expression.
 
     Raises
     ------
@@ -32,7 +34,7 @@ def read_cells(path: Path, *, on_disk: bool = False) -> AnnData:
     kind = path.suffix if path.suffix in (".h5mu", ".zarr") else ".h5ad"
     try:
         if kind == ".h5mu":
-            cells = _take_rna(read_h5mu(path))
+            cells = _take_modality(read_h5mu(path), modality)
         else:
             cells = read_zarr(path) if kind == ".zarr" else read_h5ad(path, backed="r" if on_disk else None)
     except Exception as error:
@@ -42,9 +44,9 @@ def read_cells(path: Path, *, on_disk: bool = False) -> AnnData:
     return cells
 
 
-def _take_rna(mdata: MuData) -> AnnData:
+def _take_modality(mdata: MuData, name: str) -> AnnData:
     """The modality, with the columns that stand above all of them."""
-    rna = DataKeys(modality="rna").modality_of(mdata)
+    rna = DataKeys(modality=name).modality_of(mdata)
     shared = mdata.obs.loc[rna.obs_names, mdata.obs.columns.difference(rna.obs.columns)]
     for key in shared:
         rna.obs[key] = shared[key]

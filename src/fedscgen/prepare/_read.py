@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from fedscgen._read_cells import read_cells
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from os import PathLike
 
     from anndata import AnnData
@@ -47,40 +48,34 @@ def read_raw(path: str | PathLike[str], *, modality: str = "rna", cells: str | P
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
-    read = _find_reader(path, modality)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*not unique", category=UserWarning)  # genes are summed later
-        try:
-            adata = read(path)
-        except Exception as error:
-            raise ValueError(f"{path} can't be read: {str(error).partition(chr(10))[0]}") from error
+        if path.suffix in (".h5ad", ".h5mu") and path.is_file():
+            adata = read_cells(path, modality=modality)
+        else:
+            adata = _read_10x(path)
     if cells is None and path.is_dir() and (path / CELLS_FILE).exists():
         cells = path / CELLS_FILE
     return adata if cells is None else _add_columns(adata, Path(cells))
 
 
-def _find_reader(path: Path, modality: str) -> Callable[[Path], AnnData]:
+def _read_10x(path: Path) -> AnnData:
     import scanpy as sc
-    from anndata import read_h5ad
-    from mudata import read_h5mu
 
     if path.is_dir():
         if not any((path / name).exists() for name in _MATRICES):
             raise ValueError(f"{path} holds no matrix.mtx: name a folder as Cell Ranger writes it, or a file")
         if (path / "features.tsv").exists():
             raise ValueError(f"{path} holds features.tsv uncompressed, which Cell Ranger never does: gzip {path}/*")
-        return lambda folder: sc.read_10x_mtx(folder, make_unique=False)
-    readers: dict[str, Callable[[Path], AnnData]] = {
-        ".h5": sc.read_10x_h5,
-        ".h5ad": read_h5ad,
-        ".h5mu": lambda file: read_h5mu(file).mod[modality],
-    }
-    if path.suffix not in readers:
+    elif path.suffix != ".h5":
         raise ValueError(
             f"{path}: can read a 10x folder, 10x .h5, .h5ad and .h5mu; convert it to one of these, such as by "
             "anndata.io.read_loom(...).write_h5ad(...)"
         )
-    return readers[path.suffix]
+    try:
+        return sc.read_10x_mtx(path, make_unique=False) if path.is_dir() else sc.read_10x_h5(path)
+    except Exception as error:
+        raise ValueError(f"{path} can't be read: {str(error).partition(chr(10))[0]}") from error
 
 
 def _add_columns(adata: AnnData, file: Path) -> AnnData:
