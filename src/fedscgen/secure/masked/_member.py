@@ -6,6 +6,8 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from fedscgen.secure._aggregator import AggregationError, Contributor
 from fedscgen.secure._identity import Identity
 from fedscgen.secure.masked._checksum import Checksum
@@ -104,7 +106,9 @@ class RunMember(Contributor):
                     f"what is published as sum {number} is not the sum of what the sites contributed: site "
                     f"{self.site!r} ends the run; tell the other sites"
                 )
-            self._history = hashlib.sha256(self._history.encode() + opened.words.tobytes()).hexdigest()
+            history = hashlib.sha256(self._history.encode())
+            history.update(np.ascontiguousarray(opened.words).data)
+            self._history = history.hexdigest()
         return opened.decode()
 
     def _find_membership(self) -> Membership | None:
