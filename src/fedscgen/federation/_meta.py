@@ -161,7 +161,9 @@ _ANSWERS: dict[str, Table] = {
     "encrypted key shares": Table(),
     "confirmed sites": Table(),
     "unmasking shares": Table(),
-    **dict.fromkeys(TASKS, Table({}, {"manifest": several(_pair, 4096), SKETCH: several(_number_as_text, 2)})),
+    **dict.fromkeys(
+        TASKS, Table({}, {"manifest": several(_pair, 4096), "told": text(64), SKETCH: several(_number_as_text, 2)})
+    ),
 }
 _OPENED = (
     Table({"ended": text(10_000)}),

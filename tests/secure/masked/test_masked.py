@@ -13,7 +13,8 @@ from fedscgen._types import Message
 from fedscgen.secure import AggregationError, Contribution, MaskedAggregator, PlainAggregator, error_bound
 from fedscgen.secure._keys import add_mask, derive
 from fedscgen.secure._vector import flatten
-from fedscgen.secure.masked._protocol import self_context
+from fedscgen.secure.masked._opened import describe_sum, hash_description
+from fedscgen.secure.masked._protocol import bind_mask, self_context
 from fedscgen.secure.masked._states import AfterShares
 
 KEYS, SHARES, TASK, UNMASK = STAGES = "mask public keys", "encrypted key shares", "train", "unmasking shares"
@@ -178,9 +179,10 @@ def test_what_unmasks_the_sum_does_not_unmask_a_site(given_up):
     star.sum()
     state = next(state for state in before if isinstance(state, AfterShares))
     own = {derive(state.seed, self_context(state.terms.sum_id, "site 2")): True}
-    pairwise = {key: peer > "site 2" for peer, key in state.pair_keys.items()}
     term, precision, max_abs = terms["site 2"], state.terms.precision, state.terms.max_abs
-    plain, _ = flatten(term.arrays, term.weight, precision=precision, max_abs=max_abs)
+    plain, manifest = flatten(term.arrays, term.weight, precision=precision, max_abs=max_abs)
+    told = hash_description(describe_sum("", 0, "", state.keys, manifest, precision))
+    pairwise = {bind_mask(key, told): peer > "site 2" for peer, key in state.pair_keys.items()}
     words = star.words()["site 2"].copy()
     for known in (pairwise, own) if given_up else (own, pairwise):
         assert not (words == plain).any()

@@ -26,15 +26,17 @@ from fedscgen.secure._selection import KEYS, VALUES, read_selection
 from fedscgen.secure._vector import flatten
 from fedscgen.secure.masked._checksum import Checksum
 from fedscgen.secure.masked._member import RunMember
-from fedscgen.secure.masked._opened import describe_sum, hash_keys
+from fedscgen.secure.masked._opened import describe_sum, hash_description, hash_keys
 from fedscgen.secure.masked._protocol import (
     CONFIRM,
     MASKING,
     PUBLIC_KEYS,
     SEALED_LENGTH,
     SHARES,
+    TOLD,
     UNMASK,
     Terms,
+    bind_mask,
     channel_context,
     find_sum_id,
     from_rows,
@@ -149,12 +151,14 @@ class MaskedContributor(RunMember):
         arrays, weight = self._choose_arrays(contribution, masking)
         words, manifest = flatten(arrays, weight, precision=terms.precision, max_abs=terms.max_abs)
         membership = self._find_membership()
+        run = "" if membership is None else membership.run
+        about = describe_sum(run, contribution.number, self._history, state.keys, manifest, terms.precision)
         if membership is not None:
-            number, history = contribution.number, self._history
-            about = describe_sum(membership.run, number, history, state.keys, manifest, terms.precision)
             checks = Checksum(membership.group_key, about).of_term(words, self.site)
             words = np.concatenate([words, checks])
-        masks = [(state.pair_keys[peer], subtracts(self.site, peer)) for peer in sites if peer != self.site]
+        told = hash_description(about)
+        pair_keys = {peer: bind_mask(key, told) for peer, key in state.pair_keys.items()}
+        masks = [(pair_keys[peer], subtracts(self.site, peer)) for peer in sites if peer != self.site]
         own = derive(state.seed, self_context(terms.sum_id, self.site))
         add_masks(words, [*masks, (own, False)])
         self._state = AfterTask(
@@ -162,7 +166,7 @@ class MaskedContributor(RunMember):
         )
         shown = "row" in masking or "selected" in masking
         protection = Protection.OPENED_BY_SITE if shown else Protection.MASKED
-        meta = {"protection": protection, "manifest": manifest}
+        meta = {"protection": protection, "manifest": manifest, TOLD: told}
         return Message(f"masked {task.meta['task']}", meta, {"masked": words})
 
     def _advertise_keys(self, message: Message) -> Message:

@@ -103,6 +103,14 @@ def describe_sum(run: str, number: int, history: str, keys: str, manifest: Manif
     return [run, number, history, keys, [[name, list(shape)] for name, shape in manifest], precision]
 
 
+def hash_description(about: list[Any]) -> str:
+    """Fingerprint of :func:`describe_sum`, to which the masks of a sum are bound.
+
+    So the masks of sites that take part in it on other terms, such as with other fractional bits, don't cancel.
+    """
+    return hashlib.sha256(json.dumps(about).encode()).hexdigest()
+
+
 def hash_keys(channel: Mapping[str, bytes], mask: Mapping[str, bytes]) -> str:
     """Fingerprint of the sites' public keys for a sum, by site."""
     listed = [[site, channel[site].hex(), mask[site].hex()] for site in sorted(channel)]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedscgen.secure._keys import seal_length
+from fedscgen.secure._keys import derive, seal_length
 from fedscgen.secure._sum_id import SumId
 from fedscgen.secure.masked._shamir import SHARE_LENGTH
 
@@ -26,6 +26,9 @@ CONFIRM, UNMASK = "confirmed sites", "unmasking shares"
 
 MASKING = "masking"
 """Where a message's ``meta`` holds what the protocol needs."""
+
+TOLD = "told"
+"""Where a site's answer to the task says on which terms it takes part."""
 
 SEALED_LENGTH = seal_length(2 * SHARE_LENGTH)
 """Bytes of what one site deals to another: shares of the self-mask's seed and of the mask key, encrypted."""
@@ -75,6 +78,11 @@ def shares_context(sum_id: SumId, sender: str, receiver: str) -> bytes:
 def pair_context(sum_id: SumId, site: str, peer: str) -> bytes:
     """What the mask of two sites is good for; the same seen from either."""
     return _context("pairwise mask", sum_id, *sorted((site, peer)))
+
+
+def bind_mask(key: bytes, told: str) -> bytes:
+    """The key of the mask of two sites on the terms that one was told; the same seen from either, if both were."""
+    return derive(key, b"fedscgen masked 1 terms" + told.encode())
 
 
 def self_context(sum_id: SumId, site: str) -> bytes:

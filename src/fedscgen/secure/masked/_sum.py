@@ -21,7 +21,9 @@ from fedscgen.secure.masked._protocol import (
     PUBLIC_KEYS,
     SEALED_LENGTH,
     SHARES,
+    TOLD,
     UNMASK,
+    bind_mask,
     from_rows,
     pair_context,
     self_context,
@@ -64,6 +66,7 @@ class MaskedSum:
         self.survivors: list[str] = []
         self._channel_keys: dict[str, bytes] = {}
         self._mask_keys: dict[str, bytes] = {}
+        self._told = ""  # on which terms all survivors take part
         self._signatures: dict[str, bytes] = {}  # none where the sites haven't met
         self._sealed: dict[str, dict[str, bytes]] = {}  # by the site that dealt, by the site it is for
 
@@ -136,6 +139,7 @@ class MaskedSum:
                 np.add(total, words, out=total)
         self.survivors = list(self._check_enough(messages, answers))
         manifest = common_manifest(answers)
+        self._told = _find_common_terms(answers)
         length = n_words(manifest) + 1 + (N_CHECKS if self._signatures else 0)
         if total is None or total.shape != (length,):
             misfits = self.survivors
@@ -169,7 +173,7 @@ class MaskedSum:
         for site, pair in pairs.items():
             for peer in self.survivors:
                 key = pair.agree(self._mask_keys[peer], pair_context(self.terms.sum_id, peer, site))
-                masks.append((key, not subtracts(peer, site)))
+                masks.append((bind_mask(key, self._told), not subtracts(peer, site)))
         add_masks(total, masks)
 
     def _collect_unmasking_shares(
@@ -219,6 +223,25 @@ class MaskedSum:
                 "begin a new sum when enough sites can be reached"
             )
         return present
+
+
+def _find_common_terms(answers: Mapping[str, Message]) -> str:
+    """What all sites say of the terms on which they take part.
+
+    Raises
+    ------
+    AggregationError
+        They don't say the same: what they sent doesn't add up to anything.
+    """
+    told = {site: str(answer.meta.get(TOLD)) for site, answer in answers.items()}
+    (_, first), *others = told.items()
+    different = [site for site, other in others if other != first]
+    if different:
+        raise AggregationError(
+            f"site {different[0]!r} takes part in the sum on other terms than {next(iter(told))!r}: plan, opened sums, "
+            "keys, arrays or fractional bits differ; nothing was opened"
+        )
+    return first
 
 
 def _read_rows(site: str, answer: Message, name: str, n_rows: int, length: int) -> list[bytes]:
