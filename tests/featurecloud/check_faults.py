@@ -101,18 +101,34 @@ def test_a_coordinator_that_is_killed_ends_the_run_of_all_others_in_time(clients
         assert "nothing was heard of the coordinator for 15 s" in clients.log(client)
 
 
-@pytest.mark.parametrize("memo", ["q_5", "a_5", "q_35", "end"])
-def test_a_message_that_a_controller_loses_ends_the_run_in_time_and_all_know(clients, memo):
+def lose(clients, memo):
     controller = clients.start()
     controller.disturb = lambda message: () if message.memo == memo else (0.0,)
     controller.run(timeout=90)
-    if memo == "end":
-        assert "nothing was heard of the coordinator for 15 s" in clients.log("south")
-        assert all((clients.output(client) / "corrected.h5ad").exists() for client in CLIENTS)
-        return
+    return controller
+
+
+@pytest.mark.parametrize("memo", ["q_5", "a_5"])
+def test_a_message_that_is_lost_before_anything_is_masked_is_asked_for_again(clients, memo):
+    controller = lose(clients, memo)
+    for client in CLIENTS:
+        assert controller.said[client]["finished"], clients.log(client)
+        assert (clients.output(client) / "corrected.h5ad").exists()
+    assert "asks the same sites once more" in clients.log("north")
+
+
+@pytest.mark.parametrize("memo", ["q_35", "a_35"])
+def test_a_message_that_is_lost_in_training_ends_the_run_in_time_and_all_know(clients, memo):
+    controller = lose(clients, memo)
     check_nothing_half_written(clients, *CLIENTS)
     for client in CLIENTS:
         assert controller.said[client]["state"] == "error", clients.log(client)
+
+
+def test_an_end_that_is_lost_leaves_all_results(clients):
+    lose(clients, "end")
+    assert "nothing was heard of the coordinator for 15 s" in clients.log("south")
+    assert all((clients.output(client) / "corrected.h5ad").exists() for client in CLIENTS)
 
 
 @pytest.mark.parametrize("client", CLIENTS[:2])
