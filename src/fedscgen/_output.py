@@ -87,7 +87,7 @@ def _repair_frame(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _is_nullable(values: pd.Index | pd.Series) -> bool:
-    return isinstance(values.dtype, pd.StringDtype)
+    return isinstance(values.dtype, pd.StringDtype) and values.dtype.na_value is pd.NA
 
 
 def _plain(values: pd.Index | pd.Series) -> pd.Index | pd.Series:

@@ -128,5 +128,5 @@ def test_counts_at_one_site_among_logarithms_are_refused_or_normalised(one_raw):
     for of_result, of_logged in ((result.corrected.X, logged.X), (result.model.adata.X, expected.model.adata.X)):
         np.testing.assert_allclose(of_result, of_logged, rtol=1e-5)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         simulate(logged, normalize=True, **QUICK)

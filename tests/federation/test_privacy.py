@@ -35,7 +35,7 @@ def federation():
     """A whole run, with what it left behind."""
     adata = make_adata(n_types=5)
     rare = adata.obs.index[(adata.obs["batch"] == "site0") & (adata.obs["cell_type"] == "type4")][:2]
-    adata.obs["cell_type"] = adata.obs["cell_type"].cat.add_categories("secret disease").astype("category")
+    adata.obs["cell_type"] = adata.obs["cell_type"].cat.add_categories("secret disease")
     adata.obs.loc[rare, "cell_type"] = "secret disease"
     aggregator = PlainAggregator()
     parts = {site: adata[adata.obs["batch"] == site].copy() for site in ("site0", "site1", "site2")}

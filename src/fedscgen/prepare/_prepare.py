@@ -130,7 +130,8 @@ def describe_preparation(adata: AnnData) -> str:
 def _find_counts(adata: AnnData, layer: str | None) -> tuple[str, Matrix, pd.DataFrame]:
     """Where whole numbers are, these, and what is known of their genes."""
     places: dict[str, tuple[Matrix, pd.DataFrame]] = {} if adata.X is None else {"X": (adata.X, adata.var)}
-    places |= {name: (values, adata.var) for name, values in adata.layers.items()}
+    # anndata 0.13 lists X among the layers, as None
+    places |= {name: (values, adata.var) for name, values in adata.layers.items() if name is not None}
     if adata.raw is not None:
         places["raw"] = (adata.raw.X, adata.raw.var)
     if layer is not None and layer not in places:
