@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass
 
 from fedscgen._data import DataKeys, dense_chunks, gene_columns
@@ -13,13 +14,16 @@ from fedscgen._options import check_whole
 from fedscgen.correction import label_stats_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     import pandas as pd
     from anndata import AnnData
     from mudata import MuData
 
     from fedscgen._types import LabelStats
+
+
+_CELLS_AT_A_TIME = 1024
 
 
 class LatentMixin(BaseModelClass):
@@ -39,9 +43,12 @@ class LatentMixin(BaseModelClass):
         self,
         adata: AnnData | MuData | None = None,
         indices: Sequence[int] | None = None,
-        batch_size: int = 1024,
         give_mean: bool = True,
-    ) -> np.ndarray:
+        mc_samples: int = 5000,
+        batch_size: int | None = None,
+        return_dist: bool = False,
+        dataloader: Iterable[dict[str, torch.Tensor]] | None = None,
+    ) -> Any:
         """Mean of the latent posterior, or a sample of it.
 
         Parameters
@@ -49,33 +56,38 @@ class LatentMixin(BaseModelClass):
         adata
             Cells to encode; genes are found by name. The registered ones if ``None``.
         indices
-            Positions of the cells to encode; all if ``None``.
-        batch_size
-            Cells that are made dense at a time.
+            Positions of the cells to encode, or a mask; all if ``None``.
         give_mean
             ``False`` gives one sample per cell, with torch's random numbers.
+        mc_samples
+            Taken as in scvi-tools, and without effect: the posterior's mean is known.
+        batch_size
+            Cells that are made dense at a time; 1024 if ``None``.
+        return_dist
+            Give mean and variance of the posterior.
+        dataloader
+            Mini-batches as scvi-tools' data loaders give them, instead of cells.
 
         Returns
         -------
-        Shape ``(n_cells, n_latent)``, float32.
+        Shape ``(n_cells, n_latent)``, float32; with ``return_dist`` two of them.
 
         Raises
         ------
         RuntimeError
             The model hasn't been trained.
         ValueError
-            ``batch_size`` is below 1, genes are missing, or expression is NaN, inf or beyond float32.
+            ``batch_size`` is below 1, genes are missing, expression is NaN, inf or beyond float32, or both cells and a
+            ``dataloader`` are given.
         """
-        check_whole("batch_size", batch_size, 1)
-        self._check_if_trained(warn=False)
-        matrix, columns = self._expression(self.adata if adata is None else adata)
-        matrix = matrix if indices is None else matrix[np.asarray(indices)]
-        latent = np.empty((matrix.shape[0], self.module.encoder.mean.out_features), dtype=np.float32)
-        for rows, chunk in dense_chunks(matrix, columns, batch_size):
-            if not np.isfinite(chunk).all():
-                raise ValueError(self._name_non_finite(adata, indices, rows, chunk))
-            latent[rows] = self._encode(chunk, give_mean)
-        return latent
+        chunks = self._chunks(adata, indices, batch_size, dataloader)
+        none = np.empty((0, self.module.encoder.mean.out_features), dtype=np.float32)
+        if not return_dist:
+            return np.concatenate([none, *(self._encode(chunk, give_mean) for chunk in chunks)])
+        posteriors = [self._posterior(chunk) for chunk in chunks]
+        means = [posterior.loc.cpu().numpy() for posterior in posteriors]
+        variances = [posterior.variance.cpu().numpy() for posterior in posteriors]
+        return np.concatenate([none, *means]), np.concatenate([none, *variances])
 
     def get_label_stats(self, adata: AnnData | MuData | None = None, batch_size: int = 1024) -> LabelStats:
         """Cells, and mean and variance in latent space, of each batch and cell type.
@@ -96,6 +108,29 @@ class LatentMixin(BaseModelClass):
         adata = self.adata if adata is None else adata
         latent = self.get_latent_representation(adata, batch_size=batch_size)
         return label_stats_of(latent, *self._categories(adata))
+
+    def _chunks(
+        self,
+        adata: AnnData | MuData | None,
+        indices: Sequence[int] | None,
+        batch_size: int | None,
+        dataloader: Iterable[dict[str, torch.Tensor]] | None = None,
+    ) -> Iterator[torch.Tensor]:
+        """Yield expression of shape ``(<= batch_size, n_genes)``, of all cells or of these."""
+        self._check_if_trained(warn=False)
+        if dataloader is not None:
+            if not (adata is None and indices is None and batch_size is None):
+                raise ValueError("pass either a dataloader, or cells as adata, indices and batch_size")
+            yield from (batch[REGISTRY_KEYS.X_KEY] for batch in dataloader)
+            return
+        size = _CELLS_AT_A_TIME if batch_size is None else batch_size
+        check_whole("batch_size", size, 1)
+        matrix, columns = self._expression(self.adata if adata is None else adata)
+        matrix = matrix if indices is None else matrix[np.asarray(indices)]
+        for rows, chunk in dense_chunks(matrix, columns, size):
+            if not np.isfinite(chunk).all():
+                raise ValueError(self._name_non_finite(adata, indices, rows, chunk))
+            yield torch.from_numpy(chunk)
 
     def _name_non_finite(
         self, adata: AnnData | MuData | None, indices: Sequence[int] | None, rows: slice, chunk: np.ndarray
@@ -120,10 +155,13 @@ class LatentMixin(BaseModelClass):
         keys = self.keys
         return keys.categories_of(adata, keys.batch_key), keys.labels_of(adata)
 
-    def _encode(self, chunk: np.ndarray, give_mean: bool = True) -> np.ndarray:
+    def _posterior(self, chunk: np.ndarray | torch.Tensor) -> Any:
         with torch.inference_mode():
-            posterior = self.module.inference(torch.from_numpy(chunk))["qz"]
-            vectors: torch.Tensor = posterior.loc if give_mean else posterior.sample()
+            return self.module.inference(torch.as_tensor(chunk))["qz"]
+
+    def _encode(self, chunk: np.ndarray | torch.Tensor, give_mean: bool = True) -> np.ndarray:
+        posterior = self._posterior(chunk)
+        vectors: torch.Tensor = posterior.loc if give_mean else posterior.sample()
         return vectors.cpu().numpy()
 
     def _decode(self, latent: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -146,3 +147,20 @@ class FedVAE(BaseModuleClass):
             reconstruction_loss=reconstruction,
             kl_local=kl.sum(dim=1),
         )
+
+    @torch.inference_mode()
+    def marginal_ll(self, tensors: dict[str, Tensor], n_mc_samples: int = 1000, return_mean: bool = True) -> Tensor:
+        """Logarithm of each cell's marginal likelihood by importance sampling, or its mean over the cells.
+
+        The likelihood of a cell, given its latent vector, is ``exp(-mean squared error)``.
+        """
+        qz: Any = self.inference(tensors[REGISTRY_KEYS.X_KEY])["qz"]
+        x = tensors[REGISTRY_KEYS.X_KEY].to(qz.loc.device)
+        prior: Any = Normal(torch.zeros_like(qz.loc), torch.ones_like(qz.scale), validate_args=False)
+        total = torch.full((len(x),), -torch.inf, device=x.device)
+        for _ in range(n_mc_samples):
+            z = qz.sample()
+            error = ((x - self.generative(z)["px"]) ** 2).mean(dim=1)
+            total = torch.logaddexp(total, (prior.log_prob(z) - qz.log_prob(z)).sum(dim=1) - error)
+        likelihood = (total - math.log(n_mc_samples)).cpu()
+        return likelihood.mean() if return_mean else likelihood
