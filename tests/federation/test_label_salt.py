@@ -6,7 +6,7 @@ import hmac
 import numpy as np
 import pytest
 
-from cells import SMALL, make_adata
+from cells import SMALL, leave_out_pandas, make_adata
 from fedscgen._types import Message
 from fedscgen.correction import NoSharedLabelError
 from fedscgen.federation import FederationSettings, InProcessTransport, Server
@@ -142,7 +142,7 @@ def test_a_site_without_labels_that_has_the_salt_is_told_hashes(cells):
     )
     with pytest.warns(UserWarning, match=message) as warned:
         Server(InProcessTransport(clients), aggregator, FederationSettings(n_rounds=0, model=SMALL)).run()
-    assert [one.category for one in warned].count(UserWarning) == 1
+    assert len(leave_out_pandas(warned)) == 1
     told = set(clients[2].corrected.obs["fedscgen_cell_type"]) - {"unknown"}
     assert told
     assert told <= set(map(hashed, ["type0", "type1", "type2", "type3", "unknown"]))

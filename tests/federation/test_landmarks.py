@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cells import SMALL, make_adata
+from cells import SMALL, leave_out_pandas, make_adata
 from fedscgen.correction import LandmarkSums, Question
 from fedscgen.federation import FederationSettings, InProcessTransport, Server
 from fedscgen.model import FedSCGEN
@@ -190,7 +190,7 @@ def test_one_site_alone_says_that_its_labels_are_lost(adata):
     adata.obs["cell_type"] = labels.where(np.arange(adata.n_obs) > 0, "?")
     with pytest.warns(UserWarning, match="cells move without labels, .* check that the labels are spelled") as warned:
         result = simulate(adata, "site", min_sites=1, batch_key="batch", unlabeled_category="?", **UNTRAINED)
-    assert [one.category for one in warned].count(UserWarning) == 1
+    assert len(leave_out_pandas(warned)) == 1
     assert not result.uses_labels
 
 

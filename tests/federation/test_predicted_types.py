@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cells import SMALL, make_adata
+from cells import SMALL, leave_out_pandas, make_adata
 from fedscgen._types import Message
 from fedscgen.correction import NoSharedLabelError
 from fedscgen.federation import FederationSettings, InProcessTransport, Server, SiteError
@@ -150,7 +150,7 @@ def test_a_result_tells_whether_labels_told_where_cells_belong(cells, hidden):
     with pytest.warns(UserWarning, match=FALL_BACK) as warned:
         result = simulate(cells, **options)
     assert not result.uses_labels
-    messages = {str(one.message) for one in warned if one.category is UserWarning}
+    messages = {str(one.message) for one in leave_out_pandas(warned)}
     assert len(messages) == 1
     assert "min_holders" not in messages.pop(), "all sites have labels"
 
