@@ -76,6 +76,15 @@ def test_mini_batches_may_come_from_scvi_tools(trained):
 
 
 @pytest.mark.parametrize("name", MEASURES)
+def test_a_mini_batch_with_a_missing_value_is_refused(trained, name):
+    batches = list(trained._make_data_loader(adata=trained.adata, batch_size=40))
+    batches[1]["X"] = batches[1]["X"].clone()
+    batches[1]["X"][0, 0] = torch.nan
+    with pytest.raises(ValueError, match="mini-batch of the dataloader holds NaN"):
+        getattr(trained, name)(dataloader=batches)
+
+
+@pytest.mark.parametrize("name", MEASURES)
 def test_arguments_stand_in_scvi_tools_order(name):
     own, theirs = (list(inspect.signature(getattr(kind, name)).parameters) for kind in (FedSCGEN, VAEMixin))
     assert own == theirs[: len(own)]

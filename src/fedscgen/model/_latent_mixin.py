@@ -121,7 +121,10 @@ class LatentMixin(BaseModelClass):
         if dataloader is not None:
             if not (adata is None and indices is None and batch_size is None):
                 raise ValueError("pass either a dataloader, or cells as adata, indices and batch_size")
-            yield from (batch[REGISTRY_KEYS.X_KEY] for batch in dataloader)
+            for batch in dataloader:
+                if not torch.isfinite(batch[REGISTRY_KEYS.X_KEY]).all():
+                    raise ValueError("a mini-batch of the dataloader holds NaN or inf: remove or repair such values")
+                yield batch[REGISTRY_KEYS.X_KEY]
             return
         size = _CELLS_AT_A_TIME if batch_size is None else batch_size
         check_whole("batch_size", size, 1)
