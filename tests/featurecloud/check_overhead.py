@@ -1,8 +1,9 @@
-"""Seconds that a round of a masked federation takes, by what carries its messages. Minutes long, so run by hand:
+"""Seconds that a round of a masked federation takes over FeatureCloud and in the simulator. Minutes long, so by hand:
 
 python -m pytest -s tests/featurecloud/check_overhead.py
 
 The network is small, so that a round is its messages: what three more rounds add to a run, divided by three.
+A round over Flower is measured in flower/check_many_sites.py.
 """
 
 import sys
@@ -13,7 +14,6 @@ import yaml
 
 from cells import make_adata
 from fedscgen.federation import FederationSettings, simulate
-from flower_network import Network, wait_for_the_end
 
 SITES = ["site0", "site1", "site2"]
 MODEL = {"n_hidden": 16, "n_latent": 4, "linear_path": False}
@@ -39,10 +39,6 @@ def time_rounds(run):
         run(n_rounds)
         seconds.append(time.monotonic() - began)
     return (seconds[1] - seconds[0]) / MORE_ROUNDS
-
-
-def tell(what, seconds, simulated):
-    sys.stdout.write(f"\n{what}: {seconds:.2f} s a round; simulator: {simulated:.2f} s\n")
 
 
 @pytest.fixture(scope="module")
@@ -79,20 +75,3 @@ def test_rounds_over_featurecloud(sites, make_clients, simulated, interval):
         f"\nFeatureCloud, polled every {interval:g} s: {seconds:.2f} s a round; simulator: {simulated:.2f} s\n"
     )
     assert seconds < simulated + 4 * 2 * len(SITES) * (interval + 0.3)  # four questions, each there and back
-
-
-def test_rounds_over_flower(sites, tmp_path, simulated):
-    with Network(tmp_path, SITES, settings="default") as network:
-        for name, adata in sites.items():
-            adata.write_h5ad(tmp_path / f"{name}.h5ad")
-        network.start_sites(*SITES, accelerator="cpu")
-
-        def run(n_rounds):
-            run_id = network.submit(
-                **settings_of(n_rounds), **{f"model.{name}": value for name, value in MODEL.items()}
-            )
-            assert network.wait(run_id, timeout=400) == "finished:completed", network.run_log(run_id)
-
-        seconds = time_rounds(run)
-    wait_for_the_end(tmp_path)
-    tell("Flower", seconds, simulated)
