@@ -157,8 +157,9 @@ class MaskedContributor(RunMember):
             checks = Checksum(membership.group_key, about).of_term(words, self.site)
             words = np.concatenate([words, checks])
         told = hash_description(about)
-        pair_keys = {peer: bind_mask(key, told) for peer, key in state.pair_keys.items()}
-        masks = [(pair_keys[peer], subtracts(self.site, peer)) for peer in sites if peer != self.site]
+        masks = [
+            (bind_mask(state.pair_keys[peer], told), subtracts(self.site, peer)) for peer in sites if peer != self.site
+        ]
         own = derive(state.seed, self_context(terms.sum_id, self.site))
         add_masks(words, [*masks, (own, False)])
         self._state = AfterTask(
