@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from anndata.experimental import AnnCollection
 from mudata import MuData
 from scipy import sparse
 
@@ -136,13 +137,16 @@ def check_data(adata: AnnData | MuData, keys: DataKeys, who: str = "", *, refuse
     ------
     KeyError
         A named key, layer or modality is missing.
+    TypeError
+        The data are an AnnCollection.
     ValueError
-        No cell or gene, names that repeat, missing labels, or expression with NaN or inf.
+        No cell or gene, names that repeat, missing labels, expression with NaN or inf, or a MuData that has other cells
+        than the modality.
     """
     try:
         for doubt in _doubts(adata, keys, refuse_counts):
             warnings.warn(who + doubt, UserWarning, stacklevel=2)
-    except (KeyError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise type(error)(who + str(error.args[0])) from error
 
 
@@ -171,7 +175,11 @@ def working_copy(adata: AnnData, keys: DataKeys, genes: Sequence[str]) -> AnnDat
 
 def _doubts(adata: AnnData | MuData, keys: DataKeys, refuse_counts: bool) -> Iterator[str]:
     """Raise what is wrong, and yield what seems so."""
+    if isinstance(adata, AnnCollection):
+        raise TypeError("an AnnCollection holds no matrix of its own: pass collection[:].to_adata()")
     rna = keys.modality_of(adata)
+    if isinstance(adata, MuData):
+        _check_paired(adata, rna, keys)
     if rna.n_obs == 0 or rna.n_vars == 0:
         raise ValueError(f"there is nothing to work on: {rna.n_obs} cells x {rna.n_vars} genes")
     check_unique(rna.obs_names, "obs_names")
@@ -192,6 +200,19 @@ def _doubts(adata: AnnData | MuData, keys: DataKeys, refuse_counts: bool) -> Ite
             "from other batches' labels; with references by cell type they stay where they are"
         )
     yield from _doubts_about_expression(keys.expression_of(adata), rna, keys.where, refuse_counts)
+
+
+def _check_paired(mdata: MuData, rna: AnnData, keys: DataKeys) -> None:
+    """Refuse a MuData whose cells aren't those of the modality, in its order: rows are matched by position."""
+    if rna.obs_names.equals(mdata.obs_names):
+        return
+    remedy = f"set up mdata.mod[{keys.modality!r}] itself, with the columns in its obs"
+    if mdata.n_obs != rna.n_obs:
+        raise ValueError(
+            f"modality {keys.modality!r} has {rna.n_obs} of the MuData's {mdata.n_obs} cells: {remedy}, or keep the "
+            "cells that all modalities have (muon.pp.intersect_obs)"
+        )
+    raise ValueError(f"modality {keys.modality!r} has the MuData's cells in another order: {remedy}")
 
 
 def _doubts_about_expression(matrix: Matrix, rna: AnnData, where: str, refuse_counts: bool) -> Iterator[str]:

@@ -239,7 +239,11 @@ def correct(
         if label_map is not None:
             labels_key = name_types_alike(adata, None if unlabelled else labels_key or "cell_type", label_map)
         named = {"labels_key": labels_key, "unlabeled_category": unlabeled_category}
-        keys = {"batch_key": batch_key, "layer": layer, **{key: name for key, name in named.items() if name}}
+        keys: dict[str, Any] = {
+            "batch_key": batch_key,
+            "layer": layer,
+            **{key: name for key, name in named.items() if name},
+        }
         keys |= {"labels_key": None, "unlabeled_category": None} if unlabelled else {}
         loaded = FedSCGEN.load(model, adata, **keys)
         if loaded.references is None:

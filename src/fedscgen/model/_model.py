@@ -14,9 +14,10 @@ from scvi.model.base import BaseModelClass
 from fedscgen._data import DataKeys, check_data
 from fedscgen.model._correction_mixin import CorrectionMixin
 from fedscgen.model._fields import LabelsField, MuDataLabelsField
+from fedscgen.model._inherited_mixin import InheritedMixin
 from fedscgen.model._likelihood_mixin import LikelihoodMixin
 from fedscgen.model._module import FedVAE
-from fedscgen.model._save_load import SaveLoadMixin
+from fedscgen.model._save_load_mixin import SaveLoadMixin
 from fedscgen.model._training_mixin import TrainingMixin
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from fedscgen.model._layers import Normalization
 
 
-class FedSCGEN(TrainingMixin, CorrectionMixin, LikelihoodMixin, SaveLoadMixin, BaseModelClass):
+class FedSCGEN(TrainingMixin, CorrectionMixin, LikelihoodMixin, SaveLoadMixin, InheritedMixin, BaseModelClass):
     """Federated scGen: batch correction of single-cell RNA-seq in the latent space of a variational auto-encoder.
 
     Trained on its own (:meth:`train`, :meth:`correct`) it corrects all cells in one place; with

@@ -11,7 +11,7 @@ import torch
 
 from fedscgen._message import MOST_ARRAYS
 from fedscgen.model._arrays_file import open_archive
-from fedscgen.model._save_load import CheckpointError
+from fedscgen.model._model_folder import CheckpointError
 
 if TYPE_CHECKING:
     from fedscgen._types import NamedArrays

@@ -1,0 +1,51 @@
+"""What scvi-tools' models have and this one can't do: said in one sentence each."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from scvi.model.base import BaseModelClass
+
+
+class InheritedMixin(BaseModelClass):
+    """Methods that scvi-tools gives every model, where they mean nothing here."""
+
+    def get_normalized_expression(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Raise: the network has no library size; :meth:`correct` gives expression.
+
+        Raises
+        ------
+        NotImplementedError
+            Always.
+        """
+        raise NotImplementedError(
+            "FedSCGEN decodes log-normalised expression without a library size: call correct(), whose "
+            "layers['fedscgen_corrected'] holds corrected expression, or correct(denoise=True) for decoded expression"
+        )
+
+    def differential_abundance(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Raise: it needs the samples' posteriors of a model that keeps biology and batch apart.
+
+        Raises
+        ------
+        NotImplementedError
+            Always.
+        """
+        raise NotImplementedError(
+            "FedSCGEN's posterior is of uncorrected cells, by which abundances would differ between batches: use "
+            "obsm['X_fedscgen'] of correct() with a tool for differential abundance"
+        )
+
+    @classmethod
+    def convert_legacy_save(cls, *args: Any, **kwargs: Any) -> NoReturn:
+        """Raise: there is no older format.
+
+        Raises
+        ------
+        NotImplementedError
+            Always.
+        """
+        raise NotImplementedError(
+            "FedSCGEN never wrote scvi-tools' legacy files; for published weights there is "
+            "fedscgen.model.read_published_weights"
+        )
