@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData, read_h5ad
+from scipy import sparse
 
 from cells import make_adata
-from fedscgen._output import repair, try_writing
+from fedscgen._output import drop_outdated, repair, try_writing
 
 
 def spoil(adata):
@@ -56,3 +57,29 @@ def test_a_trial_leaves_nothing_and_changes_nothing(tmp_path):
     adata = AnnData(np.ones((1, 2), dtype=np.float32))
     try_writing(adata, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_a_correction_makes_untrue_is_taken_out_and_the_rest_stays(caplog):
+    adata = make_adata()
+    graph = sparse.identity(adata.n_obs, format="csr")
+    for key, uns in (("", "neighbors"), ("wide_", "wide"), ("spatial_", "spatial_neighbors")):
+        adata.obsp[f"{key}connectivities"], adata.obsp[f"{key}distances"] = graph, graph
+        adata.uns[uns] = {"connectivities_key": f"{key}connectivities", "distances_key": f"{key}distances"}
+    adata.obsm["X_pca"], adata.obsm["X_draw_graph_fa"] = adata.obsm["X_given"], adata.obsm["X_given"]
+    adata.obs["_scvi_labels"], adata.obs["fedscgen_cell_type"], adata.obs["fedscgen_moved"] = 0, "T", True
+    adata.uns["_scvi_uuid"], adata.uns["colours"] = "x", {"connectivities": 1}
+    drop_outdated(adata, ("fedscgen_cell_type", None))
+    assert set(adata.obsm) == {"X_given", "X_pca_before", "X_draw_graph_fa_before"}
+    assert set(adata.obsp) == {"spatial_connectivities", "spatial_distances"}
+    assert set(adata.uns) == {"spatial_neighbors", "colours"}
+    assert set(adata.obs) == {"batch", "cell_type", "age", "fedscgen_cell_type"}
+    assert "obsm['X_pca'] is now 'X_pca_before'" in caplog.text
+    assert "uns['neighbors'] and its graphs are left out" in caplog.text
+    assert "find neighbours and embeddings anew, with use_rep='X_fedscgen'" in caplog.text
+
+
+def test_nothing_is_said_where_nothing_is_outdated(caplog):
+    adata = make_adata()
+    drop_outdated(adata)
+    assert set(adata.obsm) == {"X_given"}
+    assert not caplog.text

@@ -1,21 +1,29 @@
-"""Whether a result can be written is tried before anything is computed, and what can be repaired is."""
+"""What a result takes over from the cells that were given, and whether it can be written at all."""
 
 from __future__ import annotations
 
 import logging
+import re
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from fedscgen._data import LATENT_KEY, REENCODED_KEY, RESULT_KEYS, TYPES_KEY
+
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from anndata import AnnData
 
 logger = logging.getLogger(__name__)
 
 _RESERVED = "_index"  # what AnnData's files call the names of rows
 _RENAMED = "index_"
+_EMBEDDING = re.compile(r"X_(pca|umap|tsne|diffmap|phate|trimap|draw_graph_\w+)")  # as scanpy's plots look for them
+_GRAPHS = ("connectivities_key", "distances_key")
 
 
 def repair(adata: AnnData) -> None:
@@ -92,3 +100,47 @@ def _is_nullable(values: pd.Index | pd.Series) -> bool:
 
 def _plain(values: pd.Index | pd.Series) -> pd.Index | pd.Series:
     return values.astype(object).where(values.notna(), None) if values.hasnans else values.astype(object)
+
+
+def drop_outdated(adata: AnnData, used: Collection[str | None] = ()) -> None:
+    """Take out of a copy, in place, what a correction makes untrue.
+
+    Embeddings of scanpy's get another name, its graphs of neighbours go (those of places in tissue stay), and so do
+    scvi-tools' notes and results of an earlier correction.
+
+    Parameters
+    ----------
+    adata
+        Cells that are about to become a result.
+    used
+        Columns of ``obs`` that are read all the same.
+    """
+    renamed = [key for key in adata.obsm if _EMBEDDING.fullmatch(key)]
+    for key in renamed:
+        adata.obsm[f"{key}_before"] = adata.obsm.pop(key)
+    graphs = _drop_neighbors(adata)
+    if renamed or graphs:
+        logger.warning(
+            "of the cells before correction: %s; find neighbours and embeddings anew, with use_rep=%r",
+            ", ".join([*(f"obsm[{key!r}] is now {key + '_before'!r}" for key in renamed),
+                       *(f"uns[{key!r}] and its graphs are left out" for key in graphs)]), LATENT_KEY,
+        )  # fmt: skip
+    for place in (adata.obsm, adata.uns):
+        for key in [key for key in place if key in (LATENT_KEY, REENCODED_KEY, TYPES_KEY) or key.startswith("_scvi")]:
+            del place[key]
+    columns = [key for key in adata.obs if key in RESULT_KEYS or str(key).startswith("_scvi")]
+    adata.obs = adata.obs.drop(columns=[key for key in columns if key not in used])
+
+
+def _drop_neighbors(adata: AnnData) -> list[str]:
+    """Remove graphs of neighbours, and give the names of their entries."""
+    found = {
+        name: [entry[graph] for graph in _GRAPHS if graph in entry]
+        for name, entry in adata.uns.items()
+        if isinstance(entry, Mapping) and _GRAPHS[0] in entry and not name.startswith("spatial")
+    }
+    for name, graphs in found.items():
+        del adata.uns[name]
+        for graph in graphs:
+            adata.obsp.pop(graph, None)
+    return list(found)

@@ -136,8 +136,12 @@ def test_a_simulation_takes_the_union_and_its_model_knows_every_gene(adata):
     of_model = result.model.adata[own.index].to_df()
     np.testing.assert_array_equal(of_model[own.columns], own)
     assert not of_model.drop(columns=own.columns).to_numpy().any()
-    shared = [name for name in parts["a"].var_names if all(name in cells.var_names for cells in parts.values())]
-    assert list(result.corrected.var_names) == shared
+    assert list(result.corrected.var_names) == ORDER
+    of_result = result.corrected[own.index].to_df("fedscgen_corrected")
+    assert not of_result.drop(columns=own.columns).to_numpy().any()
+    assert ((of_result[own.columns] > 0) <= (own > 0)).all(axis=None)
+    holders = [sum(gene in cells.var_names for cells in parts.values()) for gene in ORDER]
+    assert list(result.corrected.var["n_sites"]) == holders
     whole = simulate({site: padded_by_hand(cells) for site, cells in parts.items()}, "hospital", **QUICK)
     np.testing.assert_allclose(result.corrected.obsm["X_fedscgen"], whole.corrected.obsm["X_fedscgen"], atol=1e-5)
 

@@ -313,3 +313,12 @@ def test_entries_that_a_sparse_matrix_repeats_are_their_sum(trained, adata):
     expected, corrected = (dense(trained.correct(x).layers["fedscgen_corrected"]) for x in (adata, repeated))
     np.testing.assert_allclose(corrected, expected, atol=1e-6)
     assert repeated.X.nnz == 2 * adata.X.nnz, "the caller's matrix stays as it is"
+
+
+def test_what_other_models_noted_goes_and_own_codes_stay(trained, adata):
+    adata.obs["_scvi_extra"] = 1
+    adata.obsm["_scvi_latent_qzm"] = np.zeros((150, 3))
+    corrected = trained.correct()
+    assert [key for key in corrected.obs if key.startswith("_scvi")] == ["_scvi_batch", "_scvi_labels"]
+    assert not any(key.startswith("_scvi") for key in [*corrected.obsm, *corrected.uns])
+    assert "_scvi_extra" in adata.obs

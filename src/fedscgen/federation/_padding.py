@@ -10,6 +10,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from fedscgen._data import RESULT_KEYS, TYPES_KEY, working_copy
+from fedscgen._output import drop_outdated
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +44,7 @@ def remove_padding(adata: AnnData, corrected: AnnData, expression: str | None) -
         Where corrected expression went; see :meth:`fedscgen.model.FedSCGEN.correct`.
     """
     own = adata[:, adata.var_names.isin(corrected.var_names)].copy()
+    drop_outdated(own, corrected.obs.columns)
     own.obsm.update(corrected.obsm)
     for key in corrected.obs.columns.intersection(list(RESULT_KEYS)):
         own.obs[key] = corrected.obs[key]

@@ -259,6 +259,8 @@ class SiteOptions:
             raise ValueError(f"max_update_norm={self.max_update_norm}: must be above 0, or None")
         for name in ("min_cells", "min_holders"):
             check_whole(name, getattr(self, name), 1)
+        if self.batch_key is not None and self.batch_key == self.labels_key:
+            raise ValueError(f"batch_key and labels_key both name obs[{self.batch_key!r}]: name two columns, or None")
 
     @property
     def keys(self) -> DataKeys:

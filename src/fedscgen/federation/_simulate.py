@@ -3,37 +3,27 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-import anndata
-import numpy as np
 import pandas as pd
 import torch
 from anndata import AnnData
 from rich.progress import track
-from scipy import sparse
 
-from fedscgen._data import (
-    CELL_TYPE_KEY,
-    CONFLICT_KEY,
-    MOVED_KEY,
-    RESULT_KEYS,
-    TYPES_KEY,
-    DataKeys,
-    working_copy,
-)
+from fedscgen._data import TYPES_KEY, DataKeys, working_copy
 from fedscgen._normalize import normalize_sites
 from fedscgen._options import check_kind
 from fedscgen.federation._client import Client
 from fedscgen.federation._initial_model import InitialModel
+from fedscgen.federation._joined import concatenate, restore_order
 from fedscgen.federation._ledger import join_ledgers
 from fedscgen.federation._models import find_model
 from fedscgen.federation._padding import padded_copy
 from fedscgen.federation._server import Server
 from fedscgen.federation._settings import FederationSettings, SiteOptions
-from fedscgen.federation._simulated_sites import take_sites
+from fedscgen.federation._simulated_sites import name_column, options_of, take_sites
 from fedscgen.federation._transport import InProcessTransport
 from fedscgen.model import CorrectionOptions
 from fedscgen.secure import make_aggregator
@@ -59,7 +49,9 @@ class SimulationResult:
         its references; save it with :meth:`~fedscgen.model.FedSCGEN.save` for new sites.
     corrected
         All sites' cells in input order, with ``obsm["X_fedscgen"]``, the corrected expression and what was predicted
-        of cell types; see :meth:`fedscgen.model.FedSCGEN.correct`.
+        of cell types; see :meth:`fedscgen.model.FedSCGEN.correct`. Of several AnnData with other columns of ``obs``, or
+        genes, it has all; a column is missing, and a gene zero, for cells of sites that lack it, and
+        ``var["n_sites"]`` counts the sites that hold a gene.
     types
         One row per site, batch within it and cell type: ``site``, ``batch``, ``cell_type``, ``n_cells``, ``n_moved``,
         ``why`` cells stay or move with their batch only, and ``like``, a shared type of almost this name. It is in
@@ -80,6 +72,8 @@ class SimulationResult:
         What the run was asked for besides. With all three,
         ``simulate(data, settings=result.settings, site=result.site, correction=result.correction)`` repeats the run;
         one with an initial model needs that too.
+    site_key
+        Column of ``corrected.obs`` with the sites.
     """
 
     model: Any
@@ -92,6 +86,7 @@ class SimulationResult:
     settings: FederationSettings
     site: SiteOptions
     correction: CorrectionOptions
+    site_key: str = "batch"
 
     @property
     def uses_labels(self) -> bool:
@@ -124,7 +119,9 @@ def simulate(
         in another order or missing at some sites; see ``genes`` of :class:`FederationSettings`. Nothing in it is
         changed.
     site_key
-        Column of ``obs`` with the sites. With several AnnData, the column of the result that will name them.
+        Column of ``obs`` with the sites. With several AnnData, the column of the result that will name them; if some
+        have it for something of their own, another is taken, see :attr:`SimulationResult.site_key`. The ``batch_key``
+        of ``site`` may then be missing at some of them, whose cells are one batch each.
     settings
         What the sites do alike: ``"default"``, ``"components"`` without any training, ``"paper"`` for the published
         settings, or your own.
@@ -178,12 +175,14 @@ def simulate(
     given = None if init_model is None else InitialModel.read(init_model)
     data = normalize_sites(data, site_key, site.keys) if site.normalize else data
     sites = take_sites(data, site_key, settings, site.keys)
+    site_key = name_column(data, site_key)
     aggregator = make_aggregator(secure, len(sites))
     seed = settings.find_seed()
     settings = replace(settings, seed=seed)
+    options = {name: options_of(cells, site) for name, cells in sites.items()}
     clients = [
-        Client(name, cells, aggregator.contributor(name), site, correction, accelerator=accelerator, seed=seed + i)
-        for i, (name, cells) in enumerate(sites.items())
+        Client(name, cells, aggregator.contributor(name), own, correction, accelerator=accelerator, seed=seed + i)
+        for i, ((name, cells), own) in enumerate(zip(sites.items(), options.values(), strict=True))
     ]
     server = Server(InProcessTransport(clients), aggregator, settings, given)
     try:
@@ -197,13 +196,15 @@ def simulate(
             client.close()
     types = _collect_types(clients)
     if isinstance(data, Mapping):
-        corrected = _concatenate({client.site: client.corrected for client in clients}, site_key)
-        padded = {name: padded_copy(cells, site.keys, server.genes) for name, cells in sites.items()}
-        data = _concatenate(padded, site_key)
+        corrected = concatenate({c.site: c.corrected for c in clients if c.corrected is not None}, site_key)
+        padded = {name: padded_copy(cells, options[name].keys, server.genes) for name, cells in sites.items()}
+        data = concatenate(padded, site_key)
+        if site.batch_key is not None:  # a site without the column is one batch
+            data.obs[site.batch_key] = data.obs[site.batch_key].astype(object).fillna(data.obs[site_key].astype(object))
     else:
         known = data.var_names.isin(server.genes)  # an initial model may have fewer
         data = data if known.all() else data[:, known]
-        corrected = _restore_order(data, site_key, clients, correction.expression)
+        corrected = restore_order(data, site_key, clients, site.keys, correction.expression)
     corrected.uns[TYPES_KEY] = types
     references = _find_references(server, clients)
     return SimulationResult(
@@ -217,68 +218,8 @@ def simulate(
         settings=server.settings,
         site=site,
         correction=correction,
+        site_key=site_key,
     )
-
-
-def _restore_order(adata: AnnData, site_key: str, clients: Sequence[Client], expression: str | None) -> AnnData:
-    """A copy of the input with what the clients added; NaN where a site dropped out."""
-    corrected = adata.copy()
-    sites = DataKeys().categories_of(adata, site_key)
-    expressions: list[tuple[np.ndarray, np.ndarray | sparse.spmatrix]] = []
-    columns: dict[str, list[pd.Series]] = {}
-    for client in clients:
-        part, rows = client.corrected, np.flatnonzero(sites == client.site)
-        if part is None:
-            continue
-        client.corrected = None  # its expression is as large as the result's
-        for key in part.obsm:
-            _fill(corrected.obsm, key, rows, part.obsm[key], adata.n_obs)
-        for key in part.obs.columns.intersection(list(RESULT_KEYS)):
-            columns.setdefault(key, []).append(part.obs[key].astype(object))
-        if expression == "X":
-            expressions.append((rows, part.X))
-        elif expression is not None and expression in part.layers:
-            expressions.append((rows, part.layers[expression]))
-    for key, parts in columns.items():
-        column = pd.concat(parts).reindex(adata.obs_names)
-        if key in (CONFLICT_KEY, MOVED_KEY):  # of cells whose site dropped out neither is so
-            column = column.eq(True)
-        corrected.obs[key] = column.astype("category") if key == CELL_TYPE_KEY else column.infer_objects()
-    if expression == "X":
-        corrected.X = _merge_rows(expressions, adata.n_obs)
-    elif expressions:
-        corrected.layers[expression] = _merge_rows(expressions, adata.n_obs)
-    return corrected
-
-
-def _merge_rows(
-    parts: list[tuple[np.ndarray, np.ndarray | sparse.spmatrix]], n_rows: int
-) -> np.ndarray | sparse.csr_matrix:
-    """Matrices put together by the rows that each has, with NaN in rows of none; the parts are used up."""
-    if not sparse.issparse(parts[0][1]):
-        whole = np.full((n_rows, parts[0][1].shape[1]), np.nan, dtype=np.float32)
-        while parts:
-            rows, values = parts.pop()
-            whole[rows] = values
-        return whole
-    missing = np.setdiff1d(np.arange(n_rows), np.concatenate([rows for rows, _ in parts]))
-    parts.append((missing, sparse.csr_matrix(np.full((len(missing), parts[0][1].shape[1]), np.nan, dtype=np.float32))))
-    order = np.argsort(np.concatenate([rows for rows, _ in parts]))
-    return sparse.vstack([values for _, values in parts], "csr")[order]
-
-
-def _fill(arrays: MutableMapping[str, np.ndarray], key: str, rows: np.ndarray, values: np.ndarray, n_rows: int) -> None:
-    """Write values into rows of a named array, which begins as NaN."""
-    if key not in arrays:
-        arrays[key] = np.full((n_rows, values.shape[1]), np.nan, dtype=values.dtype)
-    arrays[key][rows] = values
-
-
-def _concatenate(parts: Mapping[str, AnnData], site_key: str) -> AnnData:
-    """All sites' cells, one site after the other; names get the site appended where they would repeat."""
-    names = [name for part in parts.values() for name in part.obs_names]
-    unique = len(set(names)) == len(names)
-    return anndata.concat(parts, join="inner", label=site_key, merge="same", index_unique=None if unique else "-")
 
 
 def _find_references(server: Server, clients: Sequence[Client]) -> References | Landmarks:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from dataclasses import replace
+from itertools import chain, count
 from typing import TYPE_CHECKING
 
 from anndata import AnnData
@@ -10,8 +13,12 @@ from anndata import AnnData
 from fedscgen._data import check_unique, working_copy
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from fedscgen._data import DataKeys
-    from fedscgen.federation._settings import FederationSettings
+    from fedscgen.federation._settings import FederationSettings, SiteOptions
+
+logger = logging.getLogger(__name__)
 
 
 def take_sites(
@@ -23,10 +30,45 @@ def take_sites(
     ------
     TypeError, ValueError
         A site has no proper name, or there is one site alone and ``min_sites`` doesn't ask for it.
+    KeyError
+        No site has the column of batches.
     """
     sites = _check_names(data) if isinstance(data, Mapping) else _split(data, site_key, keys)
+    if isinstance(data, Mapping):
+        _check_batches(sites, keys)
     _check_sites(sites, site_key, settings)
     return sites
+
+
+def options_of(cells: AnnData, options: SiteOptions) -> SiteOptions:
+    """A site's options: without a column of batches where it has none."""
+    lacks = options.batch_key is not None and options.batch_key not in cells.obs
+    return replace(options, batch_key=None) if lacks else options
+
+
+def name_column(data: AnnData | Mapping[str, AnnData], site_key: str) -> str:
+    """Column of the result that names the sites: another one where sites have a column of that name for their own."""
+    if not isinstance(data, Mapping):
+        return site_key
+    own = [name for name, cells in data.items() if site_key in cells.obs and _differs(cells.obs[site_key], name)]
+    if not own:
+        return site_key
+    taken = {column for cells in data.values() for column in cells.obs}
+    free = next(key for key in chain(("site", "hospital"), (f"site{i}" for i in count(2))) if key not in taken)
+    logger.warning(
+        "site %r has a column obs[%r] of its own, which stays: the sites are in obs[%r]", own[0], site_key, free
+    )
+    return free
+
+
+def _differs(column: pd.Series, name: str) -> bool:
+    return not (column.astype(str) == name).all()
+
+
+def _check_batches(sites: Mapping[str, AnnData], keys: DataKeys) -> None:
+    """Refuse a column of batches that no site has."""
+    if keys.batch_key is not None and sites and not any(keys.batch_key in cells.obs for cells in sites.values()):
+        keys.column_of(next(iter(sites.values())), keys.batch_key)  # which says what there is
 
 
 def _check_names(sites: Mapping[str, AnnData]) -> dict[str, AnnData]:

@@ -19,6 +19,7 @@ from fedscgen._data import (
     dense_chunks,
     gene_columns,
 )
+from fedscgen._output import drop_outdated
 from fedscgen._types import LatentShifts, References
 from fedscgen.correction import (
     Landmarks,
@@ -113,7 +114,8 @@ class CorrectionMixin(ReferencesMixin):
         each cell's type is, NaN for types that no two sites share, and ``obs["fedscgen_label_conflict"]`` whether
         classifier and neighbours contradict the cell's own label. ``obs["fedscgen_moved"]`` says which cells have
         moved, and ``uns["fedscgen_types"]`` has a row for each batch and type: cells, how many moved, and why others
-        didn't.
+        didn't. Embeddings of scanpy's are called ``"X_umap_before"`` and so on, and graphs of neighbours are left out,
+        as they are of the cells before.
 
         Raises
         ------
@@ -287,4 +289,6 @@ class CorrectionMixin(ReferencesMixin):
         for key in (self.keys.batch_key, self.keys.labels_key):
             if key is not None and key not in corrected.obs:
                 corrected.obs[key] = self.keys.column_of(adata, key)
+        own = self.adata_manager.data_registry.values() if adata is self.adata else ()
+        drop_outdated(corrected, (self.keys.batch_key, self.keys.labels_key, *(entry["attr_key"] for entry in own)))
         return corrected

@@ -1,0 +1,85 @@
+"""Several AnnData, one of each site: their own columns stay, and none is refused for a column that others have."""
+
+import numpy as np
+import pytest
+from anndata import read_h5ad
+
+from cells import make_adata
+from quick import QUICK, simulate
+
+
+@pytest.fixture
+def parts(adata):
+    """Two sites, with donors' batches of their own in obs["batch"]."""
+    return {"north": adata[:80].copy(), "south": adata[80:].copy()}
+
+
+def test_a_sites_own_column_stays_and_the_sites_get_another(parts, adata, caplog):
+    result = simulate(parts, **QUICK)
+    assert result.site_key == "site"
+    assert list(result.corrected.obs["batch"]) == list(adata.obs["batch"])
+    assert list(result.corrected.obs["site"]) == ["north"] * 80 + ["south"] * 70
+    assert "site 'north' has a column obs['batch'] of its own, which stays: the sites are in obs['site']" in caplog.text
+    assert "site" not in parts["north"].obs
+
+
+def test_a_column_that_says_the_same_is_no_other(parts):
+    for name, cells in parts.items():
+        cells.obs["batch"] = name
+    assert simulate(parts, **QUICK).site_key == "batch"
+
+
+def test_columns_that_not_all_sites_have_are_kept_and_can_be_written(parts, tmp_path):
+    north, south = parts["north"], parts["south"]
+    north.obs["doublet"], north.obs["donor"], north.obs["code"] = False, "p1", 7
+    south.obs["stage"], south.obs["code"], south.obs["note"] = 2, "x", None
+    corrected = simulate(parts, **QUICK).corrected
+    corrected.write_h5ad(tmp_path / "cells.h5ad")
+    obs = read_h5ad(tmp_path / "cells.h5ad").obs
+    assert obs["doublet"].isna().sum() == obs["donor"].isna().sum() == 70
+    assert not obs["doublet"][:80].any()
+    assert set(obs["donor"][:80]) == {"p1"}
+    assert obs["stage"].isna().sum() == 80
+    assert [str(obs["code"].iloc[0]), str(obs["code"].iloc[-1])] == ["7", "x"]
+
+
+def test_batches_that_only_some_sites_tell_apart(parts):
+    del parts["south"].obs["batch"]
+    result = simulate(parts, "hospital", batch_key="batch", **QUICK)
+    assert result.types.groupby("site")["batch"].nunique().to_dict() == {"north": 3, "south": 1}
+    assert result.corrected.obs["fedscgen_moved"].all()
+    of_model = result.model.adata.obs["batch"]
+    assert set(of_model) == {"site0", "site1", "site2", "south"}
+    with pytest.raises(KeyError, match=r"obs\['ward'\] not found; there are 'batch', 'cell_type', 'age'"):
+        simulate(parts, "hospital", batch_key="ward", **QUICK)
+
+
+def test_layers_and_arrays_that_all_have_are_kept(parts):
+    parts["north"].layers["counts"] = parts["north"].X.copy()
+    parts["south"].obsm["X_given"] = np.zeros((70, 5))
+    corrected = simulate(parts, "hospital", **QUICK).corrected
+    assert set(corrected.layers) == {"fedscgen_corrected"}
+    assert set(corrected.obsm) == {"X_fedscgen"}
+
+
+def test_one_column_is_not_two_keys(adata):
+    with pytest.raises(ValueError, match=r"batch_key and labels_key both name obs\['cell_type'\]: name two columns"):
+        simulate(adata, batch_key="cell_type", **QUICK)
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_a_rerun_replaces_what_an_earlier_correction_left(split, caplog):
+    cells = make_adata()
+    cells.obsm["X_fedscgen"], cells.obsm["X_umap"] = np.full((150, 33), np.nan), np.ones((150, 2))
+    cells.uns["fedscgen_types"], cells.obs["_scvi_batch"] = "old", 0
+    cells.obs["fedscgen_moved"] = "old"
+    data = {"north": cells[:80].copy(), "south": cells[80:].copy()} if split else cells
+    corrected = simulate(data, "hospital" if split else "batch", **QUICK).corrected
+    assert np.isfinite(corrected.obsm["X_fedscgen"]).all()
+    assert corrected.obsm["X_fedscgen"].shape[1] < 33
+    assert "X_umap" not in corrected.obsm
+    assert (corrected.obsm["X_umap_before"] == 1).all()
+    assert corrected.obs["fedscgen_moved"].dtype == bool
+    assert not any(key.startswith("_scvi") for key in [*corrected.obs, *corrected.uns])
+    assert "obsm['X_umap'] is now 'X_umap_before'" in caplog.text
+    assert {"X_fedscgen", "X_umap"} <= set(cells.obsm), "the caller's cells stay as they are"
