@@ -350,6 +350,22 @@ def test_a_site_gives_nothing_of_landmarks_and_labels_of_few_cells():
     assert not sums["positions"][few].any()
 
 
+def test_what_few_doubted_labels_leave_of_the_sums_is_not_given():
+    """The rest of all cells would be little more than the one cell whose label is doubted."""
+    latent, batches, types = make_cells()
+    doubted = np.flatnonzero(batches == 1)[0]
+    codes = types.copy()
+    codes[doubted] = (types[doubted] + 1) % N_TYPES
+    asked = []
+    find(latent, batches, codes, asked=asked, label_noise=0.05)
+    of_its_site = [answers[1] for question, answers in asked if question.step == "means"]
+    assert of_its_site
+    for sums in of_its_site:
+        assert sums["n_cells"] == pytest.approx(sums["label_counts"].sum(), abs=1e-9)
+        np.testing.assert_allclose(sums["sum"], sums["label_sums"].sum(axis=0), atol=1e-9)
+        np.testing.assert_allclose(sums["products"], sums["label_products"], atol=1e-9)
+
+
 def test_labels_that_are_all_likely_wrong_count_as_if_they_were_right():
     """Next to none lies with the type; left out, they would open another site's mean."""
     latent, batches, types = make_cells(20)

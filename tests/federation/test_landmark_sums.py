@@ -119,7 +119,7 @@ def test_sites_are_asked_twelve_times_and_are_sent_no_question(plain):
 
 
 def test_the_first_answer_holds_sums_over_types_of_enough_cells(plain):
-    """Written out in numpy: counts, sums and products of the latent vectors by label."""
+    """Written out in numpy: counts, sums and products of the latent vectors by label, and of all cells but too few."""
     adata, server, transport, clients, _ = plain
     for site, question, answer in transport.answers[:3]:
         assert question.labels == ("type0", "type1", "type2", "type3")
@@ -133,10 +133,39 @@ def test_the_first_answer_holds_sums_over_types_of_enough_cells(plain):
         np.testing.assert_allclose(sums["label_sums"], told @ latent)
         told_cells = latent[told.any(axis=0)]
         np.testing.assert_allclose(sums["label_products"], told_cells.T @ told_cells)
-        assert sums["n_cells"] == len(latent)
-        np.testing.assert_allclose(sums["sum"], latent.sum(axis=0))
-        np.testing.assert_allclose(sums["products"], latent.T @ latent)
-        assert sums["n_others"] == (own == "secret disease").sum()
+        n_alike = np.array([(own == label).sum() for label in own])
+        few = n_alike < MIN_CELLS
+        shown = ~few | (few.sum() >= MIN_CELLS)
+        assert sums["n_cells"] == shown.sum()
+        np.testing.assert_allclose(sums["sum"], latent[shown].sum(axis=0))
+        np.testing.assert_allclose(sums["products"], latent[shown].T @ latent[shown])
+        assert sums["n_others"] == (own[shown] == "secret disease").sum()
+
+
+@pytest.mark.parametrize("n_rare", [1, MIN_CELLS - 1, MIN_CELLS])
+def test_no_difference_of_sums_is_of_fewer_cells_than_a_mean(n_rare):
+    """All cells less those of the types is what is left: were it one cell, its latent vector would be open."""
+    adata = make_adata()
+    names = adata.obs["cell_type"].astype(str)
+    names.iloc[np.flatnonzero(adata.obs["batch"] == "site1")[:n_rare]] = "rare"
+    adata.obs["cell_type"] = names
+    _, _, _, opened = run(adata)
+    first = opened[0][2]
+    left = first["n_cells"] - first["label_counts"].sum()
+    assert left == first["n_others"] == (n_rare if n_rare >= MIN_CELLS else 0)
+    if not left:
+        np.testing.assert_allclose(first["sum"], first["label_sums"].sum(axis=0), atol=1e-9)
+        np.testing.assert_allclose(first["products"], first["label_products"], atol=1e-9)
+
+
+def test_sums_over_a_site_of_few_cells_show_none_of_them():
+    adata = make_adata()
+    few = np.flatnonzero(adata.obs["batch"] == "site1")[MIN_CELLS - 1 :]
+    adata = adata[np.setdiff1d(np.arange(adata.n_obs), few)].copy()
+    _, transport, _, _ = run(adata)
+    for site, _, answer in transport.answers:
+        shown = {name: array for name, array in answer.arrays.items() if name != "weight."}
+        assert any(array.any() for array in shown.values()) == (site != "site1")
 
 
 def test_later_answers_differ_from_the_first_by_the_sites_shift_alone_while_labels_are_trusted(adata):

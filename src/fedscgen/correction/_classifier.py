@@ -156,7 +156,9 @@ def _check_shapes(arrays: Mapping[str, np.ndarray]) -> None:
             raise ValueError(f"classifier: {name!r} has shape {arrays[name].shape}, expected {shape}")
 
 
-def label_moments(vectors: np.ndarray, evidence: np.ndarray, n_others: int) -> NamedArrays:
+def label_moments(
+    vectors: np.ndarray, evidence: np.ndarray, n_others: int, weights: np.ndarray | None = None
+) -> NamedArrays:
     """One batch's part in a :class:`Classifier`.
 
     Parameters
@@ -167,11 +169,14 @@ def label_moments(vectors: np.ndarray, evidence: np.ndarray, n_others: int) -> N
         How much each cell tells of each type, shape ``(n_cells, n_types)``.
     n_others
         Cells whose label the federation doesn't know.
+    weights
+        How much each cell counts in the sums over all, shape ``(n_cells,)``. ``None``: all alike.
     """
+    weights = np.ones(len(vectors)) if weights is None else weights
     moments = {
-        "n_cells": np.asarray(float(len(vectors))),
-        "sum": vectors.sum(axis=0),
-        "products": vectors.T @ vectors,
+        "n_cells": np.asarray(weights.sum()),
+        "sum": weights @ vectors,
+        "products": (vectors * weights[:, None]).T @ vectors,
     }
     if evidence.shape[1]:
         moments |= {

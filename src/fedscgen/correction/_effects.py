@@ -102,17 +102,19 @@ class BatchFit:
         """Sums of the cells without the shift, labelled ones as :func:`weigh_labels` says.
 
         What is expected to be wrong in labels weighs less, unless it leaves fewer than ``min_cells`` cells' worth of a
-        type.
+        type. What these sums leave of the sums over all cells is nothing, or of as many cells.
         """
         n_types = len(self._landmarks.labels)
         n_others = int((self._codes == n_types).sum())
         if self._landmarks.label_noise:
             labelled = (self._codes >= 0)[:, None]
             weighed = np.where(labelled, evidence * self._believe_all()[:, :n_types], evidence)
-            left, worth = weighed.sum(axis=0), weighed.sum(axis=0) ** 2 / np.maximum((weighed**2).sum(axis=0), 1e-300)
-            enough = (worth >= min_cells * (1 - 1e-9)) & (left >= np.minimum(min_cells, evidence.sum(axis=0) / 2))
+            left = weighed.sum(axis=0)
+            enough = (_worth(weighed) >= min_cells) & (left >= np.minimum(min_cells, evidence.sum(axis=0) / 2))
             evidence = np.where(enough, weighed, evidence)  # with nothing of this site, others' mean would be opened
-        return label_moments(self._latent - self.shift, evidence, n_others)
+        rest = 1 - evidence.sum(axis=1)
+        weights = 1 - rest if n_types and _worth(rest) < min_cells else None
+        return label_moments(self._latent - self.shift, evidence, n_others, weights)
 
     def try_temperatures(self, told: np.ndarray) -> np.ndarray:
         """Sums that calibrate the classifier, over the labelled cells that ``told`` marks."""
@@ -174,7 +176,7 @@ class BatchFit:
         return np.concatenate([self._believe(rows) for rows in self._chunks()])
 
     def _chunks(self) -> Iterator[slice]:
-        for start in range(0, len(self._latent), _CHUNK):
+        for start in range(0, max(len(self._latent), 1), _CHUNK):
             yield slice(start, start + _CHUNK)
 
 
@@ -238,6 +240,12 @@ def move_to_landmarks(latent: np.ndarray, batch_codes: np.ndarray, codes: np.nda
         for target, part in zip(whole, fit.result(), strict=True):
             target[rows] = part
     return whole
+
+
+def _worth(weights: np.ndarray) -> np.ndarray:
+    """As many cells of one weight make a mean as uncertain; a little more, as rounding may take it away."""
+    worth: np.ndarray = weights.sum(axis=0) ** 2 / np.maximum((weights**2).sum(axis=0), 1e-300) * (1 + 1e-9)
+    return worth
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

@@ -34,7 +34,8 @@ class LandmarkSums:
     def __init__(
         self, latent: np.ndarray, batch_codes: np.ndarray, codes: np.ndarray, n_types: int, min_cells: int = 1
     ) -> None:
-        self._batches = [(latent[batch_codes == b], codes[batch_codes == b]) for b in np.unique(batch_codes)]
+        batches = np.unique(batch_codes) if len(batch_codes) else [0]  # without a cell all sums are zero
+        self._batches = [(latent[batch_codes == b], codes[batch_codes == b]) for b in batches]
         self._evidence = [weigh_labels(*batch, n_types, min_cells) for batch in self._batches]
         self._n_types = n_types
         self._min_cells = min_cells

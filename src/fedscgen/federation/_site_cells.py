@@ -57,10 +57,8 @@ class SiteCells:
             raise ValueError(
                 f"reference={reference!r} needs cell types at every site: name labels_key, or use landmarks"
             )
-        batches, labels = self._categories
-        counts = np.zeros((len(batches.categories), len(labels.categories)), dtype=int)
+        (batches, labels), counts = self._categories, self._count_cells()
         labelled = labels.codes >= 0
-        np.add.at(counts, (batches.codes[labelled], labels.codes[labelled]), 1)
         if reference == "landmarks":
             counts = expect_cells(counts, np.bincount(batches.codes, minlength=len(counts)))
         reported = labels.categories[(counts >= self._options.min_cells).any(axis=0)]
@@ -96,8 +94,9 @@ class SiteCells:
     def begin_landmarks(self, latent: np.ndarray, labels: Iterable[str]) -> LandmarkSums:
         """What answers all questions while landmarks of these cell types are sought."""
         batches, own = self._categories
-        names = self.own_names(labels)
-        return LandmarkSums(latent, batches.codes, label_positions(own, names), len(names), self._options.min_cells)
+        names, told = self.own_names(labels), ~self._find_few()
+        codes = label_positions(own, names)[told]
+        return LandmarkSums(latent[told], batches.codes[told], codes, len(names), self._options.min_cells)
 
     def add_own_references(
         self, references: References, latent: np.ndarray, settings: FederationSettings
@@ -140,6 +139,21 @@ class SiteCells:
                 UserWarning,
                 stacklevel=2,
             )
+
+    def _count_cells(self) -> np.ndarray:
+        """Cells of each type in each batch, by their labels: shape ``(n_batches, n_types)``."""
+        batches, labels = self._categories
+        counts = np.zeros((len(batches.categories), len(labels.categories)), dtype=int)
+        labelled = labels.codes >= 0
+        np.add.at(counts, (batches.codes[labelled], labels.codes[labelled]), 1)
+        return counts
+
+    def _find_few(self) -> np.ndarray:
+        """Cells that no type's sums are of, if they are so few that sums over all, less those, would show them."""
+        (batches, labels), counts = self._categories, self._count_cells()
+        counts = np.hstack([counts, np.zeros((len(counts), 1), dtype=int)])  # in the last place, of cells without label
+        few: np.ndarray = counts[batches.codes, labels.codes] < self._options.min_cells
+        return few if few.sum() < self._options.min_cells else np.zeros_like(few)
 
     @property
     def _categories(self) -> tuple[pd.Categorical, pd.Categorical]:
