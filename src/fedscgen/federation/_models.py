@@ -142,7 +142,7 @@ class FederatedModel(Protocol):
         ...
 
     @abstractmethod
-    def save(self, dir_path: str | Path, overwrite: bool = False) -> None:
+    def save(self, dir_path: str | Path, *, overwrite: bool = False) -> None:
         """Write the model into a folder."""
         ...
 

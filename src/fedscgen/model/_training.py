@@ -11,17 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch.callbacks import Callback
+from scvi import REGISTRY_KEYS
 from scvi.dataloaders import AnnDataLoader, DataSplitter
 from scvi.train import TrainingPlan
 
+from fedscgen.model._device_batches import DeviceBatches, fits
 from fedscgen.model._training_arguments import MONITOR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     import lightning.pytorch as pl
+    import numpy as np
 
 logger = logging.getLogger(__name__)
+
+_OWN_OF_BATCHES = {"batch_size", "data_and_attributes"}
 
 
 @contextmanager
@@ -64,7 +69,7 @@ def keep_interrupted(model: Any) -> Iterator[None]:
 
 
 class BatchSplitter(DataSplitter):
-    """scvi-tools' data splitter, whose mini-batches may be the same in every epoch.
+    """scvi-tools' data splitter, with mini-batches that lie on the GPU or are the same in every epoch.
 
     Parameters
     ----------
@@ -78,14 +83,26 @@ class BatchSplitter(DataSplitter):
         super().__init__(*args, **kwargs)
         self._fixed_batches = fixed_batches
 
-    def train_dataloader(self) -> AnnDataLoader:
+    def train_dataloader(self) -> AnnDataLoader | DeviceBatches:
         """Give the training cells in mini-batches."""
-        if not self._fixed_batches:
-            return super().train_dataloader()
+        return self._batches(self.train_idx, shuffle=not self._fixed_batches, drop_last=self.drop_last)
+
+    def val_dataloader(self) -> AnnDataLoader | DeviceBatches | None:
+        """Give the validation cells in mini-batches, if there are any."""
+        return self._batches(self.val_idx, shuffle=False, drop_last=False) if len(self.val_idx) else None
+
+    def _batches(self, rows: np.ndarray, *, shuffle: bool, drop_last: bool) -> AnnDataLoader | DeviceBatches:
+        matrix = self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
+        device = self.trainer.strategy.root_device
+        asked = {name for name, value in self.data_loader_kwargs.items() if value}
+        if asked <= _OWN_OF_BATCHES and fits(matrix, len(rows), device):
+            size = self.data_loader_kwargs["batch_size"]
+            return DeviceBatches(matrix, rows, size, shuffle=shuffle, drop_last=drop_last, device=device)
         return AnnDataLoader(
             self.adata_manager,
-            indices=self.train_idx,
-            drop_last=self.drop_last,
+            indices=rows,
+            shuffle=shuffle,
+            drop_last=drop_last,
             load_sparse_tensor=self.load_sparse_tensor,
             pin_memory=self.pin_memory,
             **self.data_loader_kwargs,
