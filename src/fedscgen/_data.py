@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,6 +13,8 @@ from anndata import AnnData
 from anndata.experimental import AnnCollection
 from mudata import MuData
 from scipy import sparse
+
+from fedscgen._genes import gene_columns, list_names
 
 Matrix = Any
 """Cells x genes: a numpy array, a sparse matrix or array, or one of anndata's matrices on disk."""
@@ -25,6 +27,8 @@ CONFIDENCE_KEY = "fedscgen_confidence"
 CONFLICT_KEY = "fedscgen_label_conflict"
 MOVED_KEY = "fedscgen_moved"
 TYPES_KEY = "fedscgen_types"
+KNOWN_KEY = "fedscgen_corrected"
+"""Column of ``var``: genes that the model knows, where others are kept beside them."""
 PREDICTED_KEYS = (CELL_TYPE_KEY, CONFIDENCE_KEY, CONFLICT_KEY)
 """Columns of ``obs`` with what is believed of the cells' types."""
 RESULT_KEYS = (*PREDICTED_KEYS, MOVED_KEY)
@@ -61,14 +65,14 @@ class DataKeys:
         if self.modality is None:
             raise ValueError("this is a MuData, but the model was set up with an AnnData: pass mdata.mod[...]")
         if self.modality not in adata.mod:
-            raise ValueError(f"modality {self.modality!r} is not in mdata.mod; it holds {_list_names(adata.mod)}")
+            raise ValueError(f"modality {self.modality!r} is not in mdata.mod; it holds {list_names(adata.mod)}")
         return adata.mod[self.modality]
 
     def expression_of(self, adata: AnnData | MuData) -> Matrix:
         """The matrix of cells x genes: ``X`` or the layer."""
         rna = self.modality_of(adata)
         if self.layer is not None and self.layer not in rna.layers:
-            raise KeyError(f"layers[{self.layer!r}] not found; there are {_list_names(filter(None, rna.layers))}")
+            raise KeyError(f"layers[{self.layer!r}] not found; there are {list_names(filter(None, rna.layers))}")
         matrix = rna.X if self.layer is None else rna.layers[self.layer]
         if matrix is None:
             raise ValueError("X is empty: put log-normalised expression there, or name a layer that holds it")
@@ -86,7 +90,7 @@ class DataKeys:
         if isinstance(adata, MuData) and key in self.modality_of(adata).obs:
             return self.modality
         raise KeyError(
-            f"obs[{key!r}] not found; there are {_list_names(adata.obs.columns)}: add the column or name another key"
+            f"obs[{key!r}] not found; there are {list_names(adata.obs.columns)}: add the column or name another key"
         )
 
     def categories_of(self, adata: AnnData | MuData, key: str | None) -> pd.Categorical:
@@ -274,26 +278,6 @@ def _value_chunks(matrix: Matrix) -> Iterator[tuple[int, Matrix, np.ndarray]]:
         yield start, chunk, chunk.data if sparse.issparse(chunk) else np.asarray(chunk)
 
 
-def gene_columns(var_names: pd.Index, genes: Sequence[str]) -> np.ndarray | None:
-    """Positions of ``genes`` among ``var_names``, or ``None`` if the two are the same.
-
-    Raises
-    ------
-    ValueError
-        Genes are missing; the message names them.
-    """
-    if len(var_names) == len(genes) and (var_names == genes).all():
-        return None
-    columns: np.ndarray = var_names.get_indexer(genes)
-    missing = [gene for gene, column in zip(genes, columns, strict=True) if column < 0]
-    if missing:
-        raise ValueError(
-            f"{len(missing)} of the model's {len(genes)} genes are missing in var_names ({_list_names(missing)}): "
-            "use the same annotation as the sites that trained the model"
-        )
-    return columns
-
-
 def chunks_of(matrix: Matrix, rows: np.ndarray, chunk_size: int) -> Iterator[Matrix]:
     """Yield these rows, in ascending order, some at a time; sparse ones stay sparse."""
     for start in range(0, len(rows), chunk_size):
@@ -342,9 +326,3 @@ def _non_finite(matrix: Matrix, rna: AnnData, where: str) -> str:
         f"{where} holds {values[at]} (first at cell {rna.obs_names[start + rows[at]]!r}, gene "
         f"{rna.var_names[columns[at]]!r}): remove or repair such values before training"
     )
-
-
-def _list_names(items: Iterable[object], at_most: int = 5) -> str:
-    names = list(items)
-    shown = ", ".join(repr(str(name)) for name in names[:at_most]) or "none"
-    return shown + (f" and {len(names) - at_most} more" if len(names) > at_most else "")

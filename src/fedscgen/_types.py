@@ -31,6 +31,9 @@ __all__ = [
 ]
 
 NamedArrays = dict[str, np.ndarray]
+MAX_MISSING_GENES = 0.05
+"""Share of a model's genes that new cells may lack, unless another is named."""
+
 ReferenceKind = Literal["landmarks", "dominant", "mean"]
 
 MOST_LABELS, LONGEST_LABEL, MOST_DIMENSIONS = 10_000, 1000, 4096

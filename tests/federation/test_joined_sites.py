@@ -83,3 +83,31 @@ def test_a_rerun_replaces_what_an_earlier_correction_left(split, caplog):
     assert not any(key.startswith("_scvi") for key in [*corrected.obs, *corrected.uns])
     assert "obsm['X_umap'] is now 'X_umap_before'" in caplog.text
     assert {"X_fedscgen", "X_umap"} <= set(cells.obsm), "the caller's cells stay as they are"
+
+
+def test_cells_on_disk_are_read(adata, tmp_path):
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    on_disk = read_h5ad(tmp_path / "cells.h5ad", backed="r")
+    for data, key in ((on_disk, "batch"), ({"north": on_disk, "south": adata[:0:-1].copy()}, "hospital")):
+        expected = adata if data is on_disk else {**data, "north": adata}
+        results = [simulate(given, key, seed=0, **QUICK).corrected for given in (data, expected)]
+        np.testing.assert_array_equal(results[0].obsm["X_fedscgen"], results[1].obsm["X_fedscgen"])
+    on_disk.file.close()
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_genes_that_the_model_does_not_know_are_kept_on_request(adata, tmp_path, split):
+    first = simulate(adata[:, :25].copy(), **QUICK)
+    first.model.save(tmp_path / "model")
+    data = {"north": adata[:80].copy(), "south": adata[80:, ::-1].copy()} if split else adata
+    options = {"init_model": tmp_path / "model", **QUICK}
+    kept = simulate(data, "hospital" if split else "batch", keep_genes=True, **options).corrected
+    assert list(kept.var_names) == list(adata.var_names)
+    assert list(kept.var["fedscgen_corrected"]) == [True] * 25 + [False] * 5
+    others = kept.var_names[25:]
+    np.testing.assert_array_equal(kept.to_df("fedscgen_corrected")[others], adata.to_df()[others])
+    without = simulate(data, "hospital" if split else "batch", **options).corrected
+    assert list(without.var_names) == list(adata.var_names[:25])
+    np.testing.assert_array_equal(
+        without.to_df("fedscgen_corrected"), kept.to_df("fedscgen_corrected")[without.var_names]
+    )

@@ -130,6 +130,18 @@ def test_genes_that_a_newcomer_lacks_are_zero_only_where_the_model_is_one_of_a_u
             serve(trained, [client], settings)
 
 
+def test_a_newcomer_that_lacks_few_genes_is_corrected_with_a_warning_and_keeps_its_own(adata, trained):
+    wider = make_adata(n_genes=40)
+    cells = wider[adata.obs["batch"] == "site2", wider.var_names != "gene7"].copy()
+    client = make_client("site2", cells, PlainAggregator().contributor("site2"), keep_genes=True)
+    with pytest.warns(UserWarning, match=r"1 of the model's 30 genes are missing in var_names \('gene7'\): taken for"):
+        serve(trained, [client])
+    corrected = client.corrected
+    assert list(corrected.var_names) == list(cells.var_names)
+    assert list(corrected.var["fedscgen_corrected"]) == [True] * 29 + [False] * 10
+    np.testing.assert_array_equal(corrected.to_df("fedscgen_corrected").iloc[:, 29:], cells.to_df().iloc[:, 29:])
+
+
 def test_a_site_that_was_restarted_goes_on_with_pooled_statistics_under_a_local_policy(adata):
     """Its own statistics are gone with its process; zero means and unit variances would be no one's."""
     settings = replace(SETTINGS, batchnorm="local", model={**FedSCGEN.PRESETS["scarches"], **SMALL})

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from fedscgen import __version__
-from fedscgen.cli import _benchmark, _check, _federation, _ledger, _prepare, _site
+from fedscgen.cli import _benchmark, _check, _correct, _federation, _ledger, _prepare, _site
 from fedscgen.cli._errors import user_errors
 from fedscgen.featurecloud import commands as of_featurecloud
 from fedscgen.flower import commands
@@ -49,7 +49,7 @@ app.command()(_prepare.prepare)
 app.command()(_check.check)
 app.command()(_federation.simulate)
 app.command("settings")(_federation.print_settings)
-app.command()(_federation.correct)
+app.command()(_correct.correct)
 
 benchmark = typer.Typer(no_args_is_help=True, help="Compare methods in experiments that resume where they stopped.")
 app.add_typer(benchmark, name="benchmark")

@@ -1,4 +1,4 @@
-"""``fedscgen demo``, ``simulate``, ``settings`` and ``correct``."""
+"""``fedscgen demo``, ``simulate`` and ``settings``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedscgen._files import check_readable, create_whole
+from fedscgen._files import create_whole
 from fedscgen._types import ReferenceKind
 from fedscgen.aggregation import Strategy
 from fedscgen.cli._arguments import (
@@ -36,12 +36,11 @@ from fedscgen.cli._sources import (
     TargetSum,
     check_sources,
     name_types_alike,
+    print_types,
     read_all,
-    read_logarithms,
 )
 
 if TYPE_CHECKING:
-    import pandas as pd
     from anndata import AnnData
 
     from fedscgen.federation import SimulationResult, SimulationSettings
@@ -187,78 +186,6 @@ def print_settings(
         typer.echo(write_settings(replace(chosen, federation=chosen.federation.spell_out())), nl=False)
 
 
-def correct(
-    file: Annotated[
-        Path,
-        typer.Argument(metavar="FILE", help="This site's log-normalised cells: .h5ad, .h5mu or .zarr."),
-    ],
-    model: Annotated[Path, typer.Option("--model", "-m", help="Folder of a saved model.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write (.h5ad).")],
-    batch_key: Annotated[
-        str | None, typer.Option(help="Column of obs with batches within this site; one batch by default.")
-    ] = None,
-    labels_key: Annotated[
-        str | None, typer.Option(help="Column of obs with the cell types; the model's by default.")
-    ] = None,
-    unlabeled_category: Annotated[
-        str | None, typer.Option(help="What the column says of cells without a label; the model's by default.")
-    ] = None,
-    label_map: LabelMap = None,
-    unlabelled: Unlabelled = False,
-    layer: Layer = None,
-    include_newcomer: Annotated[
-        bool,
-        typer.Option(
-            "--include-newcomer",
-            help="Recompute references by cell type as if this site had taken part; landmarks need none of it.",
-        ),
-    ] = False,
-    min_cells: Annotated[int, typer.Option(min=1, help="Fewest cells with which this site enters a reference.")] = 5,
-    normalize: Normalize = False,
-    allow_unaligned: Annotated[
-        bool,
-        typer.Option("--allow-unaligned", help="Correct cells even if the model knows none of their types."),
-    ] = False,
-    overwrite: Overwrite = False,
-) -> None:
-    """Correct the cells of a site that took no part in training; nothing leaves the site.
-
-    Needs the folder model/ that a federation wrote, and a file with the same genes, in any order. Cells without a label
-    get predicted ones.
-    """
-    with user_errors(), create_whole(output, overwrite=overwrite, remedy=OVERWRITE) as target:
-        check_readable(file)
-        if not (model / "model.json").is_file():
-            raise ValueError(f"{model} holds no FedSCGEN model: model.json is missing")
-        from fedscgen._data import MOVED_KEY, TYPES_KEY
-        from fedscgen._types import References
-        from fedscgen.correction import include_batches
-        from fedscgen.model import FedSCGEN
-
-        adata = read_logarithms(file, layer, normalize)
-        if label_map is not None:
-            labels_key = name_types_alike(adata, None if unlabelled else labels_key or "cell_type", label_map)
-        named = {"labels_key": labels_key, "unlabeled_category": unlabeled_category}
-        keys: dict[str, Any] = {
-            "batch_key": batch_key,
-            "layer": layer,
-            **{key: name for key, name in named.items() if name},
-        }
-        keys |= {"labels_key": None, "unlabeled_category": None} if unlabelled else {}
-        loaded = FedSCGEN.load(model, adata, **keys)
-        if loaded.references is None:
-            raise ValueError(f"{model} holds no references: save the model that a federation returned")
-        if include_newcomer:
-            if not isinstance(loaded.references, References):
-                raise ValueError("--include-newcomer is for references by cell type; landmarks serve every newcomer")
-            loaded.references = include_batches(loaded.references, loaded.get_label_stats(), min_cells=min_cells)
-        corrected = _drop_bookkeeping(loaded.correct(allow_unaligned=allow_unaligned))
-        corrected.write_h5ad(target)
-    _print_types(corrected.uns[TYPES_KEY])
-    n_moved = int(corrected.obs[MOVED_KEY].sum())
-    typer.echo(f"Wrote {corrected.n_obs} corrected cells to {output}. {n_moved} of them moved.")
-
-
 def _choose_settings(source: str, **changes: Any) -> SimulationSettings:
     """Settings by name or file, with what the command line says in place of theirs."""
     from fedscgen.federation import read_settings
@@ -293,7 +220,7 @@ def _simulate_into(
     result.model.save(folder / "model")
     result.history.to_csv(folder / "history.csv", index=False)
     result.ledger.to_csv(folder / "ledger.csv", index=False)
-    _print_types(result.types)
+    print_types(result.types)
     _report(folder / "report.html", adata, site_key, result, secure)
 
 
@@ -330,16 +257,3 @@ def _report(path: Path, adata: AnnData, site_key: str, result: SimulationResult,
         )
     except ValueError as error:
         logger.warning("there is no report.html: %s", error)
-
-
-def _print_types(types: pd.DataFrame) -> None:
-    if not types.empty:
-        typer.echo(types.to_string(index=False))
-
-
-def _drop_bookkeeping(adata: AnnData) -> AnnData:
-    """Drop what registering the data has left in a copy of them."""
-    adata.obs = adata.obs.loc[:, ~adata.obs.columns.str.startswith("_scvi")]
-    for key in [key for key in adata.uns if key.startswith("_scvi")]:
-        del adata.uns[key]
-    return adata

@@ -12,6 +12,7 @@ from fedscgen._files import check_readable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import pandas as pd
     from anndata import AnnData
 
     from fedscgen.federation import SimulationSettings
@@ -141,3 +142,9 @@ def read_logarithms(file: Path, layer: str | None, normalize: bool) -> AnnData:
         return normalize_counts(adata, keys)
     refuse_counts(adata, keys)
     return adata
+
+
+def print_types(types: pd.DataFrame) -> None:
+    """Say of each site and type how many cells moved."""
+    if not types.empty:
+        typer.echo(types.to_string(index=False))

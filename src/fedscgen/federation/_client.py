@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fedscgen._data import LATENT_KEY, check_data, working_copy
+from fedscgen._genes import lacks_genes
 from fedscgen._normalize import normalize_counts
 from fedscgen._options import check_kind
 from fedscgen._types import Message, References
@@ -269,7 +270,9 @@ class Client:
         if plan.workflow == "training":
             self._guard.begin(terms, self._cells.n_cells_at_most)
         self._randomness = Randomness(self._seed)
-        make_copy = padded_copy if settings.genes == "union" else working_copy
+        if plan.workflow == "correction" and settings.genes == "intersection":
+            lacks_genes(self._adata.var_names, terms.genes, self._correction.max_missing_genes)
+        make_copy = padded_copy if settings.genes == "union" or plan.workflow == "correction" else working_copy
         working = make_copy(self._adata, self._keys, terms.genes)
         model_class = find_model(settings.architecture)
         with self._randomness.in_use(), silence_repeated_warnings():
@@ -332,7 +335,8 @@ class Client:
             if set(model.genes) <= set(self._adata.var_names):
                 return model.correct(self._adata, references=references, **options)
             on_all_genes = model.correct(references=references, **options)
-        return remove_padding(self._adata, on_all_genes, self._correction.expression)
+        keep = self._correction.keep_genes
+        return remove_padding(self._adata, on_all_genes, self._keys, self._correction.expression, keep_genes=keep)
 
     @property
     def _settings(self) -> FederationSettings:

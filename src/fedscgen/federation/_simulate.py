@@ -12,7 +12,7 @@ import torch
 from anndata import AnnData
 from rich.progress import track
 
-from fedscgen._data import TYPES_KEY, DataKeys, working_copy
+from fedscgen._data import KNOWN_KEY, TYPES_KEY, DataKeys, working_copy
 from fedscgen._normalize import normalize_sites
 from fedscgen._options import check_kind
 from fedscgen.federation._client import Client
@@ -23,7 +23,7 @@ from fedscgen.federation._models import find_model
 from fedscgen.federation._padding import padded_copy
 from fedscgen.federation._server import Server
 from fedscgen.federation._settings import FederationSettings, SiteOptions
-from fedscgen.federation._simulated_sites import name_column, options_of, take_sites
+from fedscgen.federation._simulated_sites import name_column, options_of, read_backed, take_sites
 from fedscgen.federation._transport import InProcessTransport
 from fedscgen.model import CorrectionOptions
 from fedscgen.secure import make_aggregator
@@ -173,6 +173,7 @@ def simulate(
     if isinstance(secure, type):
         raise TypeError(f"secure={secure.__name__}: pass an aggregator, {secure.__name__}(...), or its name")
     given = None if init_model is None else InitialModel.read(init_model)
+    data = read_backed(data)
     data = normalize_sites(data, site_key, site.keys) if site.normalize else data
     sites = take_sites(data, site_key, settings, site.keys)
     site_key = name_column(data, site_key)
@@ -203,9 +204,12 @@ def simulate(
             data.obs[site.batch_key] = data.obs[site.batch_key].astype(object).fillna(data.obs[site_key].astype(object))
     else:
         known = data.var_names.isin(server.genes)  # an initial model may have fewer
-        data = data if known.all() else data[:, known]
+        data = data if known.all() or correction.keep_genes else data[:, known]
         corrected = restore_order(data, site_key, clients, site.keys, correction.expression)
     corrected.uns[TYPES_KEY] = types
+    known = corrected.var_names.isin(server.genes)
+    if not known.all():
+        corrected.var[KNOWN_KEY] = known
     references = _find_references(server, clients)
     return SimulationResult(
         model=_make_model(data, replace(site.keys, batch_key=site.batch_key or site_key), server, references),

@@ -40,6 +40,13 @@ def take_sites(
     return sites
 
 
+def read_backed(data: AnnData | Mapping[str, AnnData]) -> AnnData | Mapping[str, AnnData]:
+    """The data in memory: a simulation holds them all, and changes none that is in a file."""
+    if isinstance(data, Mapping):
+        return {name: read_backed(cells) for name, cells in data.items()}
+    return data.to_memory() if isinstance(data, AnnData) and data.isbacked else data
+
+
 def options_of(cells: AnnData, options: SiteOptions) -> SiteOptions:
     """A site's options: without a column of batches where it has none."""
     lacks = options.batch_key is not None and options.batch_key not in cells.obs

@@ -10,6 +10,7 @@ import pandas as pd
 
 from fedscgen._data import (
     CORRECTED_LAYER,
+    KNOWN_KEY,
     LATENT_KEY,
     MOVED_KEY,
     PREDICTED_KEYS,
@@ -17,10 +18,10 @@ from fedscgen._data import (
     TYPES_KEY,
     check_data,
     dense_chunks,
-    gene_columns,
 )
+from fedscgen._genes import gene_columns, replace_columns
 from fedscgen._output import drop_outdated
-from fedscgen._types import LatentShifts, References
+from fedscgen._types import MAX_MISSING_GENES, LatentShifts, References
 from fedscgen.correction import (
     Landmarks,
     Unlabeled,
@@ -38,6 +39,7 @@ from fedscgen.correction import (
 )
 from fedscgen.model._correction_options import CorrectionOptions, require_types
 from fedscgen.model._expression import move_expression
+from fedscgen.model._fill_genes import FILLED_KEY, fill_genes
 from fedscgen.model._references_mixin import ReferencesMixin
 
 if TYPE_CHECKING:
@@ -66,6 +68,8 @@ class CorrectionMixin(ReferencesMixin):
         reencode: bool = False,
         batch_size: int = 1024,
         allow_unaligned: bool = False,
+        max_missing_genes: float = MAX_MISSING_GENES,
+        keep_genes: bool = False,
     ) -> AnnData:
         """Move the cells of every batch to where they belong, in latent space and in expression.
 
@@ -103,19 +107,24 @@ class CorrectionMixin(ReferencesMixin):
             Cells that are made dense at a time.
         allow_unaligned
             Whether a batch may have labels of which none is known elsewhere, so that they don't tell where it belongs.
+        max_missing_genes
+            Share of the model's genes that ``adata`` may lack. They are taken for zero, with a warning.
+        keep_genes
+            Keep genes that the model doesn't know, with the expression that they have; ``var["fedscgen_corrected"]``
+            tells the others from them.
 
         Returns
         -------
         A copy with the same cells in the same order and ``obsm["X_fedscgen"]``, the embedding in which to look for
         neighbours: with landmarks what :meth:`fedscgen.correction.Landmarks.embed` gives, of shape ``(n_cells, 10)``,
         else the shifted latent vectors, of shape ``(n_cells, n_latent)``. Genes that the model doesn't know are left
-        out. Of a MuData, the RNA modality. Where types were predicted, ``obs["fedscgen_cell_type"]`` holds the cells'
-        own labels, and predicted ones of cells without; with landmarks ``obs["fedscgen_confidence"]`` says how probable
-        each cell's type is, NaN for types that no two sites share, and ``obs["fedscgen_label_conflict"]`` whether
-        classifier and neighbours contradict the cell's own label. ``obs["fedscgen_moved"]`` says which cells have
-        moved, and ``uns["fedscgen_types"]`` has a row for each batch and type: cells, how many moved, and why others
-        didn't. Embeddings of scanpy's are called ``"X_umap_before"`` and so on, and graphs of neighbours are left out,
-        as they are of the cells before.
+        out unless ``keep_genes`` is set. Of a MuData, the RNA modality. Where types were predicted,
+        ``obs["fedscgen_cell_type"]`` holds the cells' own labels, and predicted ones of cells without; with landmarks
+        ``obs["fedscgen_confidence"]`` says how probable each cell's type is, NaN for types that no two sites share, and
+        ``obs["fedscgen_label_conflict"]`` whether classifier and neighbours contradict the cell's own label.
+        ``obs["fedscgen_moved"]`` says which cells have moved, and ``uns["fedscgen_types"]`` has a row for each batch
+        and type: cells, how many moved, and why others didn't. Embeddings of scanpy's are called ``"X_umap_before"``
+        and so on, and graphs of neighbours are left out, as they are of the cells before.
 
         Raises
         ------
@@ -134,10 +143,15 @@ class CorrectionMixin(ReferencesMixin):
             As in :meth:`FedSCGEN.setup_anndata`; or cells stay where they are; or cells have
             labels, and move without them.
         """
-        CorrectionOptions(shrink, unlabeled, min_confidence, expression, denoise, reencode, batch_size, allow_unaligned)
-        adata = self.adata if adata is None else adata
+        CorrectionOptions(
+            shrink, unlabeled, min_confidence, expression, denoise, reencode, batch_size, allow_unaligned,
+            max_missing_genes, keep_genes,
+        )  # fmt: skip
+        given = self.adata if adata is None else adata
+        given = given.to_memory() if given.isbacked and given is not self.adata else given
         references = self.references if references is None and shifts is None else references
-        self._check_correctable(adata, references, shifts, shrink, unlabeled)
+        self._check_correctable(given, references, shifts, shrink, unlabeled)
+        adata = fill_genes(given, self.keys, self.genes, max_missing_genes)
         latent = self.get_latent_representation(adata, batch_size=batch_size)
         batches, labels = self._categories(adata)
         of_adata = latent, batches, labels
@@ -162,7 +176,7 @@ class CorrectionMixin(ReferencesMixin):
         types = tabulate_moves(batches, labels, moved, correction.known)
         if shifts is None:  # whoever gives them has chosen what moves
             check_moves(types, allow_unaligned=allow_unaligned or not correction.known)
-        corrected = self._copy_for_output(adata)
+        corrected = self._copy_for_output(given, keep_genes)
         corrected.obsm[LATENT_KEY] = correction.embedding
         self._note_types(corrected, correction)
         corrected.obs[MOVED_KEY], corrected.uns[TYPES_KEY] = moved, types
@@ -261,31 +275,41 @@ class CorrectionMixin(ReferencesMixin):
     def _write_expression(
         self, corrected: AnnData, latent: np.ndarray, moved: np.ndarray, key: str, denoise: bool, batch_size: int
     ) -> None:
-        genes = gene_columns(pd.Index(self.genes), list(corrected.var_names))
+        known = corrected.var_names.isin(self.genes)
+        genes = gene_columns(pd.Index(self.genes), list(corrected.var_names[known]))
 
         def decode(vectors: np.ndarray) -> np.ndarray:
             decoded = self._decode(vectors)
             return decoded if genes is None else decoded[:, genes]
 
         if denoise:
-            matrix = np.empty(corrected.shape, dtype=np.float32)
+            matrix = np.empty((corrected.n_obs, known.sum()), dtype=np.float32)
             for rows, chunk in dense_chunks(moved, None, batch_size):
                 matrix[rows] = decode(chunk)
         else:
-            matrix = move_expression(self.keys.expression_of(corrected), latent, moved, decode, batch_size)
+            own = self.keys.expression_of(corrected)
+            own = own if known.all() else own[:, known]
+            matrix = move_expression(own, latent, moved, decode, batch_size)
+        if not known.all():
+            matrix = replace_columns(self.keys.expression_of(corrected), np.flatnonzero(known), matrix)
         if key == "X":
             corrected.X = matrix
         else:
             corrected.layers[key] = matrix
 
-    def _copy_for_output(self, adata: AnnData | MuData) -> AnnData:
+    def _copy_for_output(self, adata: AnnData | MuData, keep_genes: bool) -> AnnData:
         rna = self.keys.modality_of(adata)
-        columns = gene_columns(rna.var_names, self.genes)
-        if columns is None or len(columns) == rna.n_vars:
-            corrected = rna.copy()
-        else:
-            logger.info("%d genes that the model doesn't know are left out", rna.n_vars - len(columns))
-            corrected = rna[:, np.sort(columns)].copy()
+        known = rna.var_names.isin(self.genes)
+        wanted = known | keep_genes
+        if FILLED_KEY in rna.var:
+            wanted = wanted & ~rna.var[FILLED_KEY].to_numpy(dtype=bool)
+        chosen = rna if wanted.all() else rna[:, wanted]
+        corrected = chosen.to_memory() if rna.isbacked else chosen.copy()
+        corrected.var = corrected.var.drop(columns=FILLED_KEY, errors="ignore")
+        if not known.all():
+            logger.info("%d genes aren't the model's: %s", (~known).sum(), "kept" if keep_genes else "left out")
+        if keep_genes and not known.all():
+            corrected.var[KNOWN_KEY] = known[wanted]
         for key in (self.keys.batch_key, self.keys.labels_key):
             if key is not None and key not in corrected.obs:
                 corrected.obs[key] = self.keys.column_of(adata, key)

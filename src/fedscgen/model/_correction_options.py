@@ -7,7 +7,7 @@ from typing import Self
 
 from fedscgen._data import CORRECTED_LAYER
 from fedscgen._options import Preset, check_fields, check_whole
-from fedscgen._types import References, check_choice
+from fedscgen._types import MAX_MISSING_GENES, References, check_choice
 from fedscgen.correction import Landmarks, Unlabeled
 
 
@@ -36,6 +36,12 @@ class CorrectionOptions:
         Cells that are made dense at a time.
     allow_unaligned
         Whether a batch may have labels of which none is known elsewhere. False: that is an error.
+    max_missing_genes
+        Share of the model's genes that cells may lack if it was trained without them. They are taken for zero, with a
+        warning.
+    keep_genes
+        Whether genes that the model doesn't know stay in the result, with the expression that they have;
+        ``var["fedscgen_corrected"]`` tells the others from them. False: they are left out.
 
     Raises
     ------
@@ -51,12 +57,16 @@ class CorrectionOptions:
     reencode: bool = False
     batch_size: int = 1024
     allow_unaligned: bool = False
+    max_missing_genes: float = MAX_MISSING_GENES
+    keep_genes: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)
         check_whole("batch_size", self.batch_size, 1)
         if not 0 <= self.min_confidence <= 1:
             raise ValueError(f"min_confidence={self.min_confidence}: a probability, from 0 to 1")
+        if not 0 <= self.max_missing_genes < 1:
+            raise ValueError(f"max_missing_genes={self.max_missing_genes}: a share from 0, and below 1")
 
     @classmethod
     def from_preset(cls, preset: Preset) -> Self:

@@ -9,7 +9,8 @@ import torch
 from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass
 
-from fedscgen._data import DataKeys, dense_chunks, gene_columns
+from fedscgen._data import DataKeys, dense_chunks
+from fedscgen._genes import gene_columns
 from fedscgen._options import check_whole
 from fedscgen.correction import label_stats_of
 

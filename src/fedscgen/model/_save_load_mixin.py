@@ -15,8 +15,11 @@ from scvi.model._utils import parse_device_args
 from scvi.model.base import BaseModelClass
 from scvi.model.base._archesmixin import _pad_and_sort_query_anndata
 
-from fedscgen._data import DataKeys, gene_columns
+from fedscgen._data import DataKeys
 from fedscgen._files import create_whole
+from fedscgen._genes import gene_columns
+from fedscgen._types import MAX_MISSING_GENES
+from fedscgen.model._fill_genes import fill_genes
 from fedscgen.model._model_folder import (
     ARCHITECTURE,
     MODEL,
@@ -97,6 +100,8 @@ class SaveLoadMixin(BaseModelClass):
         accelerator: str = "auto",
         device: int | str = "auto",
         prefix: str | None = None,
+        *,
+        max_missing_genes: float = MAX_MISSING_GENES,
         **keys: str | None,
     ) -> Self:
         """Load a model for a site's own data, which may be new to it.
@@ -112,6 +117,9 @@ class SaveLoadMixin(BaseModelClass):
             Where the network lives, as with every scvi-tools model.
         prefix
             What the names of the model's files begin with.
+        max_missing_genes
+            Share of the model's genes that ``adata`` may lack. The model then gets a copy of expression, ``obs`` and
+            ``obsm``, in which they are zero.
         **keys
             ``batch_key``, ``labels_key``, ``layer`` or ``unlabeled_category``, where these data have them under other
             names than the model was set up with.
@@ -131,7 +139,8 @@ class SaveLoadMixin(BaseModelClass):
                 f"{folder} holds a model of the architecture {saved.architecture!r}, which FedSCGEN can't load"
             )
         adata = _read_data(folder, prefix or "") if adata is None else adata
-        return cls._of_saved(saved, adata, keys, accelerator, device, folder / f"{prefix or ''}{WEIGHTS}")
+        weights = folder / f"{prefix or ''}{WEIGHTS}"
+        return cls._of_saved(saved, adata, keys, accelerator, device, max_missing_genes, weights)
 
     @classmethod
     def load_query_data(
@@ -140,6 +149,8 @@ class SaveLoadMixin(BaseModelClass):
         reference_model: str | Path | Self,
         accelerator: str = "auto",
         device: int | str = "auto",
+        *,
+        max_missing_genes: float = MAX_MISSING_GENES,
         **keys: str | None,
     ) -> Self:
         """Give a model for new data, which corrects them as it is: nothing has to be trained or frozen.
@@ -150,7 +161,7 @@ class SaveLoadMixin(BaseModelClass):
             New data, as :meth:`load` takes them.
         reference_model
             A model that knows where cells belong, or the folder of one.
-        accelerator, device, **keys
+        accelerator, device, max_missing_genes, **keys
             As in :meth:`load`.
 
         Returns
@@ -163,9 +174,11 @@ class SaveLoadMixin(BaseModelClass):
             As in :meth:`load`.
         """
         if not isinstance(reference_model, SaveLoadMixin):
-            return cls.load(reference_model, adata, accelerator, device, **keys)
+            options = {"max_missing_genes": max_missing_genes, **keys}
+            return cls.load(reference_model, adata, accelerator, device, **options)  # type: ignore[arg-type]
         _check_keys(keys)
-        return cls._of_saved(reference_model._to_saved(), adata, keys, accelerator, device, "the reference model")
+        saved = reference_model._to_saved()
+        return cls._of_saved(saved, adata, keys, accelerator, device, max_missing_genes, "the reference model")
 
     @staticmethod
     def prepare_query_anndata(
@@ -252,11 +265,13 @@ class SaveLoadMixin(BaseModelClass):
         keys: dict[str, str | None],
         accelerator: str,
         device: int | str,
+        max_missing: float,
         whose: object,
     ) -> Self:
         """Set up data and give them a model; ``whose`` weights a message is about."""
         _, _, place = parse_device_args(accelerator, device, return_device="torch", validate_single_device=True)
-        model = cls(cls._set_up(adata, DataKeys(**{**saved.setup, **keys}), saved.genes), **saved.model)
+        adata = fill_genes(adata, setup := DataKeys(**{**saved.setup, **keys}), saved.genes, max_missing)
+        model = cls(cls._set_up(adata, setup, saved.genes), **saved.model)
         try:
             model.load_weights(saved.weights)
         except ValueError as error:

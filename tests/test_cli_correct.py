@@ -1,0 +1,52 @@
+"""``fedscgen correct`` with files that have other genes than the model."""
+
+import pytest
+from anndata import read_h5ad
+from typer.testing import CliRunner
+
+from cells import SMALL, make_adata
+from fedscgen.cli import app
+from fedscgen.model import FedSCGEN
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A model of 30 genes, and files with others."""
+    adata = make_adata()
+    FedSCGEN.setup_anndata(adata)
+    model = FedSCGEN(adata, **SMALL)
+    model.train_local(1)
+    model.references = model.get_references()
+    model.save(tmp_path / "model")
+    wider = make_adata(n_genes=33)
+    wider.write_h5ad(tmp_path / "wider.h5ad")
+    wider[:, wider.var_names != "gene7"].copy().write_h5ad(tmp_path / "lacking.h5ad")
+    wider[:, 10:].copy().write_h5ad(tmp_path / "foreign.h5ad")
+    return tmp_path
+
+
+def correct(folder, name, *options):
+    command = ["correct", folder / name, "-m", folder / "model", "-o", folder / "out.h5ad", "--batch-key", "batch"]
+    return CliRunner().invoke(app, [*map(str, command), *options])
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "n_genes"),
+    [("wider.h5ad", [], 30), ("wider.h5ad", ["--keep-genes"], 33), ("lacking.h5ad", ["--keep-genes"], 32)],
+)
+@pytest.mark.filterwarnings("ignore:1 of the model's 30 genes:UserWarning")
+def test_the_result_has_the_files_own_genes(folder, name, options, n_genes):
+    done = correct(folder, name, *options)
+    assert done.exit_code == 0, done.output
+    corrected = read_h5ad(folder / "out.h5ad")
+    assert corrected.n_vars == n_genes
+    assert ("fedscgen_corrected" in corrected.var) == bool(options)
+    assert not any(key.startswith("_scvi") for key in [*corrected.obs, *corrected.uns])
+
+
+def test_a_file_without_a_third_of_the_genes_is_refused_in_one_line(folder):
+    done = correct(folder, "foreign.h5ad")
+    assert done.exit_code == 2
+    assert "Error: 10 of the model's 30 genes are missing in var_names ('gene0', 'gene1'" in done.output
+    assert "allow for more than max_missing_genes=0.05" in done.output
+    assert not (folder / "out.h5ad").exists()
