@@ -95,6 +95,57 @@ def test_a_sum_that_no_program_can_go_on_with_does_not_end_the_run_well():
         clients[0].handle(Message("final weights and references").to_bytes())
 
 
+def make_lasting_clients(folder):
+    adata = make_adata()
+    return [
+        make_client(
+            site,
+            adata[adata.obs["batch"] == site].copy(),
+            MaskedContributor(site),
+            policy=SitePolicy(),
+            memory=folder / site,
+        )
+        for site in SITES
+    ]
+
+
+def propose_again(server, clients):
+    """What sites that have begun answer with how far they have come."""
+    for client in clients:
+        answer = Message.from_bytes(client.handle(server._plan.to_message().to_bytes()))
+        server._published.note(client.site, answer.meta["n_sums"])
+
+
+def test_a_sum_is_begun_so_often_and_no_more_though_the_plan_is_sent_again(tmp_path):
+    """With the plan a site begins as after a restart, and would train on other mini-batches each time."""
+    server, clients = agreed(make_lasting_clients(tmp_path))
+    server._perform_all("sums before training")
+    number = server._program.task.number
+    for _ in range(4):
+        propose_again(server, clients)
+        ask(server, "model weights", number=number, round=1)
+    propose_again(server, clients)
+    with pytest.raises(SiteError, match=rf"sum {number} was begun 4 times: no more of it"):
+        ask(server, "model weights", number=number, round=1)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_run_that_has_ended_by_a_refusal_does_not_begin_again_with_its_plan(restarted, tmp_path):
+    """Else made-up sums would cost nothing, and each refusal could tell of the site's own numbers."""
+    server, clients = agreed(make_lasting_clients(tmp_path))
+    opened = server._open(server._program.task)
+    made_up = replace(opened.opened, words=opened.opened.words * np.uint64(2))
+    server._published.add(1, replace(opened, opened=made_up).to_message())
+    question = server._published.enclose({"site0": BEGIN}, None)["site0"].to_bytes()
+    with pytest.raises(AggregationError, match="is not the sum of what the sites contributed"):
+        clients[0].handle(question)
+    client = make_lasting_clients(tmp_path)[0] if restarted else clients[0]
+    with pytest.raises(PolicyError, match="the run has ended at this site: what is published as sum 1 is not the sum"):
+        client.handle(server._plan.to_message().to_bytes())
+    with pytest.raises(PolicyError):
+        client.handle(server._program.task.to_message().to_bytes())
+
+
 def test_another_plan_may_follow_a_run_that_has_ended_by_a_refusal():
     clients = make_clients()
     server, _ = agreed(clients)

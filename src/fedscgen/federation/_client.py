@@ -161,14 +161,22 @@ class Client:
         keep = message.kind == DESCRIBE or "plan" in message.meta  # all that the run will do
         self.ledger.record(SERVER, self.site, message, data, keep=keep)
         asked, opened = take_out(message)
-        for published in self._guard.follow(opened).values():
-            self._memory.add_sum(published)
+        self._follow(opened)
         answer = self._perform(asked)
         if "round" in message.meta:
             answer = Message(answer.kind, {**answer.meta, "round": message.meta["round"]}, answer.arrays)
         encoded = answer.to_buffer()
         self.ledger.record(self.site, SERVER, answer, encoded)
         return encoded
+
+    def _follow(self, opened: dict[int, Message]) -> None:
+        try:
+            new = self._guard.follow(opened)
+        except Exception:
+            self._memory.keep("guard", self._guard.save())  # else the plan, sent again, would begin what has ended
+            raise
+        for published in new.values():
+            self._memory.add_sum(published)
 
     def _perform(self, message: Message) -> Message:
         if message.kind in TASKS:
@@ -183,6 +191,7 @@ class Client:
     def _contribute(self, message: Message) -> Message:
         """What this site adds to the sum that comes next."""
         task = self._guard.admit(message)
+        self._memory.keep("guard", self._guard.save())
         with self._randomness.in_use():
             arrays, weight = self._require_tasks().perform(task)
         self._guard.note_own(task.number, arrays, weight)
@@ -198,6 +207,8 @@ class Client:
         ------
         CheckpointError
             What was kept is damaged.
+        PolicyError
+            The run has ended at this site.
         ValueError
             Nothing was kept of this run.
         """
@@ -210,6 +221,7 @@ class Client:
         self._seed = int(memory.recall("seed") or self._seed)
         self._build(SetUp.from_message(set_up))
         self._contributor.restore(memory.recall("membership") or b"")
+        self._guard.restore(memory.recall("guard") or self._guard.save())
         self._guard.follow(dict(enumerate(memory.sums(), start=1)))
         self._memory = memory
         logger.warning("site %r takes part in run %s again", self.site, run)
@@ -306,10 +318,9 @@ class Client:
     def _correct(self, message: Message) -> Message:
         """Correct this site's cells, with what the run has found or, in a correction, with what was sent."""
         program = self._guard.require_end()
-        tasks = self._require_tasks()
         weights = dict(message.arrays) if program is None else program.weights
         found = read_references(message.meta["references"]) if program is None else program.references
-        model = tasks.load_result(weights)
+        model = self._require_tasks().load_result(weights)
         model.references = replace(found, labels=tuple(self._cells.own_names(found.labels)))
         self.corrected = self._correct_cells(model, model.references)
         if LATENT_KEY not in self.corrected.obsm:

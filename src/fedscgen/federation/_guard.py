@@ -7,6 +7,7 @@ out of order, repeated, out of bounds or of another run is refused by name, and 
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -244,6 +245,23 @@ class Guard:
             self._record.count(sites, self._policy, group=task.group, present=present)
         self._begun[task.number] += 1
         return task
+
+    def save(self) -> bytes:
+        """What :meth:`restore` needs, so that a run that begins again from the disk is held to no less."""
+        return json.dumps({"begun": self._begun, "fault": self._fault}).encode()
+
+    def restore(self, saved: bytes) -> None:
+        """Take up what was kept of the run that was agreed to.
+
+        Raises
+        ------
+        PolicyError
+            The run has ended at this site.
+        """
+        kept = json.loads(saved)
+        self._begun = Counter({int(number): times for number, times in kept["begun"].items()})
+        self._fault = kept["fault"]
+        self._require_program()
 
     def require_end(self) -> Program | None:
         """The program, if it has come to its end; nothing in a run that trains nothing.
