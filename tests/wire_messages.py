@@ -33,7 +33,7 @@ class Recorder(InProcessTransport):
 def record_messages():
     """Pairs of question and answer: the first of every kind, with each aggregator."""
     settings = FederationSettings(
-        n_rounds=1, n_epochs=1, early_stopping_patience=1, reference="mean", model=SMALLEST, seed=0
+        n_rounds=1, n_epochs=1, early_stopping_patience=1, reference="mean", model=SMALLEST, seed=0, n_top_genes=20
     )
     first = {}
     for aggregator, reference in (

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 HOW = "each cell was normalised to 10,000 and log1p taken before anything else"
 _TOTAL = 1e4
+_ROWS = 4096
+SUM_TOLERANCE = 0.02
+"""Share by which the sum of a cell's molecules may differ from what it was normalised to."""
 
 
 def normalize_counts(adata: AnnData, keys: DataKeys, groups: pd.Categorical | None = None) -> AnnData:
@@ -95,6 +98,27 @@ def refuse_counts(adata: AnnData, keys: DataKeys) -> None:
     values = summarize_expression(keys.expression_of(adata))
     if values.looks_raw:
         raise ValueError(describe_counts(keys.where, values))
+
+
+def sum_cells(matrix: Matrix) -> tuple[float, float, float]:
+    """Smallest, median and largest sum of ``expm1`` over a cell's genes."""
+    sums = np.concatenate([_sum_rows(matrix[start : start + _ROWS]) for start in range(0, matrix.shape[0], _ROWS)])
+    return float(sums.min()), float(np.median(sums)), float(sums.max())
+
+
+def contradicts(sums: tuple[float, float, float], target_sum: float) -> bool:
+    """Whether cells of such sums were normalised to something else; sums that vary below it may lack genes."""
+    low, median, high = sums
+    all_alike = high - low <= SUM_TOLERANCE * high
+    return high > (1 + SUM_TOLERANCE) * target_sum or (all_alike and abs(median / target_sum - 1) > SUM_TOLERANCE)
+
+
+def _sum_rows(matrix: Matrix) -> np.ndarray:
+    if sparse.issparse(matrix):
+        matrix = matrix.tocsr().astype(np.float64).expm1()
+    else:
+        matrix = np.expm1(np.asarray(matrix), dtype=np.float64)
+    return np.asarray(matrix.sum(axis=1)).reshape(-1)
 
 
 def _one_group(adata: AnnData) -> pd.Categorical:

@@ -75,9 +75,9 @@ def test_rare_and_lonely_types_go_with_their_batch(hospitals):
     assert fates["a", "only here"] == "with its batch: too few sites report it"
 
 
-@pytest.mark.parametrize("secure", ["masked", "plain"])
-def test_cost_is_that_of_a_run(hospitals, secure):
-    settings = FederationSettings(n_rounds=1, n_epochs=1, seed=0)
+@pytest.mark.parametrize(("secure", "n_top_genes"), [("masked", None), ("plain", None), ("masked", 40)])
+def test_cost_is_that_of_a_run(hospitals, secure, n_top_genes):
+    settings = FederationSettings(n_rounds=1, n_epochs=1, seed=0, n_top_genes=n_top_genes)
     sites = {name: adata[:60, :200].copy() for name, adata in hospitals.items()}
     ledger = simulate(sites, settings=settings, secure=secure, show_progress=False, accelerator="cpu").ledger
     cost = expect_cost(settings, 200, secure)
@@ -85,6 +85,27 @@ def test_cost_is_that_of_a_run(hospitals, secure):
     assert cost.n_messages == pytest.approx(len(sent), rel=0.15)
     assert cost.sent == pytest.approx(sent["bytes"].sum(), rel=0.1)
     assert cost.received == pytest.approx(ledger.loc[ledger["receiver"] == "a", "bytes"].sum(), rel=0.1)
+
+
+def test_many_genes_are_a_doubt_unless_some_are_chosen(hospitals, monkeypatch):
+    monkeypatch.setattr("fedscgen.check._check._MANY_GENES", 700)
+    (doubt,) = texts(check_sites(hospitals), "doubt")
+    assert doubt.startswith("765 genes are many to train on: have the sites choose those that vary most, with n_top_ge")
+    checked = check_sites(hospitals, settings=FederationSettings(n_top_genes=200))
+    assert texts(checked, "doubt") == []
+    assert "cost: 200 of 765 genes, " in describe_check(checked)
+    listed = check_sites(hospitals, settings=FederationSettings(gene_list=tuple(hospitals["a"].var_names[:50])))
+    assert listed.genes == list(hospitals["a"].var_names[:50])
+
+
+def test_what_sites_would_refuse_for_its_target_sum_is_an_obstacle(hospitals):
+    a = hospitals["a"].copy()
+    a.X = a.X * 1.3
+    assert "isn't 10,000 for all" in texts(check_sites({"a": a}), "doubt")[0]
+    checked = check_sites({"a": a}, settings=FederationSettings(target_sum=1e4))
+    assert "isn't 10,000 for all" in texts(checked, "obstacle")[0]
+    checked = check_sites(hospitals, settings=FederationSettings(target_sum=1e5))
+    assert len(texts(checked, "obstacle")) == 3
 
 
 def test_page_and_text_escape_what_sites_call_things(hospitals, tmp_path):

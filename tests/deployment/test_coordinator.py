@@ -139,6 +139,17 @@ def test_a_tuned_federation_trains_as_its_settings_say(run, output):
     assert "validation loss" in set(pd.read_csv(output / "ledger-training.csv")["kind"])
 
 
+def test_sites_choose_genes_together(carrier, run, output, tmp_path):
+    """Weights come from sums over them, so that only the genes' names and number tell."""
+    run(n_top_genes=12, gene_list="gene1, gene2, gene3, " + ", ".join(f"gene{i}" for i in range(9, 29)))
+    saved = read_model(output / "model")
+    assert len(saved.genes) == 12
+    assert not set(saved.genes) & {"gene0", "gene4", "gene29"}
+    corrected = anndata.read_h5ad(tmp_path / "west" / "run-1" / "corrected.h5ad")
+    assert list(corrected.var_names) == saved.genes
+    assert "masked sums about genes" in set(pd.read_csv(output / "ledger-training.csv")["kind"])
+
+
 def test_plain_sums_need_the_sites_consent(carrier, run, output, make_site, caplog):
     with pytest.raises(SiteError, match="wants to sum with 'plain', but the site allows only 'masked'"):
         run(secure="plain", join_timeout=0.5)

@@ -60,7 +60,7 @@ def test_every_obstacle_is_named_and_two_commands_lead_to_corrected_cells(hospit
     accepted = run("check", *sources, *recipe, "--label-map", folder / "labels.toml")
     assert accepted.exit_code == 0, accepted.output
 
-    to = ["-o", folder / "out", "--site-key", "site", "--settings", "components"]
+    to = ["-o", folder / "out", "--site-key", "site", "--settings", "components", "--target-sum", 10_000]
     result = run("simulate", *sources, *recipe, "--label-map", folder / "labels.toml", *to)
     assert result.exit_code == 0, result.output
     corrected = read_h5ad(folder / "out" / "corrected.h5ad")
@@ -79,3 +79,17 @@ def test_every_obstacle_is_named_and_two_commands_lead_to_corrected_cells(hospit
     assert right > 0.8
     assert named.mean() > 0.4
     assert (folder / "out" / "report.html").exists()
+
+    to[1] = folder / "few genes"
+    result = run("simulate", *sources, *recipe, "--label-map", folder / "labels.toml", *to, "--n-top-genes", 200)
+    assert result.exit_code == 0, result.output
+    assert read_h5ad(folder / "few genes" / "corrected.h5ad").n_vars == 200
+
+
+def test_a_list_of_genes_that_cannot_be_read_is_refused(hospitals, tmp_path):
+    folder, _ = hospitals
+    wrong = tmp_path / "genes.txt"
+    wrong.write_text("\n \n")
+    result = run("simulate", folder / "south.h5ad", "-o", tmp_path / "out", "--gene-list", wrong)
+    assert result.exit_code == 2
+    assert "holds no name: write one gene in each line" in result.output.replace("\n", " ")

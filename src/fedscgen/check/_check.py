@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
-from fedscgen._data import dense_chunks, summarize_expression
+from fedscgen._data import summarize_expression
+from fedscgen._normalize import SUM_TOLERANCE, contradicts, sum_cells
 from fedscgen.correction import expect_cells
 from fedscgen.federation import FederationSettings, SiteOptions
 from fedscgen.prepare import LabelProposal, find_namespace, propose_labels, to_common
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
 
 Weight = Literal["obstacle", "doubt", "note"]
 
-_SUM_TOLERANCE = 0.02
 _LEAST_OVERLAP = 0.5
 _MANY_GENES = 5000
+_USUAL_SUM = 1e4
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class Site:
         counts = counts.reindex(batches.categories, fill_value=0)
         matrix = options.keys.expression_of(adata)
         values = summarize_expression(matrix)
-        sums = (np.nan,) * 3 if values.looks_raw or not values.finite else _sum_cells(matrix)
+        sums = (np.nan,) * 3 if values.looks_raw or not values.finite else sum_cells(matrix)
         own = tuple(sorted({str(label) for label in column.dropna()}))
         sizes = tuple(np.bincount(batches.codes).tolist())
         return cls(name, adata.n_obs, adata.var_names, counts, sizes, int(labels.isna().sum()), own, values, sums)
@@ -128,11 +129,16 @@ class Checked:
 
     @cached_property
     def genes(self) -> list[str]:
-        """That all sites hold or, with ``genes="union"``, that any does."""
+        """That all sites hold or, with ``genes="union"``, that any does; of a ``gene_list``, if there is one."""
         first, *others = [site.genes for site in self.sites]
         for names in others:
             first = first.union(names) if self.settings.genes == "union" else first.intersection(names)
-        return list(first)
+        return list(first.intersection(list(self.settings.gene_list)) if self.settings.gene_list else first)
+
+    @property
+    def n_genes(self) -> int:
+        """How many of them the model is trained on."""
+        return self.settings.count_genes(len(self.genes))
 
     @cached_property
     def reports(self) -> dict[str, list[str]]:
@@ -193,15 +199,15 @@ class Checked:
                 yield Finding(
                     "obstacle", f"{who}negative values, as of scaled expression: run fedscgen prepare on counts"
                 )
-            elif high - low <= _SUM_TOLERANCE * high and abs(median / target - 1) > _SUM_TOLERANCE:
+            elif high - low <= SUM_TOLERANCE * high and abs(median / target - 1) > SUM_TOLERANCE:
                 yield Finding(
                     "obstacle",
                     f"{who}normalised to {median:,.0f} molecules per cell, and the federation to {target:,.0f}: run "
                     f"fedscgen prepare --target-sum {target:g}",
                 )
-            elif high > (1 + _SUM_TOLERANCE) * target:
+            elif contradicts(site.sums, target):
                 yield Finding(
-                    "doubt",
+                    "doubt" if self.settings.target_sum is None else "obstacle",
                     f"{who}a cell's expm1 sums to {low:,.0f} to {high:,.0f}, which isn't {target:,.0f} for all: ask "
                     "how it was normalised, or run fedscgen prepare on the counts",
                 )
@@ -233,8 +239,12 @@ class Checked:
                     "obstacle" if share == 0 else "doubt",
                     f"{one.name} and {other.name} share {share:.0%} of their genes: prepare both with one gene table",
                 )
-        if len(self.genes) > _MANY_GENES:
-            yield Finding("doubt", f"{len(self.genes):,} genes are many to train on: agree on a list of variable genes")
+        if self.n_genes > _MANY_GENES:
+            yield Finding(
+                "doubt",
+                f"{self.n_genes:,} genes are many to train on: have the sites choose those that vary most, with "
+                "n_top_genes=2000 (fedscgen simulate --n-top-genes 2000)",
+            )
 
     def _judge_labels(self) -> Iterator[Finding]:
         for own, common in self.proposal.sure.items():
@@ -267,7 +277,7 @@ def check_sites(
     settings: FederationSettings | None = None,
     options: SiteOptions | None = None,
     label_map: Mapping[str, str] | None = None,
-    target_sum: float = 1e4,
+    target_sum: float | None = None,
 ) -> Checked:
     """Look at sites' cells before anybody trains. Nothing in them is changed.
 
@@ -282,7 +292,7 @@ def check_sites(
     label_map
         The federation's names of cell types by sites' own.
     target_sum
-        Molecules that cells should be normalised to.
+        Molecules that cells should be normalised to. None: those of the settings or, if they say nothing, 10,000.
 
     Raises
     ------
@@ -295,11 +305,5 @@ def check_sites(
         raise ValueError("no site to check: name at least one file")
     options = SiteOptions() if options is None else options
     looked = tuple(Site.of(name, adata, options, label_map or {}) for name, adata in sites.items())
-    return Checked(looked, FederationSettings() if settings is None else settings, options, target_sum)
-
-
-def _sum_cells(matrix: object) -> tuple[float, float, float]:
-    """Smallest, median and largest sum of ``expm1``."""
-    chunks = dense_chunks(matrix, None, 1024)
-    sums = np.concatenate([np.expm1(chunk, dtype=np.float64).sum(axis=1) for _, chunk in chunks])
-    return float(sums.min()), float(np.median(sums)), float(sums.max())
+    settings = FederationSettings() if settings is None else settings
+    return Checked(looked, settings, options, target_sum or settings.target_sum or _USUAL_SUM)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 # of runs of the default network, as their ledgers have them
 _QUESTIONS_BEFORE, _VALUES_PER_GENE = 7, 41
+_VALUES_TO_CHOOSE = 3  # of each gene in common
 _QUESTIONS_ABOUT_LANDMARKS, _BYTES_PER_LANDMARK_SUM = 12, 5500
 _SUM_BYTES = 8  # of a value that is opened, or masked in the 64-bit ring
 _OWN_BYTES = 4  # of a value that is sent as it is
@@ -56,7 +57,7 @@ def expect_cost(settings: FederationSettings, n_genes: int, secure: str = "maske
     settings
         What the sites do alike.
     n_genes
-        That the model is trained on.
+        That the sites have in common, of which the settings may choose some.
     secure
         ``"masked"`` or ``"plain"``.
 
@@ -68,12 +69,15 @@ def expect_cost(settings: FederationSettings, n_genes: int, secure: str = "maske
     messages_per_sum = {"masked": 4, "plain": 1}
     if secure not in messages_per_sum:
         raise ValueError(f"secure={secure!r}: what a run costs is known of {', '.join(messages_per_sum)}")
-    n_parameters = _count_parameters(settings, n_genes)
-    before = _QUESTIONS_BEFORE * _VALUES_PER_GENE * n_genes * _SUM_BYTES
+    n_chosen = settings.count_genes(n_genes)
+    chooses = n_chosen < n_genes
+    n_parameters = _count_parameters(settings, n_chosen)
+    before = _QUESTIONS_BEFORE * _VALUES_PER_GENE * n_chosen * _SUM_BYTES
+    before += chooses * _VALUES_TO_CHOOSE * n_genes * _SUM_BYTES
     landmarks = _QUESTIONS_ABOUT_LANDMARKS * _BYTES_PER_LANDMARK_SUM
     names = _BYTES_PER_GENE_NAME * n_genes
     per_round = n_parameters * (_OWN_BYTES if secure == "plain" else _SUM_BYTES)
-    n_sums = _QUESTIONS_BEFORE + settings.n_rounds + 1 + _QUESTIONS_ABOUT_LANDMARKS
+    n_sums = chooses + _QUESTIONS_BEFORE + settings.n_rounds + 1 + _QUESTIONS_ABOUT_LANDMARKS
     return Cost(
         n_sums,
         n_sums * messages_per_sum[secure] + _ONCE,

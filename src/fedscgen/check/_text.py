@@ -18,8 +18,10 @@ def tell_cost(checked: Checked, secure: str) -> str:
     """What a run will cost each site, in a sentence."""
     cost = expect_cost(checked.settings, len(checked.genes), secure)
     minutes = (cost.sent + cost.received) / (_SPEED * _MEGABIT) / 60
+    n_common, n_genes = len(checked.genes), checked.n_genes
+    chosen = "" if n_genes == n_common else f"{n_genes:,} of "
     return (
-        f"{len(checked.genes):,} genes, {cost.n_parameters:,} parameters: each site sends {volume(cost.sent)} in "
+        f"{chosen}{n_common:,} genes, {cost.n_parameters:,} parameters: each site sends {volume(cost.sent)} in "
         f"{cost.n_messages} messages ({volume(cost.per_round)} a round) and receives {volume(cost.received)}; "
         f"{minutes:.1f} minutes of transfer at {_SPEED} Mbit/s"
     )

@@ -11,13 +11,17 @@ from fedscgen._files import create_whole
 from fedscgen.cli._arguments import LabelMap, LabelsKey, Layer, SecureOption, SettingsSource
 from fedscgen.cli._errors import user_errors
 from fedscgen.cli._sources import (
+    CommonTargetSum,
+    GeneList,
     GeneNames,
     MaxMito,
     MinGenes,
     Prepare,
     TableOfGenes,
-    TargetSum,
+    TopGenes,
+    make_recipe,
     prepare_sites,
+    read_gene_list,
     read_sites,
 )
 
@@ -43,10 +47,12 @@ def check(
     ] = None,
     layer: Layer = None,
     min_cells: Annotated[int | None, typer.Option(min=1, help="Fewest cells of a type that is reported.")] = None,
+    n_top_genes: TopGenes = None,
+    gene_list: GeneList = None,
     prepare: Prepare = False,
     genes: GeneNames = "own",
     gene_table: TableOfGenes = None,
-    target_sum: TargetSum = 1e4,
+    target_sum: CommonTargetSum = None,
     min_genes: MinGenes = 200,
     max_mito: MaxMito = 0.2,
     secure: SecureOption = "masked",
@@ -60,22 +66,26 @@ def check(
     with user_errors():
         from fedscgen.check import check_sites, describe_check, write_check_page
         from fedscgen.federation import read_settings
-        from fedscgen.prepare import PrepareOptions, read_label_map, write_label_map
+        from fedscgen.prepare import read_label_map, write_label_map
 
         chosen = read_settings(settings).change(
-            labels_key=labels_key, unlabeled_category=unlabeled_category, layer=layer, min_cells=min_cells
+            labels_key=labels_key,
+            unlabeled_category=unlabeled_category,
+            layer=layer,
+            min_cells=min_cells,
+            n_top_genes=n_top_genes,
+            gene_list=read_gene_list(gene_list),
+            target_sum=target_sum,
         )
         known = {} if label_map is None else read_label_map(label_map)
         sites = _read_sites(files, site_key)
         if prepare:
-            recipe = PrepareOptions(None, genes, target_sum, min_genes, max_mito=max_mito)  # type: ignore[arg-type]
-            sites = prepare_sites(sites, recipe, gene_table)
+            sites = prepare_sites(sites, make_recipe(chosen, genes, min_genes, max_mito), gene_table)
         checked = check_sites(
             sites,
             settings=chosen.federation,
             options=chosen.site,
             label_map=known,
-            target_sum=target_sum,
         )
         typer.echo(describe_check(checked, secure=secure))
         if html is not None:

@@ -28,16 +28,20 @@ from fedscgen.cli._arguments import (
 )
 from fedscgen.cli._errors import user_errors
 from fedscgen.cli._sources import (
+    CommonTargetSum,
+    GeneList,
     GeneNames,
     MaxMito,
     MinGenes,
     Prepare,
     TableOfGenes,
-    TargetSum,
+    TopGenes,
     check_sources,
+    make_recipe,
     name_types_alike,
     print_types,
     read_all,
+    read_gene_list,
 )
 
 if TYPE_CHECKING:
@@ -128,10 +132,12 @@ def simulate(
             "(.pt). Random weights by default."
         ),
     ] = None,
+    n_top_genes: TopGenes = None,
+    gene_list: GeneList = None,
     prepare: Prepare = False,
     genes: GeneNames = "own",
     gene_table: TableOfGenes = None,
-    target_sum: TargetSum = 1e4,
+    target_sum: CommonTargetSum = None,
     min_genes: MinGenes = 200,
     max_mito: MaxMito = 0.2,
     secure: SecureOption = "plain",
@@ -145,9 +151,6 @@ def simulate(
     """
     with user_errors(), create_whole(output, overwrite=overwrite, remedy=OVERWRITE) as folder:
         check_sources(files)
-        from fedscgen.prepare import PrepareOptions
-
-        recipe = PrepareOptions(None, genes, target_sum, min_genes, max_mito=max_mito)  # type: ignore[arg-type]
         chosen = _choose_settings(
             settings,
             labels_key=labels_key,
@@ -163,7 +166,11 @@ def simulate(
             unaligned_sites=tuple(unaligned_site) if unaligned_site else None,
             normalize=normalize or None,
             seed=seed,
+            n_top_genes=n_top_genes,
+            gene_list=read_gene_list(gene_list),
+            target_sum=target_sum,
         )
+        recipe = make_recipe(chosen, genes, min_genes, max_mito)
         if unlabelled:
             chosen = replace(chosen, site=replace(chosen.site, labels_key=None, unlabeled_category=None))
         adata, chosen = read_all(files, site_key, chosen, (recipe, gene_table) if prepare else None)
@@ -242,6 +249,7 @@ def _report(path: Path, adata: AnnData, site_key: str, result: SimulationResult,
         obsm={LATENT_KEY: corrected.obsm[LATENT_KEY]},
     )
     labelled = site.keys.labels_of(shown).codes >= 0
+    settings = {**vars(result.settings), "gene_list": f"{len(result.settings.gene_list)} names"}
     try:
         write_report(
             path,
@@ -250,7 +258,7 @@ def _report(path: Path, adata: AnnData, site_key: str, result: SimulationResult,
             labels_key=site.labels_key if labelled.any() else None,
             history=result.history,
             ledger=result.ledger,
-            settings={"aggregator": secure, **vars(result.settings), "genes in common": len(result.genes)},
+            settings={"aggregator": secure, **settings, "genes of the model": len(result.genes)},
             uses_labels=result.uses_labels,
             types=result.types,
             notes=[f"The file holds counts, or no logarithms, at {', '.join(raw)}: {HOW}."] if raw else [],

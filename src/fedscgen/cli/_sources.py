@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from fedscgen.federation import SimulationSettings
     from fedscgen.prepare import PrepareOptions
 
+_USUAL_SUM = 1e4
+
 _NO_LABEL = "unlabelled"
 
 Prepare = Annotated[
@@ -32,6 +34,27 @@ TableOfGenes = Annotated[
     typer.Option("--gene-table", metavar="FILE|URL", help="Past and present gene names, as in HGNC's complete set."),
 ]
 TargetSum = Annotated[float, typer.Option(help="Molecules that each cell is normalised to, the same at all sites.")]
+CommonTargetSum = Annotated[
+    float | None,
+    typer.Option(
+        "--target-sum",
+        help="Molecules that each cell is normalised to at all sites; cells that were normalised to another number are "
+        "refused. With --prepare 10,000 by default.",
+    ),
+]
+TopGenes = Annotated[
+    int | None,
+    typer.Option(
+        "--n-top-genes",
+        min=2,
+        help="Train on so many genes alone, those that vary most, which the sites choose together by sums. "
+        "All genes in common by default.",
+    ),
+]
+GeneList = Annotated[
+    Path | None,
+    typer.Option("--gene-list", metavar="FILE", help="Names of the only genes that are used, one in each line."),
+]
 MinGenes = Annotated[int, typer.Option(min=0, help="Fewest genes of a cell that is kept.")]
 MaxMito = Annotated[float, typer.Option(min=0, max=1, help="Largest mitochondrial share of a cell that is kept.")]
 
@@ -54,6 +77,35 @@ def read_sites(sources: Sequence[str]) -> dict[str, AnnData]:
             raise ValueError(f"two sites are called {name!r}: write NAME={path}, with another name")
         sites[name] = read_cells(path) if path.suffix in (".h5ad", ".zarr") else read_raw(path)
     return sites
+
+
+def make_recipe(settings: SimulationSettings, genes: str, min_genes: int, max_mito: float) -> PrepareOptions:
+    """How counts are prepared for a federation of these settings."""
+    from fedscgen.prepare import PrepareOptions
+
+    target_sum = settings.federation.target_sum or _USUAL_SUM
+    return PrepareOptions(None, genes, target_sum, min_genes, max_mito=max_mito)  # type: ignore[arg-type]
+
+
+def read_gene_list(path: Path | None) -> tuple[str, ...] | None:
+    """Names of genes, one in each line of a file.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        There is no such file, or it holds no name or bytes that are no text.
+    """
+    if path is None:
+        return None
+    check_readable(path)
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"--gene-list {path} is no text: {error}") from error
+    names = tuple(line.strip() for line in lines if line.strip())
+    if not names:
+        raise ValueError(f"--gene-list {path} holds no name: write one gene in each line")
+    return names
 
 
 def check_sources(sources: Sequence[str]) -> None:

@@ -92,6 +92,7 @@ def _correct(transport: CarrierTransport, config: CoordinatorConfig, output: Pat
     given = config.settings
     settings = FederationSettings(  # those of training, such as whose BatchNorm statistics count, have no say here
         genes=given.genes,
+        target_sum=given.target_sum,
         min_sites=given.min_sites,
         seed=given.seed,
         architecture=trained.architecture,

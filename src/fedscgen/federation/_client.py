@@ -7,19 +7,18 @@ import secrets
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from fedscgen._data import LATENT_KEY, check_data, working_copy
+from fedscgen._data import check_data
 from fedscgen._genes import lacks_genes
 from fedscgen._normalize import normalize_counts
 from fedscgen._options import check_kind
-from fedscgen._types import Message, References
+from fedscgen._types import Message
 from fedscgen.correction import read_references, refuse_options_by_type
 from fedscgen.federation._agreement import SetUp
+from fedscgen.federation._correct_cells import correct_cells
 from fedscgen.federation._guard import Guard
 from fedscgen.federation._ledger import PrivacyLedger
 from fedscgen.federation._memory import RunMemory
 from fedscgen.federation._meta import check_question
-from fedscgen.federation._models import find_model
-from fedscgen.federation._padding import padded_copy, remove_padding
 from fedscgen.federation._plan import Plan
 from fedscgen.federation._policy import LabelNames, PolicyError
 from fedscgen.federation._protocol import CORRECT, DESCRIBE, JOIN, SERVER, SET_UP, TASKS
@@ -27,19 +26,19 @@ from fedscgen.federation._published import take_out
 from fedscgen.federation._randomness import Randomness
 from fedscgen.federation._record import CellsRecord
 from fedscgen.federation._settings import SiteOptions
-from fedscgen.federation._site_cells import SiteCells, silence_repeated_warnings
+from fedscgen.federation._site_cells import SiteCells
 from fedscgen.federation._sketch import add_sketch
 from fedscgen.federation._tasks import SiteTasks
 from fedscgen.model import CorrectionOptions
 from fedscgen.secure import Contribution, Protection
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from anndata import AnnData
 
     from fedscgen._types import Buffer
-    from fedscgen.correction import Landmarks
     from fedscgen.federation._models import FederatedModel
     from fedscgen.federation._policy import SitePolicy
     from fedscgen.federation._settings import FederationSettings
@@ -87,7 +86,7 @@ class Client:
     Attributes
     ----------
     model
-        The site's model, once the federation has agreed on its settings. In its references, once the federation has
+        The site's model, once the federation has agreed on its genes. In its references, once the federation has
         finished, types that the site knows have the site's own names; those of a site that is alone are its own.
     corrected
         The site's corrected cells, once the federation has finished.
@@ -123,7 +122,6 @@ class Client:
         check_kind(options, SiteOptions, "options")
         check_kind(correction, CorrectionOptions, "correction")
         self.site = site
-        self.model: FederatedModel | None = None
         self.corrected: AnnData | None = None
         self.history: list[dict[str, Any]] = []
         self.ledger = PrivacyLedger() if ledger is None else ledger
@@ -162,6 +160,7 @@ class Client:
         self.ledger.record(SERVER, self.site, message, data, keep=keep)
         asked, opened = take_out(message)
         self._follow(opened)
+        self._make_model()
         answer = self._perform(asked)
         if "round" in message.meta:
             answer = Message(answer.kind, {**answer.meta, "round": message.meta["round"]}, answer.arrays)
@@ -223,8 +222,14 @@ class Client:
         self._contributor.restore(memory.recall("membership") or b"")
         self._guard.restore(memory.recall("guard") or self._guard.save())
         self._guard.follow(dict(enumerate(memory.sums(), start=1)))
+        self._make_model()
         self._memory = memory
         logger.warning("site %r takes part in run %s again", self.site, run)
+
+    @property
+    def model(self) -> FederatedModel | None:
+        """The site's model, once its genes are known."""
+        return None if self._tasks is None else self._tasks.model
 
     @property
     def run(self) -> str:
@@ -250,11 +255,12 @@ class Client:
             self.resume(plan.run)
             if self._guard.plan != plan:
                 raise PolicyError(f"run {plan.run} began with another plan")
-            known = self._cells.describe(plan.settings.reference)
+            known = self._cells.describe(plan.settings)
             return replace(known, n_sums=self._guard.count_sums()).to_message()
         if plan.settings.reference == "landmarks":
             refuse_options_by_type(shrink=self._correction.shrink, unlabeled=self._correction.unlabeled)
-        described = self._cells.describe(plan.settings.reference)
+        self._cells.check_sums(plan.settings.target_sum)
+        described = self._cells.describe(plan.settings)
         self._guard.agree(plan)
         introduction = self._contributor.introduce(plan.fingerprint)
         self._memory = RunMemory(None if self._memories is None else self._memories / plan.run)
@@ -266,9 +272,10 @@ class Client:
         return self._memories is not None and RunMemory(self._memories / run).recall("set-up") is not None
 
     def _set_up(self, message: Message) -> Message:
-        """Build the model on the genes that the sites agreed on, and get to know the other sites."""
+        """Take what the sites have in common, and get to know the other sites."""
         if "plan" in message.meta:
-            self._guard.agree_to_correct(Plan.from_json(message.meta["plan"]))
+            self._guard.agree_to_correct(plan := Plan.from_json(message.meta["plan"]))
+            self._cells.check_sums(plan.settings.target_sum)
         terms = SetUp.from_message(message)
         self._build(terms)
         sealed = self._meet(terms)
@@ -278,23 +285,26 @@ class Client:
 
     def _build(self, terms: SetUp) -> None:
         plan = self._guard.require_plan()
-        settings = plan.settings
         if plan.workflow == "training":
             self._guard.begin(terms, self._cells.n_cells_at_most)
         self._randomness = Randomness(self._seed)
-        if plan.workflow == "correction" and settings.genes == "intersection":
+        if plan.workflow == "correction" and plan.settings.genes == "intersection":
             lacks_genes(self._adata.var_names, terms.genes, self._correction.max_missing_genes)
-        make_copy = padded_copy if settings.genes == "union" or plan.workflow == "correction" else working_copy
-        working = make_copy(self._adata, self._keys, terms.genes)
-        model_class = find_model(settings.architecture)
-        with self._randomness.in_use(), silence_repeated_warnings():
-            model_class.setup_anndata(working, **self._keys.of_anndata())
-            self.model = model_class(working, **settings.model)
-            if plan.workflow == "training":
-                self.model.n_training_cells()  # which chooses them: the same after a restart
         self._tasks = SiteTasks(
-            self.model, self._cells, settings, self._options.max_update_norm, self._accelerator, self.history
+            self._cells, plan.settings, self._options.max_update_norm, self._accelerator, self.history
         )
+        self._make_model(terms.genes if plan.workflow == "correction" else ())
+
+    def _make_model(self, genes: Sequence[str] = ()) -> None:
+        """Make the model, if there is none yet and its genes are known: these, or those that the program has found."""
+        program, tasks = self._guard.program, self._tasks
+        genes = genes if program is None else program.genes
+        if tasks is None or tasks.model is not None or not genes:
+            return
+        with self._randomness.in_use():
+            tasks.make_model(genes, pad=program is None or self._settings.genes == "union")
+            if program is not None:
+                tasks.choose_cells()  # now: so they are the same after a restart
 
     def _meet(self, terms: SetUp) -> dict[str, str]:
         """Get to know the other sites; what is returned is for them."""
@@ -322,9 +332,9 @@ class Client:
         found = read_references(message.meta["references"]) if program is None else program.references
         model = self._require_tasks().load_result(weights)
         model.references = replace(found, labels=tuple(self._cells.own_names(found.labels)))
-        self.corrected = self._correct_cells(model, model.references)
-        if LATENT_KEY not in self.corrected.obsm:
-            raise ValueError(f"{type(model).__name__}.correct has written no obsm[{LATENT_KEY!r}]")
+        # what training has cost isn't thrown away because nothing aligns the site
+        options = self._correction if program is None else replace(self._correction, allow_unaligned=True)
+        self.corrected = correct_cells(model, self._cells, self._settings, options)
         self._cells.explain_moves(self.corrected, who=f"site {self.site!r}: ")
         self._cells.warn_of_hashes(self.corrected, found.labels, who=f"site {self.site!r}: ")
         return Message(CORRECT, {"done": True})
@@ -333,21 +343,6 @@ class Client:
         if self._tasks is None:
             raise PolicyError(f"site {self.site!r} has no model yet: the server must send its settings first")
         return self._tasks
-
-    def _correct_cells(self, model: FederatedModel, references: References | Landmarks) -> AnnData:
-        alone = isinstance(references, References) and not references.labels
-        if isinstance(references, References) and (alone or self._keys.batch_key is not None):
-            references = self._cells.add_own_references(references, model.get_latent_representation(), self._settings)
-            model.references = references if alone else model.references
-        options = vars(self._correction)
-        if self._guard.require_plan().workflow == "training":
-            options = {**options, "allow_unaligned": True}  # what training has cost isn't thrown away
-        with silence_repeated_warnings():
-            if set(model.genes) <= set(self._adata.var_names):
-                return model.correct(self._adata, references=references, **options)
-            on_all_genes = model.correct(references=references, **options)
-        keep = self._correction.keep_genes
-        return remove_padding(self._adata, on_all_genes, self._keys, self._correction.expression, keep_genes=keep)
 
     @property
     def _settings(self) -> FederationSettings:

@@ -17,6 +17,7 @@ from fedscgen.federation._plan import hash_arrays
 from fedscgen.federation._policy import PolicyError
 from fedscgen.federation._program import Program
 from fedscgen.federation._protocol import LANDMARKS
+from fedscgen.federation._settings import MOST_GENES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +37,6 @@ ENDED = "ended"
 """In the place of an opened sum: there is none, and there will be no more of its group."""
 
 _MOST_TIMES = 4  # that a sum is begun: twice for a selection, and once more each
-_MOST_GENES = 200_000
 
 
 class Guard:
@@ -125,16 +125,19 @@ class Guard:
         Raises
         ------
         PolicyError
-            There is no plan, genes and cell types were fixed already, there are too many genes, means of too few sites
-            shall be opened, training shall begin with other weights than the plan says, or sizes of sites are announced
-            that this site doesn't agree to.
+            There is no plan, genes and cell types were fixed already, there are too many genes or others than the plan
+            lists, means of too few sites shall be opened, training shall begin with other weights than the plan says,
+            or sizes of sites are announced that this site doesn't agree to.
         """
         plan = self.require_plan()
         if self.program is not None:
             raise PolicyError("the sites have begun: genes and cell types can't change any more")
-        if len(terms.genes) > _MOST_GENES:
-            raise PolicyError(f"{len(terms.genes)} genes are more than the {_MOST_GENES} that a site agrees to")
-        plan.settings.check_size(len(terms.genes))
+        if len(terms.genes) > MOST_GENES:
+            raise PolicyError(f"{len(terms.genes)} genes are more than the {MOST_GENES} that a site agrees to")
+        unlisted = set(terms.genes).difference(plan.settings.gene_list or terms.genes)
+        if unlisted:
+            raise PolicyError(f"{len(unlisted)} genes aren't in the plan's gene_list (first: {min(unlisted)!r})")
+        plan.settings.check_size(plan.settings.count_genes(len(terms.genes)))
         if (hash_arrays(terms.weights) if terms.weights else None) != plan.init_model:
             raise PolicyError("training shall begin with other weights than the plan says")
         least = self._options.min_holders

@@ -38,12 +38,13 @@ from fedscgen.federation._protocol import (
     TRAIN,
 )
 from fedscgen.federation._published import take_out
+from fedscgen.federation._settings import MOST_GENES
 from fedscgen.secure import OPENED_SUM, Protection, aggregator_names, find_aggregator
 
 SKETCH = "sketch"
 """Entry of an answer, of what it was computed with."""
 
-MOST_GENES, MOST_LABELS, MOST_SITES, MOST_ROUNDS = 200_000, 10_000, 10_000, 1_000_000
+MOST_LABELS, MOST_SITES, MOST_ROUNDS = 10_000, 10_000, 1_000_000
 _MOST_SUMS, _MOST_SIZE = 2**40, 2**31
 
 

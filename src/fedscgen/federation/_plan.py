@@ -15,7 +15,7 @@ from fedscgen.federation._protocol import DESCRIBE
 from fedscgen.federation._settings import FederationSettings, settings_as_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import numpy as np
 
@@ -64,6 +64,11 @@ class Plan:
             raise ValueError(f"run={self.run!r}: 32 hexadecimal digits, as it names a folder of every site")
         if len(set(self.sites)) < len(self.sites):
             raise ValueError(f"sites={self.sites}: each once")
+        if self.init_model is not None and self.settings.n_top_genes is not None:
+            raise ValueError(
+                f"n_top_genes={self.settings.n_top_genes}, and training begins with a model, which has its own genes: "
+                "leave one of the two out"
+            )
 
     @classmethod
     def propose(
@@ -136,6 +141,7 @@ class Plan:
             f"{', and the coordinator sees counts of cells' if self.reveals_counts else ''}.",
             f"- {settings.n_rounds} rounds of {settings.n_epochs} epochs, at a learning rate of {settings.lr:g} and "
             f"{settings.batch_size} cells a batch.",
+            *_explain_genes(settings),
             f"- Then references of the kind {settings.reference!r}.",
             "- The coordinator asks no question of its own: what every sum is for follows from this plan and from the "
             "sums before it.",
@@ -143,6 +149,15 @@ class Plan:
         if self.init_model is not None:
             lines.append(f"- Training begins with weights of the coordinator's, of SHA-256 {self.init_model}.")
         return "\n".join(lines)
+
+
+def _explain_genes(settings: FederationSettings) -> Iterator[str]:
+    if settings.gene_list:
+        yield f"- On genes of a list of {len(settings.gene_list):,} only."
+    if settings.n_top_genes is not None:
+        yield f"- On the {settings.n_top_genes:,} genes that vary most, which the sites find by one sum before."
+    if settings.target_sum is not None:
+        yield f"- On cells that were normalised to {settings.target_sum:,.0f} molecules."
 
 
 def hash_json(content: Any) -> str:

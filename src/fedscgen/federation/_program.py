@@ -24,7 +24,9 @@ from fedscgen.federation._protocol import (
     TRAIN,
     VALIDATE,
     VALIDATION_LOSS,
+    VARIABLE_GENES,
 )
+from fedscgen.federation._variable_genes import choose_variable_genes
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-COMPONENTS, OF_REFERENCES = "components", "references"
+OF_GENES, COMPONENTS, OF_REFERENCES = "genes", "components", "references"
 """Groups of sums, which the cells alone decide: one that is over other sites would show a site's own term."""
 
 _LEAST_SHARE = 0.4  # of an announced size: it has more than half of that, of which it trains on nine in ten
@@ -66,6 +68,8 @@ class Task:
         Of training, from 1.
     labels
         Cell types that are asked for.
+    genes
+        Of which those that vary most are sought.
     question
         While landmarks are sought.
     """
@@ -76,6 +80,7 @@ class Task:
     group: str | None = None
     round: int | None = None
     labels: tuple[str, ...] = ()
+    genes: tuple[str, ...] = field(default=(), repr=False)
     question: Question | None = None
 
     def to_message(self) -> Message:
@@ -104,12 +109,15 @@ class Program:
         What is asked next; ``None`` at the end.
     weights, losses, references
         As they stand; see :class:`Server`.
+    genes
+        The model's, once they are chosen.
     labels
         Cell types that enough sites hold, once that has been asked.
     """
 
     def __init__(self, settings: FederationSettings, terms: SetUp) -> None:
         self.task: Task | None = None
+        self.genes: list[str] = []
         self.weights: NamedArrays = {}
         self.losses: list[float] = []
         self.references: References | Landmarks = NO_REFERENCES
@@ -155,6 +163,7 @@ class Program:
             self.task = None
 
     def _run(self) -> Steps:
+        yield from self._choose_genes()
         yield from self._begin()
         yield from self._train()
         if len(self._terms.n_cells_at_most) > 1:  # a site that is alone finds its own, among its batches
@@ -164,11 +173,19 @@ class Program:
         self._number += 1
         return Task(kind, self._number, arrays, **more)
 
+    def _choose_genes(self) -> Steps:
+        """Find the genes that the model is of."""
+        genes, n_top = self._terms.genes, self._settings.n_top_genes
+        if n_top is not None and n_top < len(genes):
+            sums = yield self._ask(VARIABLE_GENES, {}, group=OF_GENES, genes=tuple(genes))
+            genes = choose_variable_genes(genes, sums.arrays, sums.n_sites, n_top)
+        self.genes = list(genes)
+
     def _begin(self) -> Steps:
         """Find the weights that training begins with."""
         settings = self._settings
         model = find_model(settings.architecture)
-        initial = model.initial_weights(len(self._terms.genes), settings.find_seed(), **settings.model)
+        initial = model.initial_weights(len(self.genes), settings.find_seed(), **settings.model)
         if self._terms.weights:
             self.weights = dict(self._terms.weights)
             return

@@ -8,6 +8,7 @@ DESCRIBE = "genes and cell types"
 SET_UP = "settings"
 JOIN = "group key"
 
+VARIABLE_GENES = "sums about genes"
 BEGIN = "sums before training"
 TRAIN = "model weights"
 VALIDATE = "validation loss"
@@ -18,8 +19,11 @@ LANDMARKS = "sums near landmarks"
 CORRECT = "final weights and references"
 """Kind of the last message, after which a site has its corrected cells."""
 
-TASKS = (BEGIN, TRAIN, VALIDATE, HOLDERS, REFERENCES, LANDMARKS)
+TASKS = (VARIABLE_GENES, BEGIN, TRAIN, VALIDATE, HOLDERS, REFERENCES, LANDMARKS)
 """What a site answers through its half of the aggregator."""
+
+BEFORE, AFTER = (VARIABLE_GENES, BEGIN), (VALIDATE, HOLDERS, REFERENCES, LANDMARKS)
+"""Which of these are before the rounds of training, and which after them."""
 
 VALIDATION_LOSS = "validation_loss"
 """Name under which the loss travels beside the weights."""

@@ -15,7 +15,7 @@ from fedscgen.federation._guard import ENDED
 from fedscgen.federation._memory import RunMemory
 from fedscgen.federation._plan import Plan
 from fedscgen.federation._program import NO_REFERENCES, Program
-from fedscgen.federation._protocol import BEGIN, CORRECT, HOLDERS, JOIN, LANDMARKS, REFERENCES, SERVER, TRAIN, VALIDATE
+from fedscgen.federation._protocol import AFTER, BEFORE, CORRECT, JOIN, LANDMARKS, REFERENCES, SERVER, TRAIN
 from fedscgen.federation._published import Published
 from fedscgen.federation._sketch import check_site, sketch
 from fedscgen.federation._transport import SiteError, TooFewSitesError
@@ -58,9 +58,6 @@ class Server:
     sites
         Sites that have answered every question since the last round, the references or the correction began. One that
         misses an answer is asked again when the next of these begins, except after the first two questions.
-    genes
-        Genes that all sites hold, in the first site's order; or those that any holds, in the same order and then in
-        that of the sites that add them.
     settings
         The settings, with a seed that is a number.
     """
@@ -73,7 +70,6 @@ class Server:
         init_model: InitialModel | None = None,
     ) -> None:
         self.sites = list(transport.sites)
-        self.genes: list[str] = []
         self.settings = replace(settings, seed=settings.find_seed())
         self._members = self.sites
         self._transport = transport
@@ -85,6 +81,11 @@ class Server:
         self._round: int | None = None
         self._published = Published()
         self._groups: dict[str, list[str]] = {}
+
+    @property
+    def genes(self) -> list[str]:
+        """The model's, once they are chosen, in the order of the first site and then of those that add some."""
+        return [] if self._program is None else self._program.genes
 
     @property
     def labels(self) -> list[str]:
@@ -136,14 +137,13 @@ class Server:
         self._memory = RunMemory(memory)
         if not self._go_on():
             self.agree()
-        self._perform_all(BEGIN)
+        self._perform_all(*BEFORE)
         for _ in track(range(len(self.losses), self.settings.n_rounds)):
             if not self._perform(TRAIN):
                 break
             if on_round is not None:
                 on_round(len(self.losses), self.weights)
-        self._perform_all(VALIDATE)
-        self._perform_all(HOLDERS, REFERENCES, LANDMARKS)
+        self._perform_all(*AFTER)
         self.correct()
 
     def agree(self) -> None:
@@ -178,11 +178,10 @@ class Server:
         SiteError
             A site failed, or fewer than ``min_sites`` are left.
         """
-        self.genes = list(genes)
         self._check_enough_sites()
         self._plan = plan = self._propose("correction")
         for message in (
-            SetUp(self.genes).to_message(plan=plan.to_json()),
+            SetUp(list(genes)).to_message(plan=plan.to_json()),
             Message(CORRECT, {"references": references.to_json()}, weights),
         ):
             dict(self._ask(dict.fromkeys(self.sites, message)))
@@ -199,7 +198,7 @@ class Server:
     def _send_settings(self, answers: Mapping[str, Message]) -> None:
         described = {site: Description.from_message(answer) for site, answer in answers.items()}
         terms = SetUp.of(described, self.settings, self._init_model)
-        self.genes, self._program = terms.genes, Program(self.settings, terms)
+        self._program = Program(self.settings, terms)
         message = terms.to_message()
         ready = dict(self._ask(dict.fromkeys(answers, message)))
         sealed = collect_sealed(ready, answers)
@@ -217,7 +216,7 @@ class Server:
         self._memory.check(plan.settings, self.settings)
         self.settings = plan.settings
         terms = SetUp.from_message(set_up)
-        self.genes, self._program = terms.genes, Program(plan.settings, terms)
+        self._program = Program(plan.settings, terms)
         self.sites = [site for site in plan.sites if site in self._transport.sites]
         self._check_enough_sites()
         reader = self._aggregator.contributor(SERVER)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -21,6 +22,10 @@ from fedscgen.model import FedSCGEN
 
 _SEEDS = 2**32
 _GENES_TO_TRY = 1000
+_LARGEST_SUM = 1e9
+MOST_GENES = 200_000
+"""That a federation works on."""
+
 _BOUNDS: Mapping[str, tuple[float, float]] = {
     "n_rounds": (0, 10_000), "n_epochs": (1, 1000), "lr": (1e-7, 1.0), "lr_decay": (1e-3, 10.0),
     "batch_size": (8, 1_000_000), "proximal_weight": (0.0, 1e6),
@@ -87,6 +92,15 @@ class FederationSettings:
     genes
         ``"intersection"``: those that all sites hold. ``"union"``: those that any site holds; where a site lacks one,
         its cells count as not expressing it.
+    n_top_genes
+        How many of these the model is trained on: those that vary most, which the sites find by one sum over them. They
+        are the genes that scanpy's ``highly_variable_genes(flavor="seurat", batch_key=site)`` finds on all cells in one
+        place. The others stay out of the network and of the corrected cells. None: all of them.
+    gene_list
+        Names of the only genes that are used, of which each site tells the ones that it holds. None or empty: all.
+    target_sum
+        Molecules that each cell was normalised to before its logarithm was taken. A site whose cells were normalised to
+        another number refuses; one that has left out genes since may sum to less. None: nobody looks.
     unaligned_sites
         Sites that may take part though each of their cells has a label and no other site shares any of these, so that
         labels don't tell where their cells belong. Of others that is an error.
@@ -120,6 +134,9 @@ class FederationSettings:
     early_stopping_patience: int | None = None
     min_sites: int | None = None
     genes: GenesKind = "intersection"
+    n_top_genes: int | None = None
+    gene_list: tuple[str, ...] = ()
+    target_sum: float | None = None
     unaligned_sites: tuple[str, ...] = ()
     seed: int | None = None
     architecture: str = "fedscgen"
@@ -137,7 +154,19 @@ class FederationSettings:
             raise ValueError(f"early_stopping_patience={self.early_stopping_patience}: at least 1 round, or None")
         if self.seed is not None:
             check_whole("seed", self.seed, 0, _SEEDS - 1)
+        self._check_genes()
         self._check_model()
+
+    def _check_genes(self) -> None:
+        if self.n_top_genes is not None:
+            check_whole("n_top_genes", self.n_top_genes, 2, MOST_GENES)
+        if len(self.gene_list) > MOST_GENES:
+            raise ValueError(f"gene_list of {len(self.gene_list)} names: at most {MOST_GENES}")
+        repeated = [name for name, times in Counter(self.gene_list).items() if times > 1]
+        if repeated:
+            raise ValueError(f"gene_list names {repeated[0]!r} twice: name each gene once")
+        if self.target_sum is not None and not 1 <= self.target_sum <= _LARGEST_SUM:
+            raise ValueError(f"target_sum={self.target_sum:g}: from 1 to {_LARGEST_SUM:g}, or None")
 
     def _check_model(self) -> None:
         """Refuse settings that the model doesn't have or can't be made with."""
@@ -153,6 +182,10 @@ class FederationSettings:
         self.check_size(_GENES_TO_TRY)
         if self.model:
             _try_model(self.architecture, json.dumps(self.model))
+
+    def count_genes(self, n_common: int) -> int:
+        """How many of the genes in common the model is of."""
+        return n_common if self.n_top_genes is None else min(self.n_top_genes, n_common)
 
     def check_size(self, n_genes: int) -> None:
         """Refuse a model of so many genes that would take the machine, before anything is made of it.

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedscgen._data import CELL_TYPE_KEY, TYPES_KEY
+from fedscgen._data import CELL_TYPE_KEY, TYPES_KEY, working_copy
+from fedscgen._normalize import contradicts, sum_cells
 from fedscgen.correction import (
     NO_REFERENCE,
     LandmarkSums,
@@ -24,9 +25,10 @@ from fedscgen.correction import (
     merge_references,
 )
 from fedscgen.federation._agreement import Description
+from fedscgen.federation._padding import padded_copy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     import pandas as pd
     from anndata import AnnData
@@ -51,8 +53,31 @@ class SiteCells:
         self._options = options
         self._names = names
 
-    def describe(self, reference: ReferenceKind) -> Description:
-        """Genes, and the cell types that have enough cells in a batch for references of this kind."""
+    def copy_genes(self, genes: Sequence[str], *, pad: bool) -> AnnData:
+        """What a model of these genes needs of the cells; with ``pad``, zeros of those that the site lacks."""
+        return (padded_copy if pad else working_copy)(self.adata, self.keys, genes)
+
+    def check_sums(self, target_sum: float | None) -> None:
+        """Refuse a federation of cells that were normalised to another number of molecules.
+
+        Raises
+        ------
+        ValueError
+            The message names both numbers.
+        """
+        if target_sum is None:
+            return
+        sums = low, median, high = sum_cells(self.keys.expression_of(self.adata))
+        if contradicts(sums, target_sum):
+            raise ValueError(
+                f"target_sum={target_sum:,g}, and a cell's molecules (expm1 of {self.keys.where}) sum to {median:,.0f} "
+                f"here, from {low:,.0f} to {high:,.0f}: normalise the counts to {target_sum:g}, as fedscgen prepare "
+                f"--target-sum {target_sum:g} does, or have the federation use the number of these cells"
+            )
+
+    def describe(self, settings: FederationSettings) -> Description:
+        """Genes that may be used, and the cell types that have enough cells in a batch for references of this kind."""
+        reference = settings.reference
         if self.keys.labels_key is None and reference != "landmarks":
             raise ValueError(
                 f"reference={reference!r} needs cell types at every site: name labels_key, or use landmarks"
@@ -63,13 +88,33 @@ class SiteCells:
             counts = expect_cells(counts, np.bincount(batches.codes, minlength=len(counts)))
         reported = labels.categories[(counts >= self._options.min_cells).any(axis=0)]
         return Description(
-            genes=[str(name) for name in self.adata.var_names],
+            genes=self._find_genes(settings.gene_list),
             labels=sorted(map(self._names.on_the_wire, reported)),  # as their order would tell something of them
             hashed=self._names.are_hashed,
             complete=bool(labelled.all()),
             min_holders=self._options.min_holders,
             n_cells_at_most=self.n_cells_at_most,
         )
+
+    def _find_genes(self, wanted: Sequence[str]) -> list[str]:
+        """Names of the site's genes; of a list, if there is one, those that it holds.
+
+        Raises
+        ------
+        ValueError
+            It holds none of the list.
+        """
+        held = [str(name) for name in self.adata.var_names]
+        if not wanted:
+            return held
+        listed = set(wanted)
+        genes = [name for name in held if name in listed]
+        if not genes:
+            raise ValueError(
+                f"gene_list: of its {len(wanted)} genes (first: {wanted[0]!r}) none is here (first: {held[0]!r}): use "
+                "the same gene names everywhere; fedscgen prepare translates them"
+            )
+        return genes
 
     @property
     def n_cells_at_most(self) -> int:

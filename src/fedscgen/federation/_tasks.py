@@ -8,11 +8,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedscgen.aggregation import clip_change, policy_of_result, site_weight, to_summable
+from fedscgen.federation._models import find_model
 from fedscgen.federation._program import has_jumped
-from fedscgen.federation._protocol import BEGIN, HOLDERS, LANDMARKS, REFERENCES, TRAIN, VALIDATE, VALIDATION_LOSS
+from fedscgen.federation._protocol import (
+    BEGIN,
+    HOLDERS,
+    LANDMARKS,
+    REFERENCES,
+    TRAIN,
+    VALIDATE,
+    VALIDATION_LOSS,
+    VARIABLE_GENES,
+)
+from fedscgen.federation._site_cells import silence_repeated_warnings
+from fedscgen.federation._variable_genes import measure_variability
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from fedscgen._types import NamedArrays
     from fedscgen.aggregation import BatchNormPolicy
@@ -30,7 +42,7 @@ class SiteTasks:
 
     Parameters
     ----------
-    model, cells
+    cells
         The site's.
     settings
         What all sites do alike.
@@ -40,18 +52,22 @@ class SiteTasks:
         Where to train, as Lightning names it.
     history
         To which a row is added for every epoch; see :class:`Client`.
+
+    Attributes
+    ----------
+    model
+        The site's, once it is made.
     """
 
     def __init__(
         self,
-        model: FederatedModel,
         cells: SiteCells,
         settings: FederationSettings,
         max_update_norm: float | None,
         accelerator: str,
         history: list[dict[str, Any]],
     ) -> None:
-        self._model = model
+        self.model: FederatedModel | None = None
         self._cells = cells
         self._settings = settings
         self._max_update_norm = max_update_norm
@@ -60,9 +76,22 @@ class SiteTasks:
         self._best_loss = np.inf
         self._landmark_sums: LandmarkSums | None = None
 
+    def make_model(self, genes: Sequence[str], *, pad: bool) -> None:
+        """Make the site's model, of these genes; with ``pad``, those that the site lacks are zeros."""
+        model_class, keys = find_model(self._settings.architecture), self._cells.keys
+        working = self._cells.copy_genes(genes, pad=pad)
+        with silence_repeated_warnings():
+            model_class.setup_anndata(working, **keys.of_anndata())
+            self.model = model_class(working, **self._settings.model)
+
+    def choose_cells(self) -> None:
+        """Choose those that the model is trained on."""
+        self._model.n_training_cells()
+
     def perform(self, task: Task) -> tuple[NamedArrays, float]:
         """The site's arrays, and their weight."""
         kinds: dict[str, Callable[[Task], tuple[NamedArrays, float]]] = {
+            VARIABLE_GENES: self._measure_variability,
             BEGIN: self._summarize,
             TRAIN: self._train,
             VALIDATE: self._validate,
@@ -75,6 +104,11 @@ class SiteTasks:
     def load_result(self, weights: NamedArrays) -> FederatedModel:
         """The model with the weights that training has ended with."""
         return self._load(weights, policy_of_result(self._settings.batchnorm))
+
+    def _measure_variability(self, task: Task) -> tuple[NamedArrays, float]:
+        cells = self._cells.copy_genes(task.genes, pad=self._settings.genes == "union")
+        expression, n_top = self._cells.keys.expression_of(cells), self._settings.n_top_genes
+        return measure_variability(expression, task.genes, n_top or len(task.genes)), 1.0
 
     def _summarize(self, task: Task) -> tuple[NamedArrays, float]:
         return self._model.summarize(task.arrays), self._weigh(self._model.n_training_cells())
@@ -111,7 +145,7 @@ class SiteTasks:
         return {VALIDATION_LOSS: np.asarray(loss)}, self._weigh(model.n_training_cells())
 
     def _count_held(self, task: Task) -> tuple[NamedArrays, float]:
-        reported = set(self._cells.describe(self._settings.reference).labels)
+        reported = set(self._cells.describe(self._settings).labels)
         return {"holders": np.array([float(label in reported) for label in task.labels])}, 1.0
 
     def _sum_means(self, task: Task) -> tuple[NamedArrays, float]:
@@ -129,6 +163,12 @@ class SiteTasks:
 
     def _weigh(self, n_cells: int) -> float:
         return site_weight(n_cells, self._settings.strategy)
+
+    @property
+    def _model(self) -> FederatedModel:
+        if self.model is None:
+            raise ValueError("the site has no model yet: its genes aren't chosen")
+        return self.model
 
     def _load(self, weights: NamedArrays, policy: BatchNormPolicy) -> FederatedModel:
         self._model.load_weights(weights, policy)
