@@ -119,7 +119,7 @@ def test_of_a_union_the_genes_that_a_site_lacks_count_as_not_expressed(blood):
     padded.obs["batch"] = pd.Categorical(np.repeat(list("abc"), [cells.n_obs for cells in parts.values()]))
     result = simulate(parts, "hospital", genes="union", n_top_genes=200, **{**QUICK, "n_rounds": 1})
     assert result.genes == of_scanpy(padded, 200)
-    assert set(result.corrected.var_names) == set(result.genes).intersection(parts["b"].var_names, parts["c"].var_names)
+    assert set(result.corrected.var_names) == set(result.genes)
 
 
 def test_a_list_of_genes_is_all_that_sites_tell_and_use(blood):

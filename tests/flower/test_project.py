@@ -99,8 +99,8 @@ def test_a_tuned_federation_can_be_deployed(tmp_path):
     tuned = FederationSettings(
         n_rounds=5, lr=0.002, lr_decay=0.9, batch_size=64, fixed_batches=True, strategy="fedavg", batchnorm="local",
         server_optimizer="adam", proximal_weight=0.1, restore_best_epoch=False, reference="mean", label_noise=0.1,
-        early_stopping_patience=3, min_sites=3, genes="union", n_top_genes=50, gene_list=("CD3E", "MS4A1"), target_sum=1e5,
-            seed=7, model={"n_latent": 30, "kl_weight": 1e-5},
+        early_stopping_patience=3, min_sites=3, genes="union", n_top_genes=50, gene_list=("CD3E", "MS4A1"),
+            target_sum=1e5, seed=7, model={"n_latent": 30, "kl_weight": 1e-5},
     )  # fmt: skip
     unchanged = [name for name, value in vars(FederationSettings()).items() if getattr(tuned, name) == value]
     assert unchanged == ["n_epochs", "unaligned_sites", "architecture"]
