@@ -23,6 +23,7 @@ from fedscgen.prepare import add_common_labels, propose_labels, read_label_map, 
         ("CD14+ Monocyte", "classical monocytes"),
         ("CD4+/CD25 T Reg", "cd4+ cd25 t reg"),
         ("CD19+ B", "cd19+_bs"),
+        ("T helper cells", "CL:0000912"),
     ],
 )
 def test_spellings_and_synonyms_mean_one_type(one, other):
@@ -35,6 +36,7 @@ def test_spellings_and_synonyms_mean_one_type(one, other):
         ("CD4+ T", "CD8+ T"),
         ("CD25+ T", "CD25- T"),
         ("T cell", "B cell"),
+        ("T helper", "CD4+ T"),
         ("naive B", "memory B"),
         ("alpha", "beta"),
         ("Th1", "Th17"),
