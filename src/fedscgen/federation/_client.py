@@ -75,7 +75,7 @@ class Client:
         What the site agrees to. ``None``: any plan within bounds, as in a simulation.
     seed
         Of the site's own random numbers, such as those that choose its training cells; no coordinator knows them.
-        ``None``: of the operating system's randomness.
+        ``None``: of the operating system's randomness; with a ``record`` they are the same in all runs of the cells.
     memory
         Folder in which the site keeps what it needs to take part in a run again after its process has ended; none but
         the site may read it. ``None``: it keeps nothing.
@@ -135,7 +135,8 @@ class Client:
         self._policy = policy
         self._record = None if record is None else CellsRecord(record, map(str, adata.obs_names))
         self._guard = self._make_guard()
-        self._seed = secrets.randbelow(2**32) if seed is None else seed
+        drawn = secrets.randbelow(2**32) if self._record is None else self._record.find_seed()
+        self._seed = drawn if seed is None else seed
         self._randomness = Randomness(self._seed)
         self._memories = memory
         self._memory = RunMemory(None)
@@ -181,10 +182,8 @@ class Client:
         if message.kind in TASKS:
             return self._contribute(message)
         steps = {DESCRIBE: self._describe, SET_UP: self._set_up, JOIN: self._join, CORRECT: self._correct}
-        if message.kind in steps:
-            return steps[message.kind](message)
-        answer = self._contributor.answer(message)
-        self._remember_membership()
+        answer = steps.get(message.kind, self._contributor.answer)(message)
+        self._memory.keep("membership", self._contributor.save())
         return answer
 
     def _contribute(self, message: Message) -> Message:
@@ -280,7 +279,6 @@ class Client:
         self._build(terms)
         sealed = self._meet(terms)
         self._memory.keep("set-up", message.to_buffer())
-        self._remember_membership()
         return Message(SET_UP, {"protection": Protection.ENCRYPTED if sealed else Protection.NONE, "sealed": sealed})
 
     def _build(self, terms: SetUp) -> None:
@@ -319,11 +317,7 @@ class Client:
     def _join(self, message: Message) -> Message:
         self._guard.require_plan()
         self._contributor.join(message.meta["sealed"])
-        self._remember_membership()
         return Message(JOIN, {"ready": True})
-
-    def _remember_membership(self) -> None:
-        self._memory.keep("membership", self._contributor.save())
 
     def _correct(self, message: Message) -> Message:
         """Correct this site's cells, with what the run has found or, in a correction, with what was sent."""

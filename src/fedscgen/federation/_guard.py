@@ -13,10 +13,11 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from fedscgen.aggregation import change_norm, find_impossible_statistics, statistics_of
-from fedscgen.federation._plan import hash_arrays
+from fedscgen.federation._plan import hash_arrays, hash_json
 from fedscgen.federation._policy import PolicyError
 from fedscgen.federation._program import Program
-from fedscgen.federation._protocol import LANDMARKS
+from fedscgen.federation._protocol import BEGIN, LANDMARKS, TRAIN
+from fedscgen.federation._record import Asked
 from fedscgen.federation._settings import MOST_GENES
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ ENDED = "ended"
 """In the place of an opened sum: there is none, and there will be no more of its group."""
 
 _MOST_TIMES = 4  # that a sum is begun: twice for a selection, and once more each
+_LEAST_TRAINING = 0.45  # of an announced size: it has more than half of that, of which it trains on nine in ten
 
 
 class Guard:
@@ -81,6 +83,7 @@ class Guard:
         self._begun: Counter[int] = Counter()
         self._n_taken = 0
         self._fault = ""
+        self._terms: SetUp | None = None
         self._own: tuple[int, NamedArrays, float] = 0, {}, 0.0
 
     def agree(self, plan: Plan) -> None:
@@ -151,7 +154,7 @@ class Guard:
             raise PolicyError(f"site {self._site!r} has announced {announced} cells, and another number is passed on")
         if self._policy is not None:
             self._policy.check_sizes({s: n for s, n in terms.n_cells_at_most.items() if s != self._site}, announced)
-        self.program = Program(plan.settings, terms)
+        self.program, self._terms = Program(plan.settings, terms), terms
 
     def count_sums(self) -> int:
         """How many opened sums the site knows of."""
@@ -245,9 +248,21 @@ class Guard:
         if self._record is not None and self._policy is not None:
             sites = self.require_plan().sites
             present = self._contributor.find_sites(message) or sites
-            self._record.count(sites, self._policy, group=task.group, present=present)
+            self._record.count(sites, self._policy, group=task.group, present=present, asked=self._measure(task))
         self._begun[task.number] += 1
         return task
+
+    def _measure(self, task: Task) -> Asked | None:
+        """How many sums of whole cells a task opens: along each direction, or BatchNorm's means of a round."""
+        if task.kind not in (BEGIN, TRAIN) or self._terms is None:
+            return None
+        settings, genes = self.require_plan().settings, self._require_program().genes
+        n_cells = int(_LEAST_TRAINING * sum(self._terms.n_cells_at_most.values()))
+        if task.kind == TRAIN:
+            return Asked("", 1, n_cells, len(genes))
+        about = [genes, settings.architecture, dict(settings.model), hash_arrays(task.arrays)]
+        n_vectors = sum(array.size for array in task.arrays.values()) // len(genes)
+        return Asked(hash_json(about)[:16], n_vectors, n_cells, len(genes))
 
     def save(self) -> bytes:
         """What :meth:`restore` needs, so that a run that begins again from the disk is held to no less."""

@@ -51,6 +51,9 @@ class SitePolicy:
         much it counts, and one with most of the cells decides by itself what all learn.
     gene_union
         Whether the site takes part on genes that not all sites hold. Sums of those that it alone has are its own.
+    few_cells
+        Whether the site takes part though all sites together may have fewer training cells than genes, and more than
+        half as many sums of whole cells would be open, over all runs: single cells can be computed from them.
 
     Raises
     ------
@@ -66,6 +69,7 @@ class SitePolicy:
     other_sites: bool = False
     max_share: float = 0.99
     gene_union: bool = False
+    few_cells: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fedscgen._files import write_whole
@@ -14,6 +16,26 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fedscgen.federation._policy import SitePolicy
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How much a sum opens that is a sum of whole cells.
+
+    Parameters
+    ----------
+    name
+        The same for questions whose answers are the same. Empty: for all whose answers differ each time.
+    n_vectors
+        How many sums of cells, each with other weights.
+    n_cells, n_genes
+        Training cells of all sites, at least; and their genes.
+    """
+
+    name: str
+    n_vectors: int
+    n_cells: int
+    n_genes: int
 
 
 class CellsRecord:
@@ -31,6 +53,18 @@ class CellsRecord:
         self._path = path
         self._cells = hashlib.sha256("\n".join(sorted(cell_names)).encode()).hexdigest()
 
+    def find_seed(self) -> int:
+        """The seed of what is drawn of these cells, in all runs, for their differences to show no cells.
+
+        Were others chosen for training in every run, sums over them would come to span all cells.
+        """
+        content, entry = self._read()
+        if "seed" not in entry:
+            entry["seed"] = secrets.randbelow(2**32)
+            self._write(content)
+        seed: int = entry["seed"]
+        return seed
+
     def check(self, sites: Sequence[str], policy: SitePolicy) -> None:
         """Refuse a run in which these cells would be asked too much.
 
@@ -45,7 +79,13 @@ class CellsRecord:
         _check_sites(entry["sites"], sites, policy)
 
     def count(
-        self, sites: Sequence[str], policy: SitePolicy, *, group: str | None = None, present: Sequence[str] = ()
+        self,
+        sites: Sequence[str],
+        policy: SitePolicy,
+        *,
+        group: str | None = None,
+        present: Sequence[str] = (),
+        asked: Asked | None = None,
     ) -> None:
         """Take down one more sum, before anything of it is sent.
 
@@ -59,11 +99,14 @@ class CellsRecord:
             Of sums that the cells alone decide; see :class:`fedscgen.secure.Contribution`.
         present
             The sites in this sum, which may be fewer than those of the run.
+        asked
+            What it opens of all cells.
 
         Raises
         ------
         PolicyError
-            As :meth:`check`: another run may have been counted since. Or it is a group's sum over other sites.
+            As :meth:`check`: another run may have been counted since. Or it is a group's sum over other sites, or
+            single cells could be computed from it and those before.
         """
         content, entry = self._read()
         _check_number(entry, policy, self._path.name)
@@ -71,15 +114,22 @@ class CellsRecord:
             _check_sites(known, now, policy)
             if sorted(now) not in known:
                 known.append(sorted(now))
+        if asked is not None:
+            before = 0 if asked.name else entry["vectors"].get("", 0)
+            entry["vectors"][asked.name] = before + asked.n_vectors
+            _check_vectors(sum(entry["vectors"].values()), asked, policy)
         entry["n_sums"] += 1
+        self._write(content)
+
+    def _write(self, content: dict[str, Any]) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(self._path, json.dumps(content, indent=1).encode())
+        write_whole(self._path, json.dumps(content, indent=1).encode(), private=True)
 
     def _read(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """All of the file, and in it what is of these cells."""
         content: dict[str, Any] = json.loads(self._path.read_bytes()) if self._path.exists() else {}
         entry = content.setdefault(self._cells, {})
-        for name, nothing in (("n_sums", 0), ("sites", []), ("groups", {})):
+        for name, nothing in (("n_sums", 0), ("sites", []), ("groups", {}), ("vectors", {})):
             entry.setdefault(name, nothing)
         return content, entry
 
@@ -90,6 +140,20 @@ def _check_number(entry: dict[str, Any], policy: SitePolicy, file: str) -> None:
             f"these cells have contributed to {entry['n_sums']} sums, and the site allows {policy.max_sums}: to go on, "
             f"the site itself must raise max_sums in its policy (the count is in its file {file})"
         )
+
+
+def _check_vectors(n_vectors: int, asked: Asked, policy: SitePolicy) -> None:
+    """Refuse sums of cells that come near to spanning all cells.
+
+    Of fewer cells than genes, these are the sparse vectors in what the sums span, and a linear program finds them.
+    """
+    if policy.few_cells or asked.n_genes <= asked.n_cells or n_vectors <= asked.n_cells / 2:
+        return
+    raise PolicyError(
+        f"{n_vectors} sums of whole cells would be open of perhaps no more than {asked.n_cells} cells with "
+        f"{asked.n_genes} genes, from which single cells could be computed: to take part, train on fewer genes or "
+        "with a smaller n_latent, let more cells take part, or the site itself must set few_cells in its policy"
+    )
 
 
 def _check_sites(known: Sequence[list[str]], sites: Sequence[str], policy: SitePolicy) -> None:

@@ -1,0 +1,82 @@
+"""A coordinator who keeps to every run's plan, and chooses the settings of run after run so that sums show cells."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cells import SMALL, make_adata
+from fedscgen.federation import FederationSettings, InProcessTransport, Server, SiteError, SitePolicy
+from quick import make_client
+
+pytest.importorskip("cryptography", reason="needs the extra fedscgen[masked]")
+
+from fedscgen.secure import MaskedAggregator, MaskedContributor
+
+SETTINGS = FederationSettings(n_rounds=0, seed=0, model=SMALL)
+SPANNED = r"sums of whole cells would be open of perhaps no more than .* from which single cells could be computed"
+
+
+class Curious(MaskedAggregator):
+    """Keeps what it opens."""
+
+    def __init__(self):
+        super().__init__()
+        self.opened = []
+
+    def sum(self, *args, **options):
+        sums = super().sum(*args, **options)
+        self.opened.append(sums.arrays)
+        return sums
+
+
+def open_components(adata, settings=SETTINGS, policy=None, record=None):
+    """All sums before training of a run, as the coordinator has them, and the clients."""
+    clients = [
+        make_client(
+            site,
+            adata[adata.obs["batch"] == site].copy(),
+            MaskedContributor(site),
+            policy=SitePolicy() if policy is None else policy,
+            record=None if record is None else record / f"{site}.json",
+        )
+        for site in sorted(set(adata.obs["batch"]))
+    ]
+    aggregator = Curious()
+    server = Server(InProcessTransport(clients), aggregator, settings)
+    server.agree()
+    server._perform_all("sums before training")
+    return aggregator.opened, clients
+
+
+def test_sums_over_fewer_cells_than_genes_do_not_come_to_span_them(tmp_path):
+    """Cells are the sparse vectors in what they span, so that a linear program finds them there."""
+    adata = make_adata(n_genes=200)
+    with pytest.raises(SiteError, match=SPANNED):
+        open_components(adata, record=tmp_path)
+    allowed, clients = open_components(adata, policy=SitePolicy(few_cells=True), record=tmp_path)
+    spanned = np.hstack([arrays["gene_product"] for arrays in allowed])
+    assert np.linalg.matrix_rank(spanned, tol=1e-5) == sum(client.model.n_training_cells() for client in clients)
+
+
+def test_cells_are_not_spanned_over_several_runs_either(tmp_path):
+    adata = make_adata(n_cells=1400, n_genes=800)
+    settings = [replace(SETTINGS, model={**SMALL, "n_latent": n_latent}) for n_latent in (4, 5, 6)]
+    for given in settings[:2]:
+        open_components(adata, given, record=tmp_path)
+    with pytest.raises(SiteError, match=SPANNED):
+        open_components(adata, settings[2], record=tmp_path)
+
+
+def test_a_run_that_is_repeated_opens_what_was_open(tmp_path):
+    """The same cells are chosen for training in all runs: else even this would show others each time."""
+    adata = make_adata()
+    first, clients = open_components(adata, record=tmp_path)
+    again, others = open_components(adata, record=tmp_path)
+    assert [client._seed for client in clients] == [client._seed for client in others]
+    for one, other in zip(first, again, strict=True):
+        for name, array in one.items():
+            np.testing.assert_array_equal(other[name], array)
+    assert clients[0]._record._read()[1]["vectors"] == others[0]._record._read()[1]["vectors"] != {}
+    of_other_cells = make_client("site0", adata[5:].copy(), MaskedContributor("site0"), record=tmp_path / "site0.json")
+    assert of_other_cells._seed != clients[0]._seed
