@@ -4,6 +4,7 @@ import json
 import logging
 import random
 import re
+import shutil
 import stat
 from dataclasses import asdict, replace
 
@@ -14,8 +15,9 @@ import pytest
 
 from cells import SMALL
 from fedscgen._types import REFUSAL, Message
-from fedscgen.deployment import Site, make_refusal
+from fedscgen.deployment import Site, SiteConfig, make_refusal
 from fedscgen.deployment._introduction import INTRODUCTION, Proposal
+from fedscgen.deployment._runs import SiteRuns
 from fedscgen.federation import (
     SERVER,
     FederationSettings,
@@ -109,6 +111,30 @@ def test_every_site_writes_its_results_and_nothing_else(network, cells, tmp_path
         assert {stat.S_IMODE(path.stat().st_mode) for path in folder.rglob("*") if path.is_file()} == {0o600}
         assert {stat.S_IMODE(path.stat().st_mode) for path in (folder, folder / "model")} == {0o700}
         assert transport.sites_by_name[name].finished
+
+
+def test_nobody_puts_other_results_in_the_place_of_a_run_s(network, tmp_path):
+    """With a second introduction, a correction by made-up weights would overwrite what the sites have found."""
+    transport = network()
+    transport.introduce()
+    run(transport)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("corrected.h5ad")}
+    for answer in transport.introduce({**TRAINING, "workflow": "correction"}).values():
+        assert answer.kind == REFUSAL
+        assert answer.meta["reason"] == "this run has come to its end at the site: begin another one"
+    assert len(before) == 3
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_site_takes_nothing_that_would_fill_its_disk(cells, tmp_path, monkeypatch, caplog):
+    cells["north"].write_h5ad(tmp_path / "north.h5ad")
+    runs = SiteRuns(SiteConfig("north", tmp_path / "north.h5ad", tmp_path, accelerator="cpu"))
+    question = Message(INTRODUCTION, TRAINING).to_bytes()
+    monkeypatch.setattr("fedscgen.deployment._runs._LEAST_FREE", shutil.disk_usage(tmp_path).total)
+    answer = Message.from_bytes(runs.answer(1, question))
+    assert (answer.kind, answer.meta["reason"][:35]) == (REFUSAL, "the site takes no more messages for")
+    assert re.search(r"\d+ bytes are free, and \d+ have to stay so", caplog.text)
+    assert not (tmp_path / "run-1").exists()
 
 
 @pytest.mark.parametrize(

@@ -146,6 +146,22 @@ def test_a_run_that_has_ended_by_a_refusal_does_not_begin_again_with_its_plan(re
         client.handle(server._program.task.to_message().to_bytes())
 
 
+def test_plans_that_come_to_nothing_leave_nothing(tmp_path):
+    client, *_ = make_lasting_clients(tmp_path)
+    for digit in "0123":
+        client.handle(Message("genes and cell types", {**PLAN.to_json(), "run": digit * 32}).to_bytes())
+    assert [path.name for path in (tmp_path / "site0").iterdir()] == ["3" * 32]
+
+
+def test_a_correction_takes_no_more_of_the_machine_than_a_training(tmp_path):
+    client, *_ = make_clients()
+    plan = propose(*SITES, genes="union", model={"n_hidden": 8192, "n_layers": 1})
+    genes = [f"gene{i}" for i in range(30_000)]
+    message = SetUp(genes).to_message(plan={**plan.to_json(), "workflow": "correction"})
+    with pytest.raises(ValueError, match="as sites agree to no more"):
+        client.handle(message.to_bytes())
+
+
 def test_another_plan_may_follow_a_run_that_has_ended_by_a_refusal():
     clients = make_clients()
     server, _ = agreed(clients)

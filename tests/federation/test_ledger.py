@@ -123,6 +123,26 @@ def test_settings_that_were_received_are_kept_and_checked(path):
     assert check_ledger(path).fault == "line 3 names settings that were altered, or are missing beside it"
 
 
+def test_no_more_settings_are_kept_than_a_run_needs(path):
+    """A coordinator that proposes plan after plan must not fill the site's disk."""
+    ledger = PrivacyLedger(path)
+    for number in range(2, 17):
+        ledger.record("server", "north", message("settings", round=number), b"plan", keep=True)
+    for too_much in ({"round": 17}, {"round": 1, "padding": ["x" * 10_000] * 500}):
+        with pytest.raises(ValueError, match="the plan of 'settings' is too large, or one of too many"):
+            ledger.record("server", "north", message("settings", **too_much), b"plan", keep=True)
+    assert len(list(path.parent.glob("settings*"))) == 16
+    checked = check_ledger(path)
+    assert (checked.n_rows, checked.fault) == (7 + 15 + 2, ""), "what was refused is on record"
+
+
+def test_a_ledger_has_an_end(path, monkeypatch):
+    monkeypatch.setattr("fedscgen.federation._ledger_file._MOST_ROWS_BYTES", path.stat().st_size - 1)
+    with pytest.raises(ValueError, match="and no run needs more: begin another one"):
+        PrivacyLedger(path).record("server", "north", message(), b"data")
+    assert check_ledger(path).n_rows == 7
+
+
 @pytest.mark.parametrize("name", ["=HYPERLINK(1)", "+1", "-1", "@x", "\tx", "\rx", "'quoted", "plain"])
 def test_a_cell_that_a_spreadsheet_would_execute_is_text_and_read_back_as_it_was(tmp_path, name):
     path = tmp_path / "ledger.csv"

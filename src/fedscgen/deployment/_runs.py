@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 _MOST_RUNS = 4  # each of which holds the cells and a model in memory
 _MOST_FOLDERS = 1000
+_LEAST_FREE = 2**30  # bytes
 
 
 class SiteRuns:
@@ -42,6 +44,7 @@ class SiteRuns:
         """The site's answer, or a refusal that says no more than the coordinator may know; the log has the reason."""
         began = time.monotonic()
         try:
+            self._check_room(len(data))
             answer = self._find(run, data).answer(data)
         except PolicyError as error:
             logger.warning("run %d: refused: %s", run, error)
@@ -75,6 +78,13 @@ class SiteRuns:
             site = Site(self._config, folder)
         self._sites[run] = site
         return site
+
+    def _check_room(self, n_bytes: int) -> None:
+        """Take nothing that fills the disk, whoever sends it."""
+        free = shutil.disk_usage(self._config.output).free
+        if free < _LEAST_FREE + n_bytes:
+            logger.error("%s: %d bytes are free, and %d have to stay so", self._config.output, free, _LEAST_FREE)
+            raise PolicyError("the site takes no more messages for now: its log says why")
 
     def _check_beginning(self, run: int, data: Buffer) -> None:
         """Make nothing for a run that does not begin as runs do."""

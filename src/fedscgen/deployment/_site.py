@@ -29,6 +29,7 @@ _OF_CORRECTION = (SET_UP, CORRECT)
 _RUN = ".run"
 _RUNS = "runs"
 _RECORD = "asked.json"
+_CORRECTED = "corrected.h5ad"
 
 
 class Site:
@@ -90,6 +91,8 @@ class Site:
         """Check what the coordinator has in mind against the policy, and the site's cells for what is wrong."""
         self._ledger.record(SERVER, self._config.site, message, data)
         proposal = Proposal.from_message(message)
+        if (self._folder / _CORRECTED).exists():
+            raise PolicyError("this run has come to its end at the site: begin another one")
         self.finished = True  # unless it takes part
         self.close()
         self._client = None
@@ -160,7 +163,7 @@ class Site:
         """Write corrected.h5ad, model/ and history.csv; each appears when it is whole."""
         if client.corrected is None or client.model is None:
             raise ValueError("there is nothing to write: no cells were corrected")
-        with create_whole(self._folder / "corrected.h5ad", overwrite=True, remedy="") as target:
+        with create_whole(self._folder / _CORRECTED, overwrite=True, remedy="") as target:
             client.corrected.write_h5ad(target)
         client.model.save(self._folder / "model", overwrite=True)
         write_whole(self._folder / "history.csv", pd.DataFrame(client.history).to_csv(index=False).encode())

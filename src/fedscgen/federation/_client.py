@@ -262,6 +262,7 @@ class Client:
         described = self._cells.describe(plan.settings)
         self._guard.agree(plan)
         introduction = self._contributor.introduce(plan.fingerprint)
+        self._memory.forget()  # of a plan that has come to nothing
         self._memory = RunMemory(None if self._memories is None else self._memories / plan.run)
         self._memory.keep("plan", message.to_buffer())
         self._memory.keep("seed", str(self._seed).encode())
@@ -285,6 +286,7 @@ class Client:
         plan = self._guard.require_plan()
         if plan.workflow == "training":
             self._guard.begin(terms, self._cells.n_cells_at_most)
+        plan.settings.check_size(plan.settings.count_genes(len(terms.genes)))
         self._randomness = Randomness(self._seed)
         if plan.workflow == "correction" and plan.settings.genes == "intersection":
             lacks_genes(self._adata.var_names, terms.genes, self._correction.max_missing_genes)

@@ -140,7 +140,6 @@ class Guard:
         unlisted = set(terms.genes).difference(plan.settings.gene_list or terms.genes)
         if unlisted:
             raise PolicyError(f"{len(unlisted)} genes aren't in the plan's gene_list (first: {min(unlisted)!r})")
-        plan.settings.check_size(plan.settings.count_genes(len(terms.genes)))
         if (hash_arrays(terms.weights) if terms.weights else None) != plan.init_model:
             raise PolicyError("training shall begin with other weights than the plan says")
         least = self._options.min_holders

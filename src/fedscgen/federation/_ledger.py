@@ -74,8 +74,8 @@ class PrivacyLedger:
         OSError
             The file can't be written.
         ValueError
-            The message says a word that is no :class:`~fedscgen.secure.Protection`, or a round that is no number; or
-            the file is no ledger.
+            The message says a word that is no :class:`~fedscgen.secure.Protection`, or a round that is no number; the
+            file is no ledger; or it or the settings would become larger than any run needs.
         """
         row = {
             "round": _round(message),
@@ -91,6 +91,8 @@ class PrivacyLedger:
             if keep:
                 evidence["settings"] = keep_settings(self._path, message.meta)
             append_row(self._path, {**row, **evidence})
+            if keep and not evidence["settings"]:
+                raise ValueError(f"the plan of {message.kind!r} is too large, or one of too many: begin another run")
         self._rows.append(row)
 
     def to_frame(self) -> pd.DataFrame:

@@ -35,6 +35,8 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")  # what a spreadsheet would exe
 _HEADER = ",".join([*COLUMNS, *EVIDENCE])
 _CHAIN = re.compile(rb",([0-9a-f]{64})\n")
 _CHAIN_LENGTH = 66
+_MOST_ROWS_BYTES, _MOST_SETTINGS_BYTES, _MOST_SETTINGS = 2**28, 2**22, 16
+"""So much a run may have a site keep: rows for 10,000 rounds take a tenth of it, and settings a thousandth."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,8 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
 def keep_settings(path: Path, meta: Mapping[str, Any]) -> str:
     """Keep what a site was sent as settings beside its ledger, as canonical JSON, and give the hash of it.
 
-    Others than those of before go into a further file, as rows name them all.
+    Others than those of before go into a further file, as rows name them all. What is too large, or one of too many, is
+    not kept, and has no hash.
     """
     content = json.dumps(meta, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
     digest = hashlib.sha256(content).hexdigest()
@@ -147,6 +150,8 @@ def keep_settings(path: Path, meta: Mapping[str, Any]) -> str:
         number = 2
         while place.exists():
             place, number = path.with_name(f"settings-{number}.json"), number + 1
+        if len(content) > _MOST_SETTINGS_BYTES or number > _MOST_SETTINGS + 1:
+            return ""
         write_whole(place, content, private=True)
     return digest
 
@@ -233,6 +238,8 @@ def _find_head(path: Path, file: BinaryIO) -> str:
     if length == 0:
         file.write(f"{_HEADER}\n".encode())
         return _hash(_HEADER)
+    if length > _MOST_ROWS_BYTES:
+        raise ValueError(f"{path} has {length} bytes, and no run needs more: begin another one")
     file.seek(max(0, length - _CHAIN_LENGTH))
     found = _CHAIN.fullmatch(file.read())
     return found[1].decode() if found else _mend(path, file)
