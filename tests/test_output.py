@@ -1,5 +1,8 @@
 """What anndata reads but doesn't write is repaired, or refused before anything is computed."""
 
+import errno
+import os
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +10,7 @@ from anndata import AnnData, read_h5ad
 from scipy import sparse
 
 from cells import make_adata
-from fedscgen._output import drop_outdated, repair, try_writing
+from fedscgen._output import drop_outdated, estimate_bytes, repair, try_writing, write_cells
 
 
 def spoil(adata):
@@ -83,3 +86,27 @@ def test_nothing_is_said_where_nothing_is_outdated(caplog):
     drop_outdated(adata)
     assert set(adata.obsm) == {"X_given"}
     assert not caplog.text
+
+
+@pytest.mark.parametrize("kind", ["bare", "full"])
+def test_the_estimate_is_enough_and_not_far_off(tmp_path, kind):
+    adata = make_adata(n_cells=3000, n_genes=400)
+    if kind == "full":
+        adata.raw, adata.layers["counts"] = adata.copy(), adata.X.toarray()
+        adata.obsp["graph"] = sparse.identity(3000, format="csr")
+        adata.obs["name"] = [f"a cell of the name {i}" for i in range(3000)]
+    write_cells(adata, tmp_path / "cells.h5ad")
+    size = (tmp_path / "cells.h5ad").stat().st_size
+    assert size < estimate_bytes(adata) < 2 * size
+
+
+def test_cells_for_which_there_is_no_room_are_refused_by_name(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    tries = {"cells.h5ad": write_cells, "the result": lambda adata, path: try_writing(adata, path.parent)}
+    for name, write in tries.items():
+        with pytest.raises(OSError, match=rf"{name} needs up to 0\.2\d* MB, .* \(No space left on device\): make room"):
+            write(make_adata(), tmp_path / "cells.h5ad")
+    assert not list(tmp_path.iterdir())

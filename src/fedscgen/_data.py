@@ -14,7 +14,8 @@ from anndata.experimental import AnnCollection
 from mudata import MuData
 from scipy import sparse
 
-from fedscgen._genes import gene_columns, list_names
+from fedscgen._genes import gene_columns
+from fedscgen._words import list_names, quantity
 
 Matrix = Any
 """Cells x genes: a numpy array, a sparse matrix or array, or one of anndata's matrices on disk."""
@@ -103,7 +104,7 @@ class DataKeys:
             if key == self.labels_key:
                 remedy += ", or name an unlabeled_category to keep them without a label"
             raise ValueError(
-                f"obs[{key!r}] is missing for {int(column.isna().sum())} cells (first: "
+                f"obs[{key!r}] is missing for {quantity(int(column.isna().sum()), 'cell')} (first: "
                 f"{column.index[column.isna()][0]!r}): {remedy}"
             )
         return _with_names_as_strings(column)

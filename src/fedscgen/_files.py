@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +12,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -74,6 +78,36 @@ def create_whole(path: Path, *, overwrite: bool, remedy: str) -> Iterator[Path]:
         if path.exists():
             path.rename(Path(directory) / "replaced")
         target.rename(path)
+
+
+def check_room(path: Path, n_bytes: int) -> None:
+    """Refuse to begin a file for which there is no room; nothing stays at its place.
+
+    Some libraries don't survive that room ends while they write.
+
+    Raises
+    ------
+    OSError
+        The disk, a quota or a limit of the process doesn't hold so many bytes.
+    """
+    try:
+        with path.open("wb") as file:
+            _reserve(file.fileno(), path, max(1, n_bytes))
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            need = f"{path.name} needs up to {n_bytes / 1e6:.3g} MB, for which there is no room ({error.strerror})"
+            raise OSError(error.errno, f"{need}: make room, or choose another place") from None
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # a file system that can't tell
+            raise
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _reserve(file: int, path: Path, n_bytes: int) -> None:
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file, 0, n_bytes)
+    elif shutil.disk_usage(path.parent).free < n_bytes:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _exists(path: Path) -> bool:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
+
+from fedscgen._words import list_names
 
 _ENSEMBL = re.compile(r"ENS[A-Z]{0,4}G\d{11}(\.\d+)?")
 _SPELLINGS: Mapping[str, Callable[[str], str]] = {
@@ -80,13 +82,6 @@ def replace_columns(matrix: Any, columns: np.ndarray, values: Any) -> Any:
     others = np.setdiff1d(np.arange(matrix.shape[1]), columns)
     joined = sparse.hstack([values, sparse.csr_matrix(matrix[:, others])], "csr", dtype=np.float32)
     return joined[:, np.argsort(np.concatenate([columns, others]))]
-
-
-def list_names(items: Iterable[object], at_most: int = 5) -> str:
-    """Some of these names, for a message."""
-    names = list(items)
-    shown = ", ".join(repr(str(name)) for name in names[:at_most]) or "none"
-    return shown + (f" and {len(names) - at_most} more" if len(names) > at_most else "")
 
 
 def _describe(missing: Sequence[str], var_names: pd.Index, genes: Sequence[str]) -> str:

@@ -45,6 +45,19 @@ def check_fields(options: Any) -> None:
             object.__setattr__(options, name, _convert(hint, getattr(options, name), name))
 
 
+def check_settings(source: str | Path) -> None:
+    """Refuse what is neither a name of settings nor a file, before anything is loaded that could read it.
+
+    Raises
+    ------
+    FileNotFoundError
+        The message lists the names.
+    """
+    if source not in get_args(Preset) and not Path(source).is_file():
+        names = ", ".join(map(repr, get_args(Preset)))
+        raise FileNotFoundError(f"no settings {str(source)!r}: neither a file nor one of {names}")
+
+
 def check_kind(value: Any, cls: type, name: str) -> None:
     """Refuse an argument that is no such options, such as a dictionary.
 

@@ -7,11 +7,13 @@ import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from scipy import sparse
 
 from fedscgen._data import LATENT_KEY, REENCODED_KEY, RESULT_KEYS, TYPES_KEY
+from fedscgen._files import check_room
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -23,6 +25,7 @@ logger = logging.getLogger(__name__)
 _RESERVED = "_index"  # what AnnData's files call the names of rows
 _RENAMED = "index_"
 _EMBEDDING = re.compile(r"X_(pca|umap|tsne|diffmap|phate|trimap|draw_graph_\w+)")  # as scanpy's plots look for them
+_ROOM_BESIDES = 200_000  # names of fields, and what uns holds
 _GRAPHS = ("connectivities_key", "distances_key")
 
 
@@ -59,8 +62,51 @@ def _needs_repair(frame: pd.DataFrame) -> bool:
     return _RESERVED in frame or any(_is_nullable(values) for values in (frame.index, *(frame[name] for name in frame)))
 
 
+def write_cells(adata: AnnData, path: Path, **options: Any) -> None:
+    """Write a file ``.h5ad``, once there is room for it.
+
+    Parameters
+    ----------
+    adata
+        The cells.
+    path
+        The file, which doesn't exist.
+    **options
+        As ``AnnData.write_h5ad`` takes them.
+
+    Raises
+    ------
+    OSError
+        There is no room, or something else has ended the writing.
+    """
+    check_room(path, estimate_bytes(adata))
+    try:
+        adata.write_h5ad(path, **options)
+    except OSError as error:
+        raise OSError(error.errno, f"{path.name} can't be written: {str(error).partition(chr(10))[0]}") from None
+
+
+def estimate_bytes(adata: AnnData) -> int:
+    """Bytes that the cells take in a file, at most, if it isn't compressed."""
+    parts = [adata.X, *(part[key] for part in (adata.layers, adata.obsm, adata.varm, adata.obsp, adata.varp)
+                        for key in part)]  # fmt: skip
+    if adata.raw is not None:
+        parts += [adata.raw.X, adata.raw.var]
+    return _ROOM_BESIDES + sum(map(_count_bytes, [*parts, adata.obs, adata.var]))
+
+
+def _count_bytes(part: Any) -> int:
+    if isinstance(part, pd.DataFrame):
+        return int(part.memory_usage(deep=True).sum())
+    if sparse.issparse(part):
+        return sum(getattr(part, name).nbytes for name in ("data", "indices", "indptr") if hasattr(part, name))
+    return int(getattr(part, "nbytes", 0))
+
+
 def try_writing(adata: AnnData, folder: Path) -> None:
     """Write two cells, with everything but the others, into a file that is removed again.
+
+    There must be room for all cells, too, and for their expression once more.
 
     Parameters
     ----------
@@ -73,8 +119,11 @@ def try_writing(adata: AnnData, folder: Path) -> None:
     ------
     ValueError
         It can't be written; the message says what.
+    OSError
+        There is no room for it.
     """
     with tempfile.TemporaryDirectory(dir=folder, prefix=".trial-") as trial:
+        check_room(Path(trial) / "the result", estimate_bytes(adata) + _count_bytes(adata.X))
         try:
             adata[:2].copy().write_h5ad(Path(trial) / "trial.h5ad")
         except OSError:

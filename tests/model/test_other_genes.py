@@ -73,7 +73,7 @@ def test_more_than_the_stated_share_is_refused_and_can_be_allowed(trained, adata
         FedSCGEN.load(tmp_path / "model", fewer)
     with pytest.warns(UserWarning, match="2 of the model's 30 genes"):
         assert trained.correct(fewer, max_missing_genes=0.1).n_vars == 28
-    with pytest.raises(ValueError, match=r"max_missing_genes=1.5: a share from 0, and below 1"):
+    with pytest.raises(ValueError, match=r"max_missing_genes=1.5: a share, from 0 to below 1"):
         CorrectionOptions(max_missing_genes=1.5)
 
 

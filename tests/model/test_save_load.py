@@ -68,6 +68,14 @@ def test_a_new_site_moves_near_its_types_with_and_without_labels(tmp_path, label
     assert (told == types).all() if labels_key else (told == types).mean() > 0.8
 
 
+def test_a_view_is_copied(trained, adata, tmp_path):
+    trained.save(tmp_path / "model")
+    view = adata[::2]
+    loaded = FedSCGEN.load(tmp_path / "model", view)
+    np.testing.assert_allclose(loaded.get_latent_representation(), trained.get_latent_representation()[::2], atol=1e-6)
+    assert view.is_view
+
+
 def test_nothing_of_the_cells_is_saved(trained, tmp_path):
     trained.save(tmp_path / "model")
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["model.json", "weights.npz"]

@@ -131,7 +131,7 @@ def _no_expression(adata):
     [
         (_nan, ValueError, "X holds nan (first at cell 'cell7', gene 'gene3'): remove or repair"),
         (_infinite_dense, ValueError, "X holds inf (first at cell 'cell9', gene 'gene2')"),
-        (_no_label, ValueError, "obs['cell_type'] is missing for 1 cells (first: 'cell4')"),
+        (_no_label, ValueError, "obs['cell_type'] is missing for 1 cell (first: 'cell4')"),
         (_no_batch_column, KeyError, "obs['batch'] not found; there are 'cell_type', 'age': add the column or name"),
         (_repeated_cells, ValueError, "obs_names are not unique: 'same' occurs 2 times; call adata.obs_names_make_uni"),
         (_repeated_genes, ValueError, "var_names are not unique: 'same' occurs 2 times; call adata.var_names_make_uni"),

@@ -246,7 +246,7 @@ def test_without_the_option_a_missing_label_is_an_error_that_names_it(partial):
 
 def test_a_missing_batch_is_always_an_error(partial):
     partial.obs.loc["cell4", "batch"] = np.nan
-    with pytest.raises(ValueError, match=r"obs\['batch'\] is missing for 1 cells .* leave those cells out$"):
+    with pytest.raises(ValueError, match=r"obs\['batch'\] is missing for 1 cell .* leave those cells out$"):
         FedSCGEN.setup_anndata(partial, unlabeled_category=UNKNOWN)
 
 

@@ -103,6 +103,26 @@ def choose_jobs(devices: Sequence[str], jobs: int | None, threads: int) -> int:
     return jobs or (len(devices) if CPU not in devices else max(1, (os.cpu_count() or 1) // threads))
 
 
+def check_devices(devices: Sequence[str]) -> None:
+    """Refuse GPUs that this computer doesn't have.
+
+    Raises
+    ------
+    ValueError
+        The message names one, and how many there are.
+    """
+    numbers = [int(device) for device in devices if device != CPU]
+    if not numbers:
+        return
+    import torch  # takes seconds
+
+    n_gpus = torch.cuda.device_count()
+    hidden = n_gpus > 0 and "CUDA_VISIBLE_DEVICES" in os.environ  # there may be more than torch is shown
+    if not hidden and max(numbers) >= n_gpus:
+        those = f"the GPUs here are 0 to {n_gpus - 1}" if n_gpus else "torch finds no GPU here; name 'cpu'"
+        raise ValueError(f"device {max(numbers)} does not exist: {those}")
+
+
 def run_tasks(tasks: Sequence[Task], workers: Sequence[WorkerProcess]) -> Iterator[tuple[Task, str | None]]:
     """Spread tasks over workers in their order, and yield each as it ends, with the reason if it failed.
 

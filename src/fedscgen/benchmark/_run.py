@@ -15,7 +15,7 @@ from fedscgen._extras import missing_extra
 from fedscgen._files import lock_folder
 from fedscgen.benchmark._cost import estimate_seconds
 from fedscgen.benchmark._folder import ResultsFolder, is_done
-from fedscgen.benchmark._pool import CPU, WorkerProcess, choose_jobs, run_tasks
+from fedscgen.benchmark._pool import CPU, WorkerProcess, check_devices, choose_jobs, run_tasks
 from fedscgen.benchmark._read_spec import read_spec
 from fedscgen.benchmark._tables import PLAN
 from fedscgen.benchmark._tasks import plan, unique_tasks
@@ -102,13 +102,14 @@ def run_benchmark(
     ModuleNotFoundError
         The extra isn't installed.
     ValueError
-        Bad numbers of jobs or threads, or bad devices.
+        Bad numbers of jobs or threads, or devices that don't exist.
     KeyboardInterrupt
         Ctrl-C. Finished tasks are kept and tabulated.
     """
     _require_extra()
     spec = read_spec(spec, extra_data=extra_data)
     jobs = choose_jobs(devices, jobs, threads)
+    check_devices(devices)
     planned = plan(spec)
     results = ResultsFolder(Path(folder))
     data_dir = None if data_dir is None else Path(data_dir).resolve()

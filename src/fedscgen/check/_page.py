@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedscgen._words import quantity
 from fedscgen.check._text import NOT_SHARED, tell_cost, tell_shared
-from fedscgen.report.page import facts, quantity, section, text, write_page
+from fedscgen.report.page import facts, section, text, write_page
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

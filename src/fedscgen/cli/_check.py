@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedscgen._files import create_whole
+from fedscgen._options import check_settings
 from fedscgen.cli._arguments import LabelMap, LabelsKey, Layer, SecureOption, SettingsSource
 from fedscgen.cli._errors import user_errors
 from fedscgen.cli._sources import (
@@ -19,6 +20,7 @@ from fedscgen.cli._sources import (
     Prepare,
     TableOfGenes,
     TopGenes,
+    check_sources,
     make_recipe,
     prepare_sites,
     read_gene_list,
@@ -64,6 +66,8 @@ def check(
     Nothing leaves the machine, and no file is changed. Ends with 1 if there is an obstacle.
     """
     with user_errors():
+        check_sources(files)
+        check_settings(settings)
         from fedscgen.check import check_sites, describe_check, write_check_page
         from fedscgen.federation import read_settings
         from fedscgen.prepare import read_label_map, write_label_map

@@ -9,6 +9,7 @@ import typer
 
 from fedscgen._files import check_readable, create_whole
 from fedscgen._types import MAX_MISSING_GENES
+from fedscgen._words import quantity
 from fedscgen.cli._arguments import OVERWRITE, LabelMap, Layer, Normalize, Overwrite, Unlabelled
 from fedscgen.cli._errors import user_errors
 from fedscgen.cli._sources import name_types_alike, print_types, read_logarithms
@@ -68,11 +69,13 @@ def correct(
         if not (model / "model.json").is_file():
             raise ValueError(f"{model} holds no FedSCGEN model: model.json is missing")
         from fedscgen._data import MOVED_KEY, TYPES_KEY
+        from fedscgen._output import try_writing, write_cells
         from fedscgen._types import References
         from fedscgen.correction import include_batches
         from fedscgen.model import FedSCGEN
 
         adata = read_logarithms(file, layer, normalize)
+        try_writing(adata, target.parent)
         if label_map is not None:
             labels_key = name_types_alike(adata, None if unlabelled else labels_key or "cell_type", label_map)
         named = {"labels_key": labels_key, "unlabeled_category": unlabeled_category}
@@ -96,10 +99,10 @@ def correct(
             keep_genes=keep_genes,
         )
         _drop_bookkeeping(corrected)
-        corrected.write_h5ad(target)
+        write_cells(corrected, target)
     print_types(corrected.uns[TYPES_KEY])
     n_moved = int(corrected.obs[MOVED_KEY].sum())
-    typer.echo(f"Wrote {corrected.n_obs} corrected cells to {output}. {n_moved} of them moved.")
+    typer.echo(f"Wrote {quantity(corrected.n_obs, 'corrected cell')} to {output}. {n_moved} of them moved.")
 
 
 def _drop_bookkeeping(adata: AnnData) -> None:

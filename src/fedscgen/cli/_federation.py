@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fedscgen._files import create_whole
+from fedscgen._options import check_settings
 from fedscgen._types import ReferenceKind
 from fedscgen.aggregation import Strategy
 from fedscgen.cli._arguments import (
@@ -67,6 +68,7 @@ def demo(
     effects, trains across them, corrects each hospital's cells, and writes corrected.h5ad, the model and report.html.
     """
     with user_errors(), create_whole(output, overwrite=overwrite, remedy=OVERWRITE) as folder:
+        check_settings(settings)
         from fedscgen.datasets import demo_data
 
         chosen = _choose_settings(settings, n_rounds=rounds, n_epochs=epochs, seed=seed)
@@ -151,6 +153,7 @@ def simulate(
     """
     with user_errors(), create_whole(output, overwrite=overwrite, remedy=OVERWRITE) as folder:
         check_sources(files)
+        check_settings(settings)
         chosen = _choose_settings(
             settings,
             labels_key=labels_key,
@@ -187,6 +190,7 @@ def print_settings(
 ) -> None:
     """Print all settings as a file for simulate --settings, with what each does."""
     with user_errors():
+        check_settings(source)
         from fedscgen.federation import read_settings, write_settings
 
         chosen = read_settings(source)
@@ -209,7 +213,7 @@ def _simulate_into(
     secure: str,
     init_model: Path | None = None,
 ) -> None:
-    from fedscgen._output import try_writing
+    from fedscgen._output import try_writing, write_cells
     from fedscgen.federation import simulate as run
 
     folder.mkdir()
@@ -223,7 +227,7 @@ def _simulate_into(
         secure=secure,
         init_model=init_model,
     )
-    result.corrected.write_h5ad(folder / "corrected.h5ad")
+    write_cells(result.corrected, folder / "corrected.h5ad")
     result.model.save(folder / "model")
     result.history.to_csv(folder / "history.csv", index=False)
     result.ledger.to_csv(folder / "ledger.csv", index=False)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from fedscgen._files import check_readable
 from fedscgen.cli._errors import user_errors
 
 _ALTERED, _UNFINISHED = 1, 3
@@ -23,9 +24,10 @@ def verify(
     Rows that were cut off at the end can't be seen in the file alone: note the chain that is printed, and give it as
     --head later. Ends with 1 if something was altered, and with 3 if only the last line was not written to its end.
     """
-    from fedscgen.federation import check_ledger
-
     with user_errors():
+        check_readable(ledger)
+        from fedscgen.federation import check_ledger
+
         found = check_ledger(ledger, None if head is None else head.strip().lower())
     if found.fault:
         typer.echo(f"Altered: {found.fault}. The {found.n_rows} rows before are whole; their chain is {found.head}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fedscgen._files import create_whole
+from fedscgen._files import check_readable, create_whole
 from fedscgen.cli._arguments import OVERWRITE, Overwrite
 from fedscgen.cli._errors import user_errors
 from fedscgen.cli._sources import GeneNames, MaxMito, MinGenes, TableOfGenes, TargetSum
@@ -41,12 +41,14 @@ def prepare(
     Never changes the input. Counts are kept in layers["counts"], and what was done is in uns["fedscgen_prepare"].
     """
     with user_errors(), create_whole(output, overwrite=overwrite, remedy=OVERWRITE) as target:
+        check_readable(source)
+        from fedscgen._output import write_cells
         from fedscgen.prepare import PrepareOptions, describe_preparation, read_gene_table, read_raw
         from fedscgen.prepare import prepare as run
 
         options = PrepareOptions(layer, genes, target_sum, min_genes, max_genes, max_mito)  # type: ignore[arg-type]
         table = None if gene_table is None else read_gene_table(gene_table)
         adata = run(read_raw(source, modality=modality, cells=cells), options, gene_table=table)
-        adata.write_h5ad(target, compression="gzip")
+        write_cells(adata, target, compression="gzip")
         report = describe_preparation(adata)
     typer.echo(f"{report}\nWrote {output}.")

@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from fedscgen._files import check_readable
+
 
 def serve(
     file: Annotated[Path, typer.Argument(metavar="SITE.toml", help="What the site decides, as site init writes it.")],
@@ -19,6 +21,7 @@ def serve(
     Run it as a user of its own, who alone can read the cells; what carries the messages runs as another.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
+    check_readable(file)
     from fedscgen import deployment  # takes seconds
 
     with suppress(SystemExit):  # as it ends by a signal
@@ -34,6 +37,7 @@ def fingerprint(
 
     The site's key is made if there is none.
     """
+    check_readable(file)
     from fedscgen import deployment
 
     typer.echo(deployment.find_fingerprint(deployment.SiteConfig.read(file)))
@@ -45,6 +49,7 @@ def trust(
     of_site: Annotated[str, typer.Argument(metavar="FINGERPRINT", help="As its people have told it.")],
 ) -> None:
     """Let another site take part in this site's runs, and nobody else in its name."""
+    check_readable(file)
     from fedscgen import deployment
 
     config = deployment.SiteConfig.read(file)

@@ -126,7 +126,8 @@ def check_moves(table: pd.DataFrame, *, allow_unaligned: bool, who: str = "") ->
     stays = table[(table["n_moved"] < table["n_cells"]) & unknown]
     if len(stays):
         n_cells = int((stays["n_cells"] - stays["n_moved"]).sum())
-        warnings.warn(f"{who}{n_cells} cells stay where they are ({_list(stays)})", UserWarning, stacklevel=3)
+        some = "some" if n_cells == 1 else n_cells
+        warnings.warn(f"{who}{some} cells stay where they are ({_list(stays)})", UserWarning, stacklevel=3)
 
 
 def suggest_spelling(name: str, known: Iterable[str]) -> str | None:

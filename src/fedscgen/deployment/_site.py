@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from fedscgen._files import create_whole, keep_private, write_whole
-from fedscgen._output import try_writing
+from fedscgen._output import try_writing, write_cells
 from fedscgen._read_cells import read_cells
 from fedscgen._types import Message, make_refusal
 from fedscgen.deployment._aggregators import make_contributor
@@ -164,7 +164,7 @@ class Site:
         if client.corrected is None or client.model is None:
             raise ValueError("there is nothing to write: no cells were corrected")
         with create_whole(self._folder / _CORRECTED, overwrite=True, remedy="") as target:
-            client.corrected.write_h5ad(target)
+            write_cells(client.corrected, target)
         client.model.save(self._folder / "model", overwrite=True)
         write_whole(self._folder / "history.csv", pd.DataFrame(client.history).to_csv(index=False).encode())
         client.forget()

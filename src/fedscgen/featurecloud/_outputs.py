@@ -11,6 +11,7 @@ import pandas as pd
 
 from fedscgen._data import CORRECTED_LAYER, LATENT_KEY
 from fedscgen._files import create_whole, write_whole
+from fedscgen._output import write_cells
 from fedscgen._read_cells import read_cells
 from fedscgen._types import References
 from fedscgen.deployment import checklist
@@ -79,5 +80,5 @@ def _write_corrected(source: Path, path: Path, layer: str | None) -> None:
     adata.X = adata.layers.pop(CORRECTED_LAYER)
     adata.obsm["latent_corrected"] = adata.obsm[LATENT_KEY]
     with create_whole(path, overwrite=True, remedy="") as target:
-        adata.write_h5ad(target)
+        write_cells(adata, target)
     source.unlink()

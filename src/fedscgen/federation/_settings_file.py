@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from fedscgen._options import Preset, explain, names_of, read_options, write_options
+from fedscgen._options import Preset, check_settings, explain, names_of, read_options, write_options
 from fedscgen.federation._models import find_model
 from fedscgen.federation._settings import FederationSettings, SiteOptions
 from fedscgen.model import CorrectionOptions
@@ -74,11 +74,9 @@ def read_settings(source: str | Path) -> SimulationSettings:
         if source == preset:
             correction = CorrectionOptions.from_preset(preset)
             return SimulationSettings(FederationSettings.from_preset(preset), correction=correction)
+    check_settings(source)
     try:
         content = tomllib.loads(Path(source).read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        names = ", ".join(map(repr, presets))
-        raise FileNotFoundError(f"no settings {str(source)!r}: neither a file nor one of {names}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{source} is not TOML: {error}") from error
     return _read_tables(content, source)

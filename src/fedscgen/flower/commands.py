@@ -10,6 +10,8 @@ from typing import Annotated
 import typer
 
 from fedscgen._extras import missing_extra
+from fedscgen._files import check_readable
+from fedscgen._options import check_settings
 
 
 def init(
@@ -30,6 +32,7 @@ def init(
     simulation, what was tuned there is deployed.
     """
     _need("flwr")
+    check_settings(settings)
     from fedscgen.flower._project import choose_settings, list_site_options, write_project
 
     chosen = choose_settings(settings)
@@ -73,6 +76,7 @@ def checklist(
     site: Annotated[str, typer.Option(metavar="NAME", help="The site's name.")],
 ) -> None:
     """Print what has left a site, as a list for its data-protection officer to tick off."""
+    check_readable(ledger)
     from fedscgen import deployment
 
     typer.echo(deployment.checklist(ledger, site))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from fedscgen._data import CORRECTED_LAYER
-from fedscgen._options import Preset, check_fields, check_whole
+from fedscgen._options import Preset, check_fields, check_share, check_whole
 from fedscgen._types import MAX_MISSING_GENES, References, check_choice
 from fedscgen.correction import Landmarks, Unlabeled
 
@@ -65,8 +65,7 @@ class CorrectionOptions:
         check_whole("batch_size", self.batch_size, 1)
         if not 0 <= self.min_confidence <= 1:
             raise ValueError(f"min_confidence={self.min_confidence}: a probability, from 0 to 1")
-        if not 0 <= self.max_missing_genes < 1:
-            raise ValueError(f"max_missing_genes={self.max_missing_genes}: a share from 0, and below 1")
+        check_share("max_missing_genes", self.max_missing_genes)
 
     @classmethod
     def from_preset(cls, preset: Preset) -> Self:

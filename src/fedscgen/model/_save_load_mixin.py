@@ -112,7 +112,7 @@ class SaveLoadMixin(BaseModelClass):
             A folder that :meth:`save` wrote.
         adata
             Data with the model's genes, in any order; as scvi-tools does, this registers them. If there are further
-            genes, the model gets a copy without them. The saved data if ``None``.
+            genes, or it is a view, the model gets a copy. The saved data if ``None``.
         accelerator, device
             Where the network lives, as with every scvi-tools model.
         prefix
@@ -286,7 +286,7 @@ class SaveLoadMixin(BaseModelClass):
         rna = keys.modality_of(adata)
         columns = gene_columns(rna.var_names, genes)
         if not isinstance(adata, MuData):
-            adata = adata if columns is None else adata[:, columns].copy()
+            adata = adata if columns is None and not adata.is_view else adata[:, genes].copy()
             cls.setup_anndata(adata, **keys.of_anndata())
             return adata
         if columns is not None:

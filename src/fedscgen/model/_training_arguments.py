@@ -13,6 +13,7 @@ import torch
 from scvi.train import Trainer, TrainingPlan
 
 from fedscgen._options import check_whole
+from fedscgen._words import quantity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -52,7 +53,10 @@ def draw_split(n_cells: int, train_size: float, validation_size: float | None, s
         There are too few cells, or the shares aren't above 0 and at most 1 together.
     """
     if n_cells < _FEWEST_CELLS:
-        raise ValueError(f"{n_cells} cells are too few to train on: at least {_FEWEST_CELLS} are needed")
+        raise ValueError(
+            f"{quantity(n_cells, 'cell')} {'is' if n_cells == 1 else 'are'} too few to train on: at least "
+            f"{_FEWEST_CELLS} are needed; leave the site out, and have it correct them with the trained model"
+        )
     if not 0 < train_size <= 1:
         raise ValueError(f"train_size={train_size}: choose a share above 0 and at most 1")
     n_train = math.ceil(n_cells * train_size)

@@ -22,11 +22,6 @@ def text(value: object) -> str:
     return html.escape(str(value))
 
 
-def quantity(n: int, noun: str) -> str:
-    """A number with its noun: ``"1 site"``, ``"2 sites"``."""
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
-
-
 def volume(n_bytes: float) -> str:
     """A number of bytes in powers of 1,000: ``"4.1 MB"``."""
     size, units = float(n_bytes), ["B", "kB", "MB", "GB"]

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fedscgen._words import quantity
 from fedscgen.benchmark._methods import list_methods
 from fedscgen.benchmark._tables import BASELINE, QUANTILES
 from fedscgen.benchmark.report._figures import Figure, Panel, draw_boxes, panel_height
 from fedscgen.benchmark.report._parts import Album, dot_panels, fold, method_cell, score_table, table
 from fedscgen.benchmark.report._results import metrics_of, split_by, subtract_baselines
-from fedscgen.report.page import quantity, text
+from fedscgen.report.page import text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

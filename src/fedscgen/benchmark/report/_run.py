@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from fedscgen._words import quantity
 from fedscgen.benchmark._kinds import KINDS
 from fedscgen.benchmark._tables import PLAN
 from fedscgen.benchmark.report._parts import fold, mark_legend, method_cell, table
 from fedscgen.benchmark.report._protocols import lead
 from fedscgen.benchmark.report._results import explain_metrics, metrics_of
-from fedscgen.report.page import facts, pairs, quantity, text, volume
+from fedscgen.report.page import facts, pairs, text, volume
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

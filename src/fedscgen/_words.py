@@ -1,0 +1,20 @@
+"""Numbers and names as messages have them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def quantity(n: int, noun: str) -> str:
+    """A number with its noun: ``"1 site"``, ``"2 sites"``."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def list_names(items: Iterable[object], at_most: int = 5) -> str:
+    """Some of these names."""
+    names = list(items)
+    shown = ", ".join(repr(str(name)) for name in names[:at_most]) or "none"
+    return shown + (f" and {len(names) - at_most} more" if len(names) > at_most else "")
