@@ -9,7 +9,16 @@ from functools import cache
 
 from cells import make_adata
 from fedscgen._types import Message, WireFormatError
-from fedscgen.federation import FederationSettings, InProcessTransport, Server, check_answer, check_question
+from fedscgen.check import SiteCheck, check_together
+from fedscgen.federation import (
+    FederationSettings,
+    InProcessTransport,
+    PrivacyLedger,
+    Server,
+    SiteOptions,
+    check_answer,
+    check_question,
+)
 from fedscgen.secure import MaskedAggregator, PlainAggregator
 from quick import make_client
 
@@ -45,7 +54,15 @@ def record_messages():
         for question, answer in _run(aggregator, replace(settings, reference=reference, min_sites=fewest)):
             layout = tuple(question.meta.get(name) for name in ("step", "reference"))
             first.setdefault((question.kind, aggregator.name, layout), (question, answer))
+    for question, answer in _check(settings):
+        first.setdefault((question.kind, "", ()), (question, answer))
     return list(first.values())
+
+
+def _check(settings):
+    transport = Recorder([SiteCheck(f"site{i}", make_adata(seed=i), SiteOptions(), PrivacyLedger()) for i in range(2)])
+    check_together(transport, settings)
+    return transport.recorded
 
 
 def _run(aggregator, settings):

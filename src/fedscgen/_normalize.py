@@ -100,10 +100,11 @@ def refuse_counts(adata: AnnData, keys: DataKeys) -> None:
         raise ValueError(describe_counts(keys.where, values))
 
 
-def sum_cells(matrix: Matrix) -> tuple[float, float, float]:
-    """Smallest, median and largest sum of ``expm1`` over a cell's genes."""
+def sum_cells(matrix: Matrix, shares: tuple[float, float, float] = (0.0, 0.5, 1.0)) -> tuple[float, float, float]:
+    """Smallest, median and largest sum of ``expm1`` over a cell's genes; or those that other shares stay below."""
     sums = np.concatenate([_sum_rows(matrix[start : start + _ROWS]) for start in range(0, matrix.shape[0], _ROWS)])
-    return float(sums.min()), float(np.median(sums)), float(sums.max())
+    low, median, high = map(float, np.quantile(sums, shares))
+    return low, median, high
 
 
 def contradicts(sums: tuple[float, float, float], target_sum: float) -> bool:

@@ -14,6 +14,7 @@ from fedscgen._types import Message
 from fedscgen.deployment import Failure, InProcessCarrier, _transport, coordinate
 from fedscgen.federation import SiteError
 from fedscgen.model import SavedModel, read_model, write_model
+from fedscgen.prepare import read_label_map
 from fedscgen.secure import AggregationError, PlainAggregator, find_aggregator, register_aggregator
 from site_programs import round_asked_for
 
@@ -137,6 +138,47 @@ def test_a_tuned_federation_trains_as_its_settings_say(run, output):
     saved = read_model(output / "model")
     assert saved.model["n_latent"] == saved.references.positions.shape[1] == 4
     assert "validation loss" in set(pd.read_csv(output / "ledger-training.csv")["kind"])
+
+
+def test_a_check_tells_what_stands_in_the_way_and_then_sites_train(carrier, run, output, make_site, cells, tmp_path):
+    cells["south"].obs["cell_type"] = cells["south"].obs["cell_type"].astype(str).replace("type1", "Type1 cells")
+    carrier.sites["at south"] = make_site("south", run=2)
+    carrier.sites["at west"] = make_site("west", run=2, aggregators="plain", reveal_counts=True)
+    run(workflow="check")
+    assert {path.name for path in output.iterdir()} == {
+        "check.html", "check.txt", "labels.toml", "ledger-check.csv", ".lock"
+    }  # fmt: skip
+    text = (output / "check.txt").read_text()
+    assert "obstacle: west would refuse: the federation wants to sum with 'masked', but the site allows only " in text
+    assert "obstacle: 'Type1 cells' looks like 'type1'" in text
+    assert read_label_map(output / "labels.toml") == {"Type1 cells": "type1"}
+    assert read_label_map(tmp_path / "south" / "run-2" / "labels.toml") == {"Type1 cells": "type1"}
+    ledger = pd.read_csv(output / "ledger-check.csv")
+    assert list(ledger["kind"].unique()) == ["introduction", "what a site has", "names in use"]
+    assert not list((tmp_path / "south" / "run-2").glob(".*.message"))
+    label_map = tmp_path / "south" / "run-2" / "labels.toml"
+    for name in ("south", "west"):
+        carrier.sites[f"at {name}"] = make_site(name, run=3, label_map=str(label_map) if name == "south" else "")
+    run()
+    assert read_model(output / "model").references.labels == ("type0", "type1", "type2", "type3")
+
+
+def test_a_site_that_takes_part_in_no_check_is_in_its_table(carrier, run, output, make_site):
+    carrier.sites["at west"] = make_site("west", run=2, workflows="training")
+    with pytest.raises(SiteError, match="west: the federation wants to run a check, but the site allows training onl"):
+        run(workflow="check", join_timeout=0.5, min_sites=3)
+    run(workflow="check", join_timeout=0.5, min_sites=2)
+    assert (
+        "takes no part: the federation wants to run a check, but the site allows tr"
+        in (output / "check.txt").read_text()
+    )
+
+
+def test_a_check_of_raw_counts_says_so(carrier, run, output, make_site, cells):
+    cells["west"].X.data = np.ceil(cells["west"].X.data * 50)
+    carrier.sites["at west"] = make_site("west", run=2)
+    run(workflow="check")
+    assert "obstacle: west: raw counts" in (output / "check.txt").read_text()
 
 
 def test_sites_choose_genes_together(carrier, run, output, tmp_path):

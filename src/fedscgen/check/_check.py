@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 import pandas as pd
 
-from fedscgen._data import summarize_expression
-from fedscgen._normalize import SUM_TOLERANCE, contradicts, sum_cells
-from fedscgen.correction import expect_cells
+from fedscgen._normalize import SUM_TOLERANCE, contradicts
+from fedscgen.check._site import Site
 from fedscgen.federation import FederationSettings, SiteOptions
-from fedscgen.prepare import LabelProposal, find_namespace, propose_labels, to_common
+from fedscgen.prepare import LabelProposal, find_namespace, propose_labels
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from anndata import AnnData
-
-    from fedscgen._data import ExpressionSummary
 
 Weight = Literal["obstacle", "doubt", "note"]
 
 _LEAST_OVERLAP = 0.5
 _MANY_GENES = 5000
-_USUAL_SUM = 1e4
+USUAL_SUM = 1e4
+"""Molecules that cells are normalised to if nobody says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -47,68 +44,6 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Site:
-    """What is known of a site's cells; nothing of it has to leave the site.
-
-    Parameters
-    ----------
-    name
-        Of the site.
-    n_cells
-        Of them.
-    genes
-        Their names.
-    counts
-        Cells by batch (rows) and cell type (columns), under the federation's names.
-    batch_sizes
-        Cells of each batch, those without a label among them.
-    n_unlabeled
-        Cells without a label.
-    own_labels
-        Cell types under the site's own names.
-    values
-        What the expression looks like.
-    sums
-        Smallest, median and largest sum of ``expm1`` over a cell's genes.
-    """
-
-    name: str
-    n_cells: int
-    genes: pd.Index
-    counts: pd.DataFrame
-    batch_sizes: tuple[int, ...]
-    n_unlabeled: int
-    own_labels: tuple[str, ...]
-    values: ExpressionSummary
-    sums: tuple[float, float, float]
-
-    @classmethod
-    def of(cls, name: str, adata: AnnData, options: SiteOptions, label_map: Mapping[str, str]) -> Site:
-        """Look at a site's cells."""
-        key = options.labels_key
-        column = pd.Series(None, index=adata.obs_names, dtype=object)
-        if key is not None and key in adata.obs:
-            column = adata.obs[key].astype(object)
-        if options.unlabeled_category is not None:
-            column = column.where(column != options.unlabeled_category, None)
-        labels = pd.Series(to_common(column, label_map), index=adata.obs_names, dtype=object)
-        batches = options.keys.categories_of(adata, options.batch_key)
-        counts = pd.crosstab(np.asarray(batches).astype(str), labels.to_numpy(), dropna=True)
-        counts = counts.reindex(batches.categories, fill_value=0)
-        matrix = options.keys.expression_of(adata)
-        values = summarize_expression(matrix)
-        sums = (np.nan,) * 3 if values.looks_raw or not values.finite else sum_cells(matrix)
-        own = tuple(sorted({str(label) for label in column.dropna()}))
-        sizes = tuple(np.bincount(batches.codes).tolist())
-        return cls(name, adata.n_obs, adata.var_names, counts, sizes, int(labels.isna().sum()), own, values, sums)
-
-    def find_reported(self, min_cells: int) -> list[str]:
-        """Cell types of which the site has enough cells in a batch, so that it tells their names."""
-        expected = expect_cells(self.counts.to_numpy(), np.asarray(self.batch_sizes))
-        return [str(name) for name in self.counts.columns[(expected >= min_cells).any(axis=0)]]
-
-
-@dataclass(frozen=True)
 class Checked:
     """What a check has found.
 
@@ -120,12 +55,15 @@ class Checked:
         What the sites do alike, and what is where in their data.
     target_sum
         Molecules that cells should be normalised to.
+    left_out
+        Why a site takes no part, by its name or address.
     """
 
     sites: tuple[Site, ...]
     settings: FederationSettings
     options: SiteOptions
     target_sum: float
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def genes(self) -> list[str]:
@@ -154,6 +92,9 @@ class Checked:
     @cached_property
     def proposal(self) -> LabelProposal:
         """Cell types that seem to be one."""
+        hashed = [site for site in self.sites if site.meanings]
+        if hashed:
+            return propose_by_meaning([site.meanings for site in hashed])
         return propose_labels({site.name: list(site.counts.columns) for site in self.sites})
 
     @cached_property
@@ -168,10 +109,21 @@ class Checked:
                 rows.append((site.name, "(no label)", site.n_unlabeled, how))
         return pd.DataFrame(rows, columns=["site", "cell_type", "cells", "corrected"])
 
+    def tell_fates(self) -> pd.DataFrame:
+        """The same, with text for numbers, as of some sites only the least is known."""
+        count = {site.name: site.count for site in self.sites}
+        told = [count[row.site](row.cells) for row in self.fates.itertuples()]
+        return self.fates.assign(cells=told)
+
     @cached_property
     def findings(self) -> list[Finding]:
         """Obstacles first."""
-        found = [*self._judge_expression(), *self._judge_genes(), *self._judge_labels()]
+        found = [
+            *self._judge_consent(),
+            *self._judge_expression(),
+            *self._judge_genes(),
+            *self._judge_labels(),
+        ]
         return sorted(found, key=lambda one: ("obstacle", "doubt", "note").index(one.weight))
 
     @property
@@ -186,6 +138,13 @@ class Checked:
             return "by its label" if label in self.reports[site] else "by its label; too few cells here to report it"
         reason = "too few cells to report it" if label not in self.reports[site] else "too few sites report it"
         return f"with its batch: {reason}"
+
+    def _judge_consent(self) -> Iterator[Finding]:
+        for name, reason in self.left_out.items():
+            yield Finding("obstacle", f"{name} takes no part: {reason}")
+        for site in self.sites:
+            for objection in site.objections:
+                yield Finding("obstacle", f"{site.name} would refuse: {objection}")
 
     def _judge_expression(self) -> Iterator[Finding]:
         for site in self.sites:
@@ -254,21 +213,42 @@ class Checked:
         for own, common in self.proposal.doubtful.items():
             yield Finding("doubt", f"{own!r} differs from {common!r} by a few letters: is it one type?")
         for site in self.sites:
-            if site.n_unlabeled and site.own_labels and self.options.unlabeled_category is None:
+            if site.n_unlabeled and site.own_labels and not site.names_unlabeled:
+                n_cells = site.count(site.n_unlabeled)
                 yield Finding(
-                    "obstacle",
-                    f"{site.name}: {site.n_unlabeled:,} cells have no label: name an unlabeled category to keep them",
+                    "obstacle", f"{site.name}: {n_cells} cells have no label: name an unlabeled category to keep them"
                 )
             elif site.n_unlabeled == site.n_cells:
                 how = "the classifier names its cells" if self.common_types else "no site's labels help"
-                yield Finding("note", f"{site.name}: no cell has a label in {self.options.labels_key!r}; {how}")
+                where = f" in {self.options.labels_key!r}" if site.exact else ""
+                yield Finding("note", f"{site.name}: no cell has a label{where}; {how}")
+            if site.n_rare:
+                yield Finding("note", f"{site.name}: {site.n_rare} types of too few cells are not told by name")
         if len(self.sites) > 1 and not self.common_types and any(site.own_labels for site in self.sites):
             yield Finding("obstacle", "no cell type is reported by enough sites: cells would move without labels")
         if len(self.sites) < self.options.min_holders and len(self.sites) > 1:
             yield Finding("obstacle", f"min_holders={self.options.min_holders} is more than there are sites")
-        few = self.fates[self.fates["corrected"].str.contains("too few")]
+        fates = self.tell_fates()
+        few = fates[fates["corrected"].str.contains("too few")]
         for row in few.itertuples():
-            yield Finding("note", f"{row.site}: {row.cells:,} cells of {row.cell_type!r} are corrected {row.corrected}")
+            yield Finding("note", f"{row.site}: {row.cells} cells of {row.cell_type!r} are corrected {row.corrected}")
+
+
+def propose_by_meaning(meanings: Sequence[Mapping[str, str]]) -> LabelProposal:
+    """Types of one meaning and several names, where names and meanings are hashes.
+
+    Parameters
+    ----------
+    meanings
+        Of each site, the hash of the meaning by that of the name.
+    """
+    common: dict[str, str] = {}
+    sure = {}
+    for own in meanings:
+        for name, meaning in own.items():
+            if common.setdefault(meaning, name) != name:
+                sure[name] = common[meaning]
+    return LabelProposal(sure)
 
 
 def check_sites(
@@ -306,4 +286,4 @@ def check_sites(
     options = SiteOptions() if options is None else options
     looked = tuple(Site.of(name, adata, options, label_map or {}) for name, adata in sites.items())
     settings = FederationSettings() if settings is None else settings
-    return Checked(looked, settings, options, target_sum or settings.target_sum or _USUAL_SUM)
+    return Checked(looked, settings, options, target_sum or settings.target_sum or USUAL_SUM)

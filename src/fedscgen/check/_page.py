@@ -59,8 +59,8 @@ def _tabulate(checked: Checked) -> str:
     names = [site.name for site in checked.sites]
     head = "".join(f"<th scope='col'>{text(name)}</th>" for name in names)
     rows = []
-    for label, group in checked.fates.groupby("cell_type", sort=True):
-        of_site = {row.site: f"{row.cells:,} {text(row.corrected)}" for row in group.itertuples()}
+    for label, group in checked.tell_fates().groupby("cell_type", sort=True):
+        of_site = {row.site: f"{row.cells} {text(row.corrected)}" for row in group.itertuples()}
         cells = "".join(f"<td>{of_site.get(name, '')}</td>" for name in names)
         rows.append(f"<tr><th scope='row'>{text(label)}</th>{cells}</tr>")
     return f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"

@@ -16,7 +16,10 @@ _SPEED = 100  # megabits a second
 
 def tell_cost(checked: Checked, secure: str) -> str:
     """What a run will cost each site, in a sentence."""
-    cost = expect_cost(checked.settings, len(checked.genes), secure)
+    try:
+        cost = expect_cost(checked.settings, len(checked.genes), secure)
+    except ValueError as error:
+        return str(error)
     minutes = (cost.sent + cost.received) / (_SPEED * _MEGABIT) / 60
     n_common, n_genes = len(checked.genes), checked.n_genes
     chosen = "" if n_genes == n_common else f"{n_genes:,} of "
@@ -54,6 +57,6 @@ def describe_check(checked: Checked, *, secure: str = "masked") -> str:
         How sums would be opened; see :func:`expect_cost`.
     """
     lines = [f"{one.weight}: {one.text}" for one in checked.findings] or ["nothing stands in the way"]
-    lines += ["", "how cells will be corrected:", checked.fates.to_string(index=False)]
+    lines += ["", "how cells will be corrected:", checked.tell_fates().to_string(index=False)]
     lines += ["", "what would be shared:", *tell_shared(checked), NOT_SHARED, "", f"cost: {tell_cost(checked, secure)}"]
     return "\n".join(lines)

@@ -154,7 +154,8 @@ class CoordinatorConfig:
     Parameters
     ----------
     workflow
-        ``"training"``, or ``"correction"`` of sites that come later, by a trained model.
+        ``"training"``; ``"correction"`` of sites that come later, by a trained model; or ``"check"``, before any
+        training, of what sites have in common and what stands in the way.
     n_sites
         Sites that are waited for before it begins.
     sites
@@ -215,9 +216,9 @@ class CoordinatorConfig:
 
     @property
     def reveals_counts(self) -> bool:
-        """Whether the coordinator comes to see how many cells of each type a site has."""
+        """Whether the coordinator comes to see how many cells of each type a site has; in a check, whether it would."""
         shows_terms = find_star_aggregator(self.secure).shows_terms
-        return self.workflow == "training" and (shows_terms or self.settings.reference == "dominant")
+        return self.workflow != "correction" and (shows_terms or self.settings.reference == "dominant")
 
 
 def _check_positive(config: Any, *names: str) -> None:

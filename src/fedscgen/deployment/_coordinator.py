@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
 
 from fedscgen._files import keep_private, lock_folder, write_whole
+from fedscgen.check import LABEL_MAP, check_together, describe_check, write_check_page
 from fedscgen.deployment._aggregators import make_aggregator
 from fedscgen.deployment._introduction import Proposal
 from fedscgen.deployment._transport import CarrierTransport
 from fedscgen.federation import FederationSettings, InitialModel, PrivacyLedger, Server, SiteError
 from fedscgen.model import SavedModel, read_model, write_model
+from fedscgen.prepare import write_label_map
 from fedscgen.secure import AggregationError, PlainAggregator
 
 if TYPE_CHECKING:
@@ -29,9 +32,10 @@ logger = logging.getLogger(__name__)
 def coordinate(carrier: Carrier, config: CoordinatorConfig) -> None:
     """Gather the sites, run the workflow and write what the coordinator gets.
 
-    That is, in ``config.output``: ``model/`` with weights and references, ``history.csv`` with the validation loss of
-    each round, ``ledger-training.csv`` or ``ledger-correction.csv`` with every message, and while it runs ``run/``,
-    with which the same command goes on after the last opened sum.
+    That is, in ``config.output``: of a check ``check.html``, ``check.txt`` and a proposed ``labels.toml``. Else
+    ``model/`` with weights and references, ``history.csv`` with the validation loss of each round, and while it runs
+    ``run/``, with which the same command goes on after the last opened sum. Of each workflow, such as
+    ``ledger-training.csv``, every message.
 
     Parameters
     ----------
@@ -55,7 +59,7 @@ def coordinate(carrier: Carrier, config: CoordinatorConfig) -> None:
     """
     output = config.output.absolute()
     output.mkdir(parents=True, exist_ok=True)
-    workflow = _train if config.workflow == "training" else _correct
+    workflow = {"training": _train, "correction": _correct, "check": _check}[config.workflow]
     ledger = PrivacyLedger(output / f"ledger-{config.workflow}.csv")
     transport = CarrierTransport(carrier, config.answer_timeout, ledger)
     try:
@@ -100,6 +104,18 @@ def _correct(transport: CarrierTransport, config: CoordinatorConfig, output: Pat
     )
     _gather(transport, config)
     Server(transport, PlainAggregator(), settings).serve(trained.genes, trained.weights, trained.references)
+
+
+def _check(transport: CarrierTransport, config: CoordinatorConfig, output: Path) -> None:
+    _gather(transport, config)
+    checked = check_together(transport, config.settings, secure=config.secure, reveals_counts=config.reveals_counts)
+    checked = replace(checked, left_out=dict(transport.reasons))
+    text = describe_check(checked, secure=config.secure)
+    logger.info("%s", text)
+    write_whole(output / "check.txt", f"{text}\n".encode())
+    write_check_page(output / "check.html", checked, secure=config.secure)
+    if not any(site.meanings for site in checked.sites):  # names that sites hash have no meaning here
+        write_label_map(output / LABEL_MAP, checked.proposal)
 
 
 def _gather(transport: CarrierTransport, config: CoordinatorConfig) -> None:

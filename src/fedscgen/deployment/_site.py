@@ -12,6 +12,7 @@ from fedscgen._files import create_whole, keep_private, write_whole
 from fedscgen._output import try_writing, write_cells
 from fedscgen._read_cells import read_cells
 from fedscgen._types import Message, make_refusal
+from fedscgen.check import SiteCheck
 from fedscgen.deployment._aggregators import make_contributor
 from fedscgen.deployment._introduction import INTRODUCTION, Proposal
 from fedscgen.federation import CORRECT, DESCRIBE, SERVER, SET_UP, Client, PolicyError, PrivacyLedger
@@ -56,7 +57,7 @@ class Site:
         self._config = config
         self._folder = folder
         self._ledger = PrivacyLedger(folder / "ledger.csv")
-        self._client: Client | None = None
+        self._client: Client | SiteCheck | None = None
         self._workflow: str | None = None
         self._go_on()
 
@@ -112,6 +113,9 @@ class Site:
         if self._workflow == "correction" and message.kind not in _OF_CORRECTION:
             raise PolicyError(f"the coordinator announced a correction, in which nobody asks for {message.kind!r}")
         answer = self._client.handle(data)
+        if isinstance(self._client, SiteCheck):
+            self._end_check(self._client)
+            return answer
         if self._workflow == "training" and message.kind in (DESCRIBE, SET_UP):  # of a correction nothing is kept
             write_whole(self._path_of(_RUN), self._client.run.encode())
         if message.kind == CORRECT:
@@ -119,11 +123,14 @@ class Site:
             self.finished = True
         return answer
 
-    def _make_client(self, proposal: Proposal) -> Client:
+    def _make_client(self, proposal: Proposal) -> Client | SiteCheck:
         config = self._config
         if proposal.sites and config.site not in proposal.sites:
             raise PolicyError(f"site {config.site!r} is not among the sites of this run")
         policy, aggregator = config.policy, config.policy.aggregators[0]
+        policy.check_workflow(proposal.workflow)
+        if proposal.workflow == "check":
+            return self._make_check()
         if proposal.workflow == "training":
             policy.check(proposal.aggregator, reveals_counts=proposal.reveals_counts, n_sites=proposal.n_sites)
             aggregator = proposal.aggregator
@@ -147,6 +154,24 @@ class Site:
             record=config.output / _RECORD,
         )
 
+    def _make_check(self) -> SiteCheck:
+        config = self._config
+        return SiteCheck(
+            config.site,
+            read_cells(config.data),
+            config.options,
+            self._ledger,
+            label_map=None if config.label_map is None else read_label_map(config.label_map),
+            label_salt=config.read_label_salt(),
+            policy=config.policy,
+            folder=self._folder,
+        )
+
+    def _end_check(self, check: SiteCheck) -> None:
+        self.finished = check.finished
+        if check.finished:
+            self._path_of(INTRODUCTION).unlink(missing_ok=True)
+
     def _path_of(self, kind: str) -> Path:
         return self._folder / f".{kind}.message"
 
@@ -156,7 +181,7 @@ class Site:
         if introduction.exists():
             proposal = Proposal.from_message(Message.from_bytes(introduction.read_bytes()))
             self._client, self._workflow = self._make_client(proposal), proposal.workflow
-        if self._client is not None and run.exists():
+        if isinstance(self._client, Client) and run.exists():
             self._client.resume(run.read_text(encoding="ascii"))
 
     def _write_results(self, client: Client) -> None:

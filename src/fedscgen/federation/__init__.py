@@ -8,8 +8,8 @@ from fedscgen.federation._ledger_file import LedgerCheck, check_ledger, read_led
 from fedscgen.federation._meta import check_answer, check_question
 from fedscgen.federation._models import FederatedModel, find_model, register_model
 from fedscgen.federation._plan import Plan, Workflow
-from fedscgen.federation._policy import PolicyError, SitePolicy
-from fedscgen.federation._protocol import CORRECT, DESCRIBE, SERVER, SET_UP
+from fedscgen.federation._policy import LabelNames, PolicyError, SitePolicy
+from fedscgen.federation._protocol import CHECK, CORRECT, DESCRIBE, SERVER, SET_UP, TELL
 from fedscgen.federation._server import Server
 from fedscgen.federation._settings import FederationSettings, SiteOptions
 from fedscgen.federation._settings_file import SimulationSettings, read_settings, write_settings
@@ -18,16 +18,19 @@ from fedscgen.federation._transport import InProcessTransport, SiteError, Transp
 from fedscgen.model import CorrectionOptions
 
 __all__ = [
+    "CHECK",
     "CORRECT",
     "DESCRIBE",
     "SERVER",
     "SET_UP",
+    "TELL",
     "Client",
     "CorrectionOptions",
     "FederatedModel",
     "FederationSettings",
     "InProcessTransport",
     "InitialModel",
+    "LabelNames",
     "LedgerCheck",
     "Plan",
     "PolicyError",

@@ -98,6 +98,8 @@ class Guard:
             if self._begun and self.program is not None and self.program.task is not None and not self._fault:
                 raise PolicyError("another run is under way at this site: it began with another plan")
             self._begun, self.program, self._n_taken, self._fault = Counter(), None, 0, ""
+        if self._policy is not None:
+            self._policy.check_workflow(plan.workflow)
         if plan.workflow == "training":
             self._check(plan)
         self.plan = plan

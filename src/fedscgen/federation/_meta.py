@@ -29,12 +29,14 @@ from fedscgen._types import Message, WireFormatError
 from fedscgen.correction import read_references
 from fedscgen.federation._plan import Workflow
 from fedscgen.federation._protocol import (
+    CHECK,
     CORRECT,
     DESCRIBE,
     JOIN,
     LANDMARKS,
     SET_UP,
     TASKS,
+    TELL,
     TRAIN,
 )
 from fedscgen.federation._published import take_out
@@ -119,6 +121,8 @@ _TASK_ENTRIES: dict[str, Mapping[str, Check]] = {
 }
 _QUESTIONS: dict[str, Table] = {
     DESCRIBE: Table(_PLAN),
+    CHECK: Table(_PLAN),
+    TELL: Table({"names": _LABELS, "map": table_of(_NAME, MOST_LABELS)}),
     SET_UP: Table(
         {
             "genes": _GENES,
@@ -155,6 +159,24 @@ _ANSWERS: dict[str, Table] = {
             "n_sums": maybe(whole(0, _MOST_SUMS)),
         }
     ),
+    CHECK: Table(
+        {
+            "genes": _GENES,
+            "labels": _LABELS,
+            "meanings": table_of(_NAME, MOST_LABELS),
+            "hashed": flag,
+            "n_rare": whole(0, MOST_LABELS),
+            "labelled": choice("all", "some", "none"),
+            "names_unlabeled": flag,
+            "n_cells_at_most": whole(1, _MOST_SIZE),
+            "expression": choice("logarithms", "counts", "negative", "not finite"),
+            "sums": several(number(0), 3),
+            "min_cells": whole(1, _MOST_SIZE),
+            "min_holders": whole(1, MOST_SITES),
+            "objections": several(text(1000), 10),
+        }
+    ),
+    TELL: Table({"done": flag}),
     SET_UP: Table({"sealed": table_of(_SEALED, MOST_SITES)}),
     JOIN: Table({"ready": flag}),
     CORRECT: Table({"done": flag}),
@@ -181,7 +203,7 @@ _OPENED = (
 )
 """What is published of a sum: that there is none, the sum, or the words in which sites check it."""
 
-_FROM_SITES_THEMSELVES = (DESCRIBE, SET_UP, JOIN, CORRECT)
+_FROM_SITES_THEMSELVES = (DESCRIBE, CHECK, TELL, SET_UP, JOIN, CORRECT)
 
 
 def check_question(message: Message) -> None:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 _NAME = re.compile("[0-9a-f]{32}")
 
-Workflow = Literal["training", "correction"]
-"""What a run does: train, or correct the cells of sites that come later."""
+Workflow = Literal["training", "correction", "check"]
+"""What a run does: train, correct the cells of sites that come later, or find out whether sites could train."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +132,8 @@ class Plan:
 
     def explain(self) -> str:
         """The plan in words, for whoever runs a site."""
+        if self.workflow == "check":
+            return f"Run {self.run}: this site tells what it has, before anybody trains. Nothing is summed."
         if self.workflow == "correction":
             return f"Run {self.run}: this site gets a trained model and corrects its cells. It is asked for nothing."
         settings = self.settings

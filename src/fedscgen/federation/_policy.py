@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hmac
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from fedscgen._options import check_fields
+from fedscgen._types import check_choice
+from fedscgen.federation._plan import Workflow
 from fedscgen.secure import find_aggregator
 
 if TYPE_CHECKING:
@@ -54,6 +56,9 @@ class SitePolicy:
     few_cells
         Whether the site takes part though all sites together may have fewer training cells than genes, and more than
         half as many sums of whole cells would be open, over all runs: single cells can be computed from them.
+    workflows
+        What the site takes part in: ``"training"``, ``"correction"`` of its cells by a trained model, ``"check"``, in
+        which it tells before any training what names it uses and what it would refuse.
 
     Raises
     ------
@@ -70,6 +75,7 @@ class SitePolicy:
     max_share: float = 0.99
     gene_union: bool = False
     few_cells: bool = False
+    workflows: tuple[str, ...] = get_args(Workflow)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -77,6 +83,8 @@ class SitePolicy:
             raise ValueError("aggregators=(): name at least one, or the site can take part in nothing")
         for aggregator in self.aggregators:
             find_aggregator(aggregator)
+        for workflow in self.workflows:
+            check_choice(workflow, Workflow, "workflow")
         if self.min_sites is not None and self.min_sites < 1:
             raise ValueError(f"min_sites={self.min_sites}: at least 1")
         if self.max_sums < 1:
@@ -109,6 +117,18 @@ class SitePolicy:
             raise _refusal("see the site's counts of cells", "no one to see them", "reveal_counts")
         if self.min_sites is not None and n_sites < self.min_sites:
             raise _refusal(f"sum over n_sites={n_sites}", f"sums over {self.min_sites} or more sites only", "min_sites")
+
+    def check_workflow(self, workflow: str) -> None:
+        """Refuse a run that does what the site takes no part in.
+
+        Raises
+        ------
+        PolicyError
+            It isn't among ``workflows``.
+        """
+        if workflow not in self.workflows:
+            allowed = " and ".join(self.workflows) or "nothing"
+            raise _refusal(f"run a {workflow}", f"{allowed} only", "workflows")
 
     def check_weights(self, init_model: str | None) -> None:
         """Refuse weights to begin with that the site's operator has not allowed.
@@ -179,6 +199,16 @@ class LabelNames:
 
     Without a salt they are the same. With one, a type travels as the HMAC-SHA256 of its name with the salt as key, of
     which the first 32 hexadecimal digits are kept: 128 bits, so that no two names meet by chance.
+
+    Parameters
+    ----------
+    salt
+        A secret that the sites share. None: names travel as they are.
+
+    Raises
+    ------
+    ValueError
+        The salt is empty.
     """
 
     def __init__(self, salt: str | None) -> None:

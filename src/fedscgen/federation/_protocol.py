@@ -5,6 +5,12 @@ from __future__ import annotations
 DESCRIBE = "genes and cell types"
 """Kind of the message with which the coordinator proposes a plan, and asks what the site has."""
 
+CHECK = "what a site has"
+"""Kind of the question with which a coordinator finds out, before anybody trains, what stands in the way."""
+
+TELL = "names in use"
+"""Kind of the message with which each site gets to know, after that, the names that others use."""
+
 SET_UP = "settings"
 JOIN = "group key"
 
