@@ -30,6 +30,7 @@ from fedscgen.model._model_folder import (
     read_model,
     write_files,
 )
+from fedscgen.model._training_file import TRAINING, restore_training, write_training
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,6 +44,9 @@ _ADATA, _MDATA = "adata.h5ad", "mdata.h5mu"
 class SaveLoadMixin(BaseModelClass):
     """Saving and loading, in place of scvi-tools' pickled files."""
 
+    keeps_training: bool
+    """Whether :meth:`train` has drawn who validates, which is saved then; a site's share of a federation is not."""
+
     def save(
         self,
         dir_path: str | Path,
@@ -54,8 +58,9 @@ class SaveLoadMixin(BaseModelClass):
     ) -> None:
         """Write settings, genes and references (``model.json``) and weights (``weights.npz``) into a folder.
 
-        No cell, label or batch of this site is in it, unless ``save_anndata`` is set. The folder appears only when it
-        is complete.
+        No cell, label or batch of this site is in it, unless ``save_anndata`` is set. After :meth:`train`, losses and
+        which cells have validated are in ``training.npz``, by the order of their names, and so is their number: delete
+        that file before others get the folder. The folder appears only when it is complete.
 
         Parameters
         ----------
@@ -86,6 +91,8 @@ class SaveLoadMixin(BaseModelClass):
         path = Path(dir_path)
         with create_whole(path, overwrite=overwrite, remedy=REMEDY) as folder:
             write_files(folder, self._to_saved(), prefix or "")
+            if self.keeps_training:
+                write_training(folder / f"{prefix or ''}{TRAINING}", self)
             if save_anndata:
                 name = _MDATA if isinstance(self.adata, MuData) else _ADATA
                 self.adata.write(folder / f"{prefix or ''}{name}", **anndata_write_kwargs)
@@ -105,6 +112,8 @@ class SaveLoadMixin(BaseModelClass):
         **keys: str | None,
     ) -> Self:
         """Load a model for a site's own data, which may be new to it.
+
+        With the cells of its training, in any order, it goes on with its losses and validates on the same cells.
 
         Parameters
         ----------
@@ -140,7 +149,9 @@ class SaveLoadMixin(BaseModelClass):
             )
         adata = _read_data(folder, prefix or "") if adata is None else adata
         weights = folder / f"{prefix or ''}{WEIGHTS}"
-        return cls._of_saved(saved, adata, keys, accelerator, device, max_missing_genes, weights)
+        model = cls._of_saved(saved, adata, keys, accelerator, device, max_missing_genes, weights)
+        restore_training(folder / f"{prefix or ''}{TRAINING}", model)
+        return model
 
     @classmethod
     def load_query_data(

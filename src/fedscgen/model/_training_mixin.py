@@ -44,6 +44,7 @@ class TrainingMixin(UnsupervisedTrainingMixin, WeightsMixin):
 
     _training_plan_cls = FedSCGENTrainingPlan
     _data_splitter_cls = BatchSplitter
+    keeps_training = False
     _drawn_split: tuple[tuple[float, float | None, bool], Split] | None = None
 
     def train(
@@ -118,6 +119,7 @@ class TrainingMixin(UnsupervisedTrainingMixin, WeightsMixin):
         check_arguments(plan, given, splitter, self._training_plan_cls.own_arguments)
         check_batch_size(batch_size, self.init_params_["non_kwargs"]["normalization"])
         self._split(train_size, validation_size, shuffle_set_split, splitter.pop("external_indexing", None))
+        self.keeps_training = True
         self.begin_together([self], train_size=train_size)
         self._fit(
             max_epochs,
