@@ -226,7 +226,8 @@ def _name_by_underscores(given: Mapping[str, Any]) -> dict[str, Any]:
 def _read_value(hint: Any, value: Any) -> Any:
     """A file's value in the form that the field takes."""
     if isinstance(value, str):
-        if get_origin(hint) is tuple:
+        several = get_origin(hint) is tuple or any(get_origin(one) is tuple for one in get_args(hint))
+        if get_origin(hint) is tuple or (several and "," in value):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         if value == "" and type(None) in get_args(hint):
             return None
@@ -239,7 +240,9 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
     """The value as the hint has it."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is UnionType or type(None) in arguments:
-        (hint,) = (argument for argument in arguments if argument is not type(None))
+        hints = [argument for argument in arguments if argument is not type(None)]
+        is_list = isinstance(value, (list, tuple))
+        hint = next((one for one in hints if (get_origin(one) is tuple) == is_list), hints[0])
         return None if value is None else _convert(hint, value, name)
     if origin is Literal:
         if value not in arguments:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from fedscgen._batches import name_batches
 from fedscgen._data import summarize_expression
 from fedscgen._normalize import sum_cells
 from fedscgen.correction import expect_cells
@@ -84,6 +85,7 @@ class Site:
         shares: tuple[float, float, float] = (0.0, 0.5, 1.0),
     ) -> Site:
         """Look at a site's cells; the sums are those that these shares of cells stay below."""
+        adata, batch_key = name_batches(adata, options.batch_key)
         key = options.labels_key
         column = pd.Series(None, index=adata.obs_names, dtype=object)
         if key is not None and key in adata.obs:
@@ -91,7 +93,7 @@ class Site:
         if options.unlabeled_category is not None:
             column = column.where(column != options.unlabeled_category, None)
         labels = pd.Series(to_common(column, label_map), index=adata.obs_names, dtype=object)
-        batches = options.keys.categories_of(adata, options.batch_key)
+        batches = options.keys.categories_of(adata, batch_key)
         counts = pd.crosstab(np.asarray(batches).astype(str), labels.to_numpy(), dropna=True)
         counts = counts.reindex(batches.categories, fill_value=0)
         matrix = options.keys.expression_of(adata)

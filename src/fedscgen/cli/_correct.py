@@ -12,7 +12,7 @@ from fedscgen._types import MAX_MISSING_GENES
 from fedscgen._words import quantity
 from fedscgen.cli._arguments import OVERWRITE, LabelMap, Layer, Normalize, Overwrite, Unlabelled
 from fedscgen.cli._errors import user_errors
-from fedscgen.cli._sources import name_types_alike, print_types, read_logarithms
+from fedscgen.cli._sources import name_types_alike, one_or_several, print_types, read_logarithms
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -26,7 +26,11 @@ def correct(
     model: Annotated[Path, typer.Option("--model", "-m", help="Folder of a saved model.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write (.h5ad).")],
     batch_key: Annotated[
-        str | None, typer.Option(help="Column of obs with batches within this site; one batch by default.")
+        list[str] | None,
+        typer.Option(
+            help="Column of obs with batches within this site; repeated, each combination is a batch. "
+            "One batch by default."
+        ),
     ] = None,
     labels_key: Annotated[
         str | None, typer.Option(help="Column of obs with the cell types; the model's by default.")
@@ -68,19 +72,20 @@ def correct(
         check_readable(file)
         if not (model / "model.json").is_file():
             raise ValueError(f"{model} holds no FedSCGEN model: model.json is missing")
+        from fedscgen._batches import name_batches
         from fedscgen._data import MOVED_KEY, TYPES_KEY
         from fedscgen._output import try_writing, write_cells
         from fedscgen._types import References
         from fedscgen.correction import include_batches
         from fedscgen.model import FedSCGEN
 
-        adata = read_logarithms(file, layer, normalize)
+        adata, batches = name_batches(read_logarithms(file, layer, normalize), one_or_several(batch_key))
         try_writing(adata, target.parent)
         if label_map is not None:
             labels_key = name_types_alike(adata, None if unlabelled else labels_key or "cell_type", label_map)
         named = {"labels_key": labels_key, "unlabeled_category": unlabeled_category}
         keys: dict[str, Any] = {
-            "batch_key": batch_key,
+            "batch_key": batches,
             "layer": layer,
             **{key: name for key, name in named.items() if name},
         }

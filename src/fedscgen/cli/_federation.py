@@ -40,6 +40,7 @@ from fedscgen.cli._sources import (
     check_sources,
     make_recipe,
     name_types_alike,
+    one_or_several,
     print_types,
     read_all,
     read_gene_list,
@@ -88,6 +89,10 @@ def simulate(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make.")],
     site_key: Annotated[str, typer.Option(help="Column of obs with the sites.")] = "batch",
     settings: SettingsSource = "default",
+    batch_key: Annotated[
+        list[str] | None,
+        typer.Option(help="Column of obs with batches within the sites; repeated, each combination is a batch."),
+    ] = None,
     labels_key: LabelsKey = None,
     label_map: LabelMap = None,
     unlabeled_category: Annotated[
@@ -156,6 +161,7 @@ def simulate(
         check_settings(settings)
         chosen = _choose_settings(
             settings,
+            batch_key=one_or_several(batch_key),
             labels_key=labels_key,
             unlabeled_category=unlabeled_category,
             layer=layer,

@@ -87,6 +87,13 @@ def make_recipe(settings: SimulationSettings, genes: str, min_genes: int, max_mi
     return PrepareOptions(None, genes, target_sum, min_genes, max_mito=max_mito)  # type: ignore[arg-type]
 
 
+def one_or_several(names: list[str] | None) -> str | tuple[str, ...] | None:
+    """What an option that can be repeated names, if anything."""
+    if not names:
+        return None
+    return names[0] if len(names) == 1 else tuple(names)
+
+
 def read_gene_list(path: Path | None) -> tuple[str, ...] | None:
     """Names of genes, one in each line of a file.
 

@@ -7,6 +7,7 @@ import secrets
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from fedscgen._batches import name_batches
 from fedscgen._data import check_data
 from fedscgen._genes import lacks_genes
 from fedscgen._normalize import normalize_counts
@@ -121,6 +122,8 @@ class Client:
         correction = CorrectionOptions() if correction is None else correction
         check_kind(options, SiteOptions, "options")
         check_kind(correction, CorrectionOptions, "correction")
+        adata, batch_key = name_batches(adata, options.batch_key)
+        options = replace(options, batch_key=batch_key)
         self.site = site
         self.corrected: AnnData | None = None
         self.history: list[dict[str, Any]] = []

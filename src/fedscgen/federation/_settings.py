@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 
 import scvi
 
+from fedscgen._batches import BATCH_KEY
 from fedscgen._data import DataKeys
 from fedscgen._options import Preset, check_fields, check_share, check_whole
 from fedscgen._types import check_choice
@@ -248,7 +249,8 @@ class SiteOptions:
     Parameters
     ----------
     batch_key
-        Column of ``obs`` with batches within the site. None: all its cells are one batch.
+        Column of ``obs`` with batches within the site; or several, such as donors and lanes, with commas between them
+        in a file: each combination is a batch, in ``obs["fedscgen_batch"]`` of the result. None: all its cells are one.
     labels_key
         Column of ``obs`` with the cell types. None: no cell has a label.
     layer
@@ -277,7 +279,7 @@ class SiteOptions:
         A value is of the wrong type or out of range; the message names it.
     """
 
-    batch_key: str | None = None
+    batch_key: str | tuple[str, ...] | None = None
     labels_key: str | None = "cell_type"
     layer: str | None = None
     unlabeled_category: str | None = None
@@ -292,13 +294,17 @@ class SiteOptions:
             raise ValueError(f"max_update_norm={self.max_update_norm}: must be above 0, or None")
         for name in ("min_cells", "min_holders"):
             check_whole(name, getattr(self, name), 1)
-        if self.batch_key is not None and self.batch_key == self.labels_key:
-            raise ValueError(f"batch_key and labels_key both name obs[{self.batch_key!r}]: name two columns, or None")
+        if self.batch_key == ():
+            raise ValueError("batch_key=(): name a column or several, or None if all cells are one batch")
+        columns = self.batch_key if isinstance(self.batch_key, tuple) else (self.batch_key,)
+        if self.labels_key is not None and self.labels_key in columns:
+            raise ValueError(f"batch_key and labels_key both name obs[{self.labels_key!r}]: name two columns, or None")
 
     @property
     def keys(self) -> DataKeys:
-        """The names as the model takes them."""
-        return DataKeys(self.batch_key, self.labels_key, self.layer, unlabeled_category=self.unlabeled_category)
+        """The names as the model takes them; several columns of batches are one once they are joined."""
+        batch_key = BATCH_KEY if isinstance(self.batch_key, tuple) else self.batch_key
+        return DataKeys(batch_key, self.labels_key, self.layer, unlabeled_category=self.unlabeled_category)
 
 
 def _is_number(value: object) -> bool:

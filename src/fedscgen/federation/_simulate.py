@@ -23,7 +23,7 @@ from fedscgen.federation._models import find_model
 from fedscgen.federation._padding import padded_copy
 from fedscgen.federation._server import Server
 from fedscgen.federation._settings import FederationSettings, SiteOptions
-from fedscgen.federation._simulated_sites import name_column, options_of, read_backed, take_sites
+from fedscgen.federation._simulated_sites import join_batches, name_column, options_of, read_backed, take_sites
 from fedscgen.federation._transport import InProcessTransport
 from fedscgen.model import CorrectionOptions
 from fedscgen.secure import make_aggregator
@@ -173,7 +173,8 @@ def simulate(
     if isinstance(secure, type):
         raise TypeError(f"secure={secure.__name__}: pass an aggregator, {secure.__name__}(...), or its name")
     given = None if init_model is None else InitialModel.read(init_model)
-    data = read_backed(data)
+    asked = site
+    data, site = join_batches(read_backed(data), site)
     data = normalize_sites(data, site_key, site.keys) if site.normalize else data
     sites = take_sites(data, site_key, settings, site.keys)
     site_key = name_column(data, site_key)
@@ -212,7 +213,7 @@ def simulate(
         corrected.var[KNOWN_KEY] = known
     references = _find_references(server, clients)
     return SimulationResult(
-        model=_make_model(data, replace(site.keys, batch_key=site.batch_key or site_key), server, references),
+        model=_make_model(data, replace(site.keys, batch_key=site.keys.batch_key or site_key), server, references),
         corrected=corrected,
         types=types,
         history=_collect_history(clients, server.losses),
@@ -220,7 +221,7 @@ def simulate(
         ledger=join_ledgers(client.ledger for client in clients),
         genes=server.genes,
         settings=server.settings,
-        site=site,
+        site=asked,
         correction=correction,
         site_key=site_key,
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from anndata import AnnData
 
+from fedscgen._batches import BATCH_KEY, name_batches
 from fedscgen._data import check_unique, working_copy
 
 if TYPE_CHECKING:
@@ -45,6 +46,21 @@ def read_backed(data: AnnData | Mapping[str, AnnData]) -> AnnData | Mapping[str,
     if isinstance(data, Mapping):
         return {name: read_backed(cells) for name, cells in data.items()}
     return data.to_memory() if isinstance(data, AnnData) and data.isbacked else data
+
+
+def join_batches(
+    data: AnnData | Mapping[str, AnnData], options: SiteOptions
+) -> tuple[AnnData | Mapping[str, AnnData], SiteOptions]:
+    """The data with their batches in one column; of several, a site joins those that it has."""
+    if not isinstance(options.batch_key, tuple):
+        return data, options
+    named = replace(options, batch_key=BATCH_KEY)
+    if not isinstance(data, Mapping):
+        return name_batches(data, options.batch_key)[0], named
+    held = {name: tuple(key for key in options.batch_key if key in cells.obs) for name, cells in data.items()}
+    if not any(held.values()):
+        held = dict.fromkeys(held, options.batch_key)  # which says what there is
+    return {name: name_batches(cells, held[name] or None)[0] for name, cells in data.items()}, named
 
 
 def options_of(cells: AnnData, options: SiteOptions) -> SiteOptions:

@@ -11,6 +11,7 @@ from scvi.data import AnnDataManager
 from scvi.data.fields import CategoricalObsField, LayerField, MuDataCategoricalObsField, MuDataLayerField
 from scvi.model.base import BaseModelClass
 
+from fedscgen._batches import BATCH_KEY, BatchKey, join_columns
 from fedscgen._data import DataKeys, check_data
 from fedscgen.model._correction_mixin import CorrectionMixin
 from fedscgen.model._fields import LabelsField, MuDataLabelsField
@@ -117,7 +118,7 @@ class FedSCGEN(TrainingMixin, CorrectionMixin, LikelihoodMixin, SaveLoadMixin, I
     def setup_anndata(
         cls,
         adata: AnnData,
-        batch_key: str | None = "batch",
+        batch_key: BatchKey = "batch",
         labels_key: str | None = "cell_type",
         layer: str | None = None,
         unlabeled_category: str | None = None,
@@ -130,7 +131,8 @@ class FedSCGEN(TrainingMixin, CorrectionMixin, LikelihoodMixin, SaveLoadMixin, I
         adata
             Cells x genes, log-normalised.
         batch_key
-            Column of ``obs`` with the batches. ``None``: all cells are one batch, as at a site with a single study.
+            Column of ``obs`` with the batches; or a list of columns, whose combinations are the batches, which
+            ``obs["fedscgen_batch"]`` then names. ``None``: all cells are one batch, as at a site with a single study.
         labels_key
             Column of ``obs`` with the cell types. ``None``: no cell has a label.
         layer
@@ -154,6 +156,9 @@ class FedSCGEN(TrainingMixin, CorrectionMixin, LikelihoodMixin, SaveLoadMixin, I
             The expression looks like raw counts or holds negative values, there is one label only, or a batch has no
             cell with a label.
         """
+        if batch_key is not None and not isinstance(batch_key, str):
+            adata.obs[BATCH_KEY] = join_columns(adata, batch_key)
+            batch_key = BATCH_KEY
         setup_method_args = cls._get_setup_method_args(**locals())
         check_data(adata, DataKeys(batch_key, labels_key, layer, unlabeled_category=unlabeled_category))
         cls._register(

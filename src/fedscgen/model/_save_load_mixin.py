@@ -109,7 +109,7 @@ class SaveLoadMixin(BaseModelClass):
         prefix: str | None = None,
         *,
         max_missing_genes: float = MAX_MISSING_GENES,
-        **keys: str | None,
+        **keys: Any,
     ) -> Self:
         """Load a model for a site's own data, which may be new to it.
 
@@ -130,8 +130,8 @@ class SaveLoadMixin(BaseModelClass):
             Share of the model's genes that ``adata`` may lack. The model then gets a copy of expression, ``obs`` and
             ``obsm``, in which they are zero.
         **keys
-            ``batch_key``, ``labels_key``, ``layer`` or ``unlabeled_category``, where these data have them under other
-            names than the model was set up with.
+            ``batch_key``, which may be a list, ``labels_key``, ``layer`` or ``unlabeled_category``, where these data
+            have them under other names than the model was set up with.
 
         Raises
         ------

@@ -1,0 +1,56 @@
+"""Batches that several columns tell apart, such as donors and lanes: joined into one column."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from fedscgen._data import DataKeys
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+BATCH_KEY = "fedscgen_batch"
+"""Column of ``obs`` with the names of several columns, joined."""
+
+BatchKey = str | Sequence[str] | None
+"""One column, several, or none: all cells are one batch."""
+
+
+def name_batches(adata: AnnData, batch_key: BatchKey) -> tuple[AnnData, str | None]:
+    """The cells with their batches in one column, and its name.
+
+    Parameters
+    ----------
+    adata
+        Not altered: a copy gets the joined column of a list.
+    batch_key
+        A column of ``obs``, or a list of them.
+
+    Raises
+    ------
+    KeyError
+        A column is missing.
+    ValueError
+        A cell has no value in one, no column is named, or two batches would have one name.
+    """
+    if batch_key is None or isinstance(batch_key, str):
+        return adata, batch_key
+    batches = join_columns(adata, batch_key)
+    named = adata.copy()
+    named.obs[BATCH_KEY] = batches
+    return named, BATCH_KEY
+
+
+def join_columns(adata: AnnData, columns: Sequence[str]) -> pd.Categorical:
+    """Each cell's batch, such as ``"donor 1, lane 2"``; see :func:`name_batches`."""
+    if not columns:
+        raise ValueError("batch_key=(): name a column or several, or None if all cells are one batch")
+    parts = [DataKeys().categories_of(adata, column).astype(str) for column in columns]
+    told_apart = list(zip(*parts, strict=True))
+    joined = [", ".join(names) for names in told_apart]
+    if len(set(joined)) < len(set(told_apart)):
+        raise ValueError(f"batch_key={tuple(columns)}: two batches get one name: leave commas out of their names")
+    return pd.Categorical(joined)
