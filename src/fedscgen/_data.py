@@ -259,7 +259,9 @@ class ExpressionSummary(NamedTuple):
     @property
     def looks_raw(self) -> bool:
         """No value is negative; all are whole and some above 1, or some larger than any logarithm of expression."""
-        return self.lowest >= 0 and ((self.whole and self.highest > 1) or self.highest > _LARGEST_LOG_VALUE)
+        return 0 <= self.lowest <= self.highest < _LARGEST_VALUE and (
+            (self.whole and self.highest > 1) or self.highest > _LARGEST_LOG_VALUE
+        )
 
 
 def summarize_expression(matrix: Matrix) -> ExpressionSummary:

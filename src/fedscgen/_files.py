@@ -43,10 +43,12 @@ def check_readable(path: Path) -> None:
     Raises
     ------
     FileNotFoundError, ValueError, PermissionError
-        There is none, it is empty, or it belongs to others.
+        There is none, it is empty or something else, or it belongs to others.
     """
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
+    if not path.is_file() and not path.is_dir():
+        raise ValueError(f"{path} is neither a file nor a folder: copy what it gives into one")
     if path.is_file() and path.stat().st_size == 0:
         raise ValueError(f"{path} is empty: its download or copy may have stopped")
     if not os.access(path, os.R_OK):

@@ -9,6 +9,7 @@ import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 
+from fedscgen._data import check_unique
 from fedscgen._genes import lacks_genes, spread
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def fill_genes(adata: AnnData | MuData, keys: DataKeys, genes: Sequence[str], ma
     Raises
     ------
     ValueError
-        More than this share of the genes are missing.
+        More than this share of the genes are missing, or names of genes repeat.
 
     Warns
     -----
@@ -34,6 +35,7 @@ def fill_genes(adata: AnnData | MuData, keys: DataKeys, genes: Sequence[str], ma
         Some are missing.
     """
     rna = keys.modality_of(adata)
+    check_unique(rna.var_names, "var_names")
     if not lacks_genes(rna.var_names, genes, max_missing):
         return adata
     columns = rna.var_names.get_indexer(genes)
