@@ -142,10 +142,11 @@ def prepare_sites(sites: dict[str, AnnData], options: PrepareOptions, gene_table
     return prepared
 
 
-def join_sites(sites: dict[str, AnnData], site_key: str, labels_key: str | None) -> AnnData:
+def join_sites(sites: dict[str, AnnData], site_key: str, labels_key: str | None, *, union: bool = False) -> AnnData:
     """All sites' cells, with the site in a column; one without labels has missing ones, which is told."""
-    import anndata
     import pandas as pd
+
+    from fedscgen._join import concatenate
 
     for name, adata in sites.items():
         if site_key in adata.obs:
@@ -153,14 +154,10 @@ def join_sites(sites: dict[str, AnnData], site_key: str, labels_key: str | None)
         if labels_key is not None and labels_key not in adata.obs:
             typer.echo(f"{name}: no cell has a label in {labels_key!r}; their types are predicted")
             adata.obs[labels_key] = pd.Series(None, index=adata.obs_names, dtype=object)
-    names = pd.Index([name for adata in sites.values() for name in adata.obs_names])
-    joined = anndata.concat(sites, label=site_key, index_unique=None if names.is_unique else "-")
-    if joined.n_vars == 0:
+    common = [name for name in next(iter(sites.values())).var_names if all(name in a.var_names for a in sites.values())]
+    if not common and not union:
         raise ValueError("the sites share no gene: add --prepare with --genes and --gene-table, or see fedscgen check")
-    obs = pd.concat([adata.obs.astype(object) for adata in sites.values()]).set_index(joined.obs_names)
-    for key in obs.columns.difference(joined.obs.columns):
-        joined.obs[key] = obs[key]
-    return joined
+    return concatenate(sites if union else {name: a[:, common] for name, a in sites.items()}, site_key)
 
 
 def read_all(
@@ -178,7 +175,7 @@ def read_all(
     lacking = any(labels_key not in adata.obs for adata in sites.values())
     if lacking and labels_key is not None and settings.site.unlabeled_category is None:
         settings = settings.change(unlabeled_category=_NO_LABEL)
-    return join_sites(sites, site_key, labels_key), settings
+    return join_sites(sites, site_key, labels_key, union=settings.federation.genes == "union"), settings
 
 
 def name_types_alike(adata: AnnData, labels_key: str | None, label_map: Path) -> str:

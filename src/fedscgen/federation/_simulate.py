@@ -13,11 +13,12 @@ from anndata import AnnData
 from rich.progress import track
 
 from fedscgen._data import KNOWN_KEY, TYPES_KEY, DataKeys, working_copy
+from fedscgen._join import concatenate
 from fedscgen._normalize import normalize_sites
 from fedscgen._options import check_kind
 from fedscgen.federation._client import Client
 from fedscgen.federation._initial_model import InitialModel
-from fedscgen.federation._joined import concatenate, restore_order
+from fedscgen.federation._joined import restore_order
 from fedscgen.federation._ledger import join_ledgers
 from fedscgen.federation._models import find_model
 from fedscgen.federation._padding import padded_copy

@@ -1,0 +1,50 @@
+"""Files that each hold a site's cells, with other genes and columns than the others'."""
+
+import pytest
+from anndata import read_h5ad
+from typer.testing import CliRunner
+
+from cells import make_adata
+from fedscgen.cli import app
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Three sites; one lacks genes, and each has a column of its own."""
+    adata = make_adata()
+    paths = []
+    for site in ("site0", "site1", "site2"):
+        cells = adata[adata.obs["batch"] == site].copy()
+        del cells.obs["batch"]
+        cells.obs[f"of_{site}"] = True
+        cells = cells[:, 4:].copy() if site == "site0" else cells
+        paths.append(tmp_path / f"{site}.h5ad")
+        cells.write_h5ad(paths[-1])
+    return paths
+
+
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning", "ignore:.*:FutureWarning", "ignore:n_jobs.*:UserWarning")
+@pytest.mark.parametrize(("genes", "n_genes"), [("intersection", 26), ("union", 30)])
+def test_the_joint_result_has_all_columns_and_the_genes_that_settings_want(files, tmp_path, genes, n_genes):
+    (tmp_path / "settings.toml").write_text(f'[federation]\ngenes = "{genes}"\nn-rounds = 0\n')
+    command = ["simulate", *files, "-o", tmp_path / "out", "--settings", tmp_path / "settings.toml"]
+    done = CliRunner().invoke(app, [*map(str, command)])
+    assert done.exit_code == 0, done.output
+    corrected = read_h5ad(tmp_path / "out" / "corrected.h5ad")
+    assert corrected.shape == (150, n_genes)
+    assert set(corrected.obs["batch"]) == {"site0", "site1", "site2"}
+    for site in ("site0", "site1", "site2"):
+        assert list(corrected.obs[f"of_{site}"].notna()) == list(corrected.obs["batch"] == site)
+    if genes == "union":
+        lacking = corrected[corrected.obs["batch"] == "site0"].to_df("fedscgen_corrected")
+        assert not lacking[[f"gene{i}" for i in range(4)]].to_numpy().any()
+        assert sorted(set(corrected.var["n_sites"])) == [2, 3]
+
+
+def test_files_without_a_gene_in_common_are_refused(files, tmp_path):
+    cells = read_h5ad(files[0])
+    cells.var_names = [f"other{i}" for i in range(cells.n_vars)]
+    cells.write_h5ad(files[0])
+    done = CliRunner().invoke(app, ["simulate", *map(str, files), "-o", str(tmp_path / "out")])
+    assert done.exit_code == 2
+    assert "Error: the sites share no gene: add --prepare with --genes and --gene-table" in done.stderr
