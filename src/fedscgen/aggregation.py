@@ -206,9 +206,14 @@ def policy_of_result(policy: BatchNormPolicy) -> BatchNormPolicy:
 def change_norm(before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]) -> float:
     """L2 norm of what has changed in the parameters, as a share of the norm that they had; BatchNorm's don't count."""
     names = [name for name in before if not name.endswith((_MEAN, _VAR))]
-    changed = sum(float(np.square(after[n].astype(np.float64) - before[n]).sum()) for n in names)
-    norm = sum(float(np.square(before[n].astype(np.float64)).sum()) for n in names)
+    changed = sum(_sum_squares(after[n] - before[n]) for n in names)
+    norm = sum(_sum_squares(before[n]) for n in names)
     return float(np.sqrt(changed / max(norm, _TINY)))
+
+
+def _sum_squares(array: np.ndarray) -> float:
+    flat = array.astype(np.float64).reshape(-1)
+    return float(flat @ flat)
 
 
 def statistics_of(summable: Mapping[str, np.ndarray]) -> NamedArrays:

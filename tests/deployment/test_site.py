@@ -30,6 +30,7 @@ from fedscgen.federation import (
 )
 from fedscgen.model import read_model
 from fedscgen.secure import AggregationError, MaskedAggregator
+from quick import propose
 from wire_messages import mutate
 
 TRAINING = asdict(Proposal("training", "masked", reveals_counts=False, n_sites=3))
@@ -174,6 +175,17 @@ def test_a_site_holds_the_coordinator_to_a_correction_that_it_announced(network,
     ]
     assert answer.kind == REFUSAL
     assert "unknown workflow 'espionage'" in caplog.text
+
+
+def test_a_refused_training_leaves_nothing_of_the_correction_before_it(network):
+    """The correction's way of summing would answer in the clear."""
+    transport = network()
+    transport.introduce({**TRAINING, "workflow": "correction", "aggregator": "plain"})
+    assert transport.introduce({**TRAINING, "aggregator": "plain"})["north"].kind == REFUSAL
+    site = transport.sites_by_name["north"]
+    for message in (propose("north", aggregator="plain").to_message(), Message("sums before training")):
+        assert transport._answer(site, message).kind == REFUSAL
+    assert site._client is None
 
 
 def test_fewer_sites_in_a_sum_than_a_site_allows_are_refused_though_enough_were_announced(network, caplog):

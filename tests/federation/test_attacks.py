@@ -161,6 +161,30 @@ def test_a_subset_of_the_sites_is_not_summed():
         )
 
 
+class Losing(Lying):
+    """Doesn't reach a site any more once so many sums were opened."""
+
+    lost, opened = "site2", 3
+
+    def ask(self, messages):
+        if self.server._published.n_sums >= self.opened:
+            messages = {site: message for site, message in messages.items() if site != self.lost}
+        yield from super().ask(messages)
+
+
+@pytest.mark.parametrize("min_sites", [None, 2])
+def test_a_site_that_is_lost_before_training_is_in_all_sums_or_the_run_ends(min_sites):
+    """Nobody lies: each of these sums opens the same means, so that one without a site would show what it had."""
+    transport = Losing(make_clients(policy=SitePolicy(min_sites=min_sites)))
+    server = transport.server = Server(transport, MaskedAggregator(), replace(SETTINGS, min_sites=min_sites))
+    taken = []
+    take = server._take
+    server._take = lambda number, message, sums: (taken.append(sums.n_sites), take(number, message, sums))
+    with pytest.raises(SiteError, match=r"a site was lost before .* was open, and a sum without it would show its part"):
+        server.run()
+    assert taken == [3] * Losing.opened
+
+
 def test_another_run_over_other_sites_is_refused_for_the_same_cells(tmp_path):
     run(make_clients(record=tmp_path))
     clients = make_clients(record=tmp_path)[:2]

@@ -23,9 +23,11 @@ Manifest = list[tuple[str, list[int]]]
 
 
 def flatten(
-    arrays: Mapping[str, np.ndarray], weight: float, *, precision: int, max_abs: float
+    arrays: Mapping[str, np.ndarray], weight: float, *, precision: int, max_abs: float, n_more: int = 0
 ) -> tuple[np.ndarray, Manifest]:
     """Encode weight times each array, in order of name, and then the weight, as one vector of uint64.
+
+    It has room at its end for ``n_more`` words, so that who adds some needn't copy it.
 
     Raises
     ------
@@ -33,8 +35,9 @@ def flatten(
         A value is NaN, infinite or beyond ``max_abs``; the message names its array and the remedy.
     """
     manifest = [(name, list(np.shape(arrays[name]))) for name in sorted(arrays)]
-    words = np.empty(n_words(manifest) + 1, dtype=np.uint64)
-    encode(np.float64(weight), precision, "weight", max_abs=max_abs, out=words[-1:].reshape(()))
+    last = n_words(manifest)
+    words = np.empty(last + 1 + n_more, dtype=np.uint64)
+    encode(np.float64(weight), precision, "weight", max_abs=max_abs, out=words[last : last + 1].reshape(()))
     parts = unflatten(words, manifest)
     for_each(
         list(parts),

@@ -24,7 +24,7 @@ from fedscgen.secure._keys import KEY_LENGTH, KeyPair, add_masks, derive, seal, 
 from fedscgen.secure._protection import Protection
 from fedscgen.secure._selection import KEYS, VALUES, read_selection
 from fedscgen.secure._vector import flatten
-from fedscgen.secure.masked._checksum import Checksum
+from fedscgen.secure.masked._checksum import N_CHECKS, Checksum
 from fedscgen.secure.masked._member import RunMember
 from fedscgen.secure.masked._opened import describe_sum, hash_description, hash_keys
 from fedscgen.secure.masked._protocol import (
@@ -149,13 +149,13 @@ class MaskedContributor(RunMember):
         group = contribution.group or f"sum {contribution.number}"  # a sum that is begun again is over the same sites
         self._check_group(group, sites, terms.threshold, whole=contribution.group is not None)
         arrays, weight = self._choose_arrays(contribution, masking)
-        words, manifest = flatten(arrays, weight, precision=terms.precision, max_abs=terms.max_abs)
         membership = self._find_membership()
+        n_checks = 0 if membership is None else N_CHECKS
+        words, manifest = flatten(arrays, weight, precision=terms.precision, max_abs=terms.max_abs, n_more=n_checks)
         run = "" if membership is None else membership.run
         about = describe_sum(run, contribution.number, self._history, state.keys, manifest, terms.precision)
         if membership is not None:
-            checks = Checksum(membership.group_key, about).of_term(words, self.site)
-            words = np.concatenate([words, checks])
+            words[-n_checks:] = Checksum(membership.group_key, about).of_term(words[:-n_checks], self.site)
         told = hash_description(about)
         masks = [
             (bind_mask(state.pair_keys[peer], told), subtracts(self.site, peer)) for peer in sites if peer != self.site
