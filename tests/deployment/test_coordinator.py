@@ -3,6 +3,7 @@
 import fcntl
 import logging
 import re
+import resource
 from dataclasses import replace
 
 import anndata
@@ -179,6 +180,18 @@ def test_a_check_of_raw_counts_says_so(carrier, run, output, make_site, cells):
     carrier.sites["at west"] = make_site("west", run=2)
     run(workflow="check")
     assert "obstacle: west: raw counts" in (output / "check.txt").read_text()
+
+
+def test_a_check_says_where_no_result_could_be_written(run, output):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, limits[1]))  # bytes of a file
+    try:
+        run(workflow="check")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    text = (output / "check.txt").read_text()
+    assert "obstacle: north would refuse: its result could not be written: the site's log says why" in text
+    assert "room" not in text
 
 
 def test_sites_choose_genes_together(carrier, run, output, tmp_path):

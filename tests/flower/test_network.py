@@ -112,6 +112,19 @@ def test_what_a_site_writes_is_for_its_own_user(network, run_id, assays):
             assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
 
 
+def test_sites_check_before_they_train(network, assays):
+    output = network.folder / "check"
+    checked = network.submit(workflow="check", output=str(output), reference="mean")
+    assert network.wait(checked, timeout=200) == "finished:completed", network.run_log(checked)
+    text = (output / "check.txt").read_text()
+    assert not re.findall("^obstacle: .*", text, re.MULTILINE)
+    for site in assays:
+        assert f"{site} tells its " in text
+        ledger = pd.read_csv(network.site_folder(site, checked) / "ledger.csv")
+        assert list(ledger["kind"].unique()) == ["introduction", "what a site has", "names in use"]
+    assert (output / "check.html").exists()
+
+
 @pytest.fixture
 def outsider(network, tmp_path):
     """Runs Flower's command as somebody who has ca.crt and reaches the port that the sites reach."""

@@ -62,6 +62,8 @@ class SiteCheck:
         What the site agrees to. None: to anything.
     folder
         Where ``labels.toml`` goes, with the site's own names of types that others spell differently. None: nowhere.
+    objections
+        What else stands in the way of a training at this site; the coordinator is told.
 
     Attributes
     ----------
@@ -80,6 +82,7 @@ class SiteCheck:
         label_salt: str | None = None,
         policy: SitePolicy | None = None,
         folder: Path | None = None,
+        objections: Sequence[str] = (),
     ) -> None:
         self.site = site
         self.finished = False
@@ -89,6 +92,7 @@ class SiteCheck:
         self._names = LabelNames(label_salt)
         self._policy = policy
         self._folder = folder
+        self._objections = tuple(objections)
         self._adata = adata
         self._cells = Site.of(site, adata, options, self._label_map, _SHARES)
         self._has_told = False
@@ -152,7 +156,7 @@ class SiteCheck:
 
     def _find_objections(self, plan: Plan) -> list[str]:
         """What the site would refuse of a training as the plan has it."""
-        settings, objections = plan.settings, []
+        settings, objections = plan.settings, list(self._objections)
         for consent in [] if self._policy is None else _list_consents(self._policy, plan):
             try:
                 consent()

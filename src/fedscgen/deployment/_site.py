@@ -21,6 +21,8 @@ from fedscgen.prepare import add_common_labels, read_label_map
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from anndata import AnnData
+
     from fedscgen._types import Buffer
     from fedscgen.deployment._config import SiteConfig
 
@@ -155,17 +157,26 @@ class Site:
         )
 
     def _make_check(self) -> SiteCheck:
-        config = self._config
+        config, adata = self._config, read_cells(self._config.data)
         return SiteCheck(
             config.site,
-            read_cells(config.data),
+            adata,
             config.options,
             self._ledger,
             label_map=None if config.label_map is None else read_label_map(config.label_map),
             label_salt=config.read_label_salt(),
             policy=config.policy,
             folder=self._folder,
+            objections=[] if self._can_write(adata) else ["its result could not be written: the site's log says why"],
         )
+
+    def _can_write(self, adata: AnnData) -> bool:
+        try:
+            try_writing(adata, self._folder)
+        except (OSError, ValueError):
+            logger.exception("a result could not be written")
+            return False
+        return True
 
     def _end_check(self, check: SiteCheck) -> None:
         self.finished = check.finished
