@@ -1,4 +1,9 @@
-"""``fedscgen correct`` with files that have other genes than the model."""
+"""``fedscgen correct``, with files that have other genes than the model, or where nothing else was written."""
+
+import errno
+import re
+import tempfile
+from pathlib import Path
 
 import pytest
 from anndata import read_h5ad
@@ -50,3 +55,30 @@ def test_a_file_without_a_third_of_the_genes_is_refused_in_one_line(folder):
     assert "Error: 10 of the model's 30 genes are missing in var_names ('gene0', 'gene1'" in done.output
     assert "allow for more than max_missing_genes=0.05" in done.output
     assert not (folder / "out.h5ad").exists()
+
+
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning", "ignore:.*:FutureWarning", "ignore:n_jobs.*:UserWarning")
+def test_what_was_trained_is_kept_where_the_result_cannot_be_written(folder, tmp_path, monkeypatch):
+    """And the message says where, with what corrects the cells from it."""
+    make_adata().write_h5ad(tmp_path / "cells.h5ad")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "elsewhere"))
+
+    def fail(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr("fedscgen._output.write_cells", fail)
+        command = ["simulate", tmp_path / "cells.h5ad", "-o", tmp_path / "out", "--settings", "components"]
+        done = CliRunner().invoke(app, [*map(str, command)])
+    assert done.exit_code == 2
+    told = re.search(
+        r"out can't be written \(.*No space left on device\): what was trained is in (\S+), with", done.stderr
+    )
+    assert told, done.stderr
+    kept = Path(told[1])
+    assert kept.parent == tmp_path / "elsewhere"
+    assert {path.name for path in kept.iterdir()} == {"model", "history.csv", "ledger.csv"}
+    assert not (tmp_path / "out").exists()
+    command = ["correct", tmp_path / "cells.h5ad", "-m", kept / "model", "-o", tmp_path / "corrected.h5ad"]
+    assert CliRunner().invoke(app, [*map(str, command), "--batch-key", "batch"]).exit_code == 0

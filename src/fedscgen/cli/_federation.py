@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -233,12 +234,25 @@ def _simulate_into(
         secure=secure,
         init_model=init_model,
     )
-    write_cells(result.corrected, folder / "corrected.h5ad")
+    try:
+        _write_training(folder, result)
+        write_cells(result.corrected, folder / "corrected.h5ad")
+    except Exception as error:
+        kept = Path(tempfile.mkdtemp(prefix="fedscgen-"))
+        _write_training(kept, result)
+        remedy = (
+            f"what was trained is in {kept}, with which fedscgen correct --model {kept / 'model'} corrects the cells"
+        )
+        raise OSError(f"{folder.name} can't be written ({error}): {remedy}") from error
+    print_types(result.types)
+    _report(folder / "report.html", adata, site_key, result, secure)
+
+
+def _write_training(folder: Path, result: SimulationResult) -> None:
+    """Write what can't be had again without training."""
     result.model.save(folder / "model")
     result.history.to_csv(folder / "history.csv", index=False)
     result.ledger.to_csv(folder / "ledger.csv", index=False)
-    print_types(result.types)
-    _report(folder / "report.html", adata, site_key, result, secure)
 
 
 def _report(path: Path, adata: AnnData, site_key: str, result: SimulationResult, secure: str) -> None:
@@ -273,5 +287,5 @@ def _report(path: Path, adata: AnnData, site_key: str, result: SimulationResult,
             types=result.types,
             notes=[f"The file holds counts, or no logarithms, at {', '.join(raw)}: {HOW}."] if raw else [],
         )
-    except ValueError as error:
+    except Exception as error:
         logger.warning("there is no report.html: %s", error)

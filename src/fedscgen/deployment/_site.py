@@ -196,13 +196,13 @@ class Site:
             self._client.resume(run.read_text(encoding="ascii"))
 
     def _write_results(self, client: Client) -> None:
-        """Write corrected.h5ad, model/ and history.csv; each appears when it is whole."""
+        """Write model/, history.csv and, last, corrected.h5ad; each appears when it is whole."""
         if client.corrected is None or client.model is None:
             raise ValueError("there is nothing to write: no cells were corrected")
-        with create_whole(self._folder / _CORRECTED, overwrite=True, remedy="") as target:
-            write_cells(client.corrected, target)
         client.model.save(self._folder / "model", overwrite=True)
         write_whole(self._folder / "history.csv", pd.DataFrame(client.history).to_csv(index=False).encode())
+        with create_whole(self._folder / _CORRECTED, overwrite=True, remedy="") as target:
+            write_cells(client.corrected, target)
         client.forget()
         for kind in (INTRODUCTION, _RUN):
             self._path_of(kind).unlink(missing_ok=True)
