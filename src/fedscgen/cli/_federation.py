@@ -287,5 +287,5 @@ def _report(path: Path, adata: AnnData, site_key: str, result: SimulationResult,
             types=result.types,
             notes=[f"The file holds counts, or no logarithms, at {', '.join(raw)}: {HOW}."] if raw else [],
         )
-    except Exception as error:
+    except (ImportError, KeyError, OSError, RuntimeError, ValueError) as error:
         logger.warning("there is no report.html: %s", error)
