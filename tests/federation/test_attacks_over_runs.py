@@ -68,6 +68,17 @@ def test_cells_are_not_spanned_over_several_runs_either(tmp_path):
         open_components(adata, settings[2], record=tmp_path)
 
 
+def test_runs_over_some_of_the_genes_each_do_not_add_up_to_all_either(tmp_path):
+    """Of fewer genes than cells even all of a covariance shows no cell; of those of many runs together it does."""
+    adata = make_adata(n_cells=1400, n_genes=800)
+    names = list(adata.var_names)
+    parts = [tuple(names[:600]), tuple(names[200:]), tuple(names[:300] + names[500:])]
+    for part in parts[:2]:
+        open_components(adata, replace(SETTINGS, gene_list=part), record=tmp_path)
+    with pytest.raises(SiteError, match=SPANNED):
+        open_components(adata, replace(SETTINGS, gene_list=parts[2]), record=tmp_path)
+
+
 def test_a_run_that_is_repeated_opens_what_was_open(tmp_path):
     """The same cells are chosen for training in all runs: else even this would show others each time."""
     adata = make_adata()

@@ -136,7 +136,7 @@ class Client:
         self._accelerator = accelerator
         self._correction = correction
         self._policy = policy
-        self._record = None if record is None else CellsRecord(record, map(str, adata.obs_names))
+        self._record = None if record is None else CellsRecord(record, map(str, adata.obs_names), adata.n_vars)
         self._guard = self._make_guard()
         drawn = secrets.randbelow(2**32) if self._record is None else self._record.find_seed()
         self._seed = drawn if seed is None else seed

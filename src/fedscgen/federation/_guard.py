@@ -257,13 +257,13 @@ class Guard:
         """How many sums of whole cells a task opens: along each direction, or BatchNorm's means of a round."""
         if task.kind not in (BEGIN, TRAIN) or self._terms is None:
             return None
-        settings, genes = self.require_plan().settings, self._require_program().genes
+        plan, genes = self.require_plan(), self._require_program().genes
         n_cells = int(_LEAST_TRAINING * sum(self._terms.n_cells_at_most.values()))
         if task.kind == TRAIN:
-            return Asked("", 1, n_cells, len(genes))
-        about = [genes, settings.architecture, dict(settings.model), hash_arrays(task.arrays)]
+            return Asked("", 1, n_cells)
+        about = [plan.sites, genes, plan.settings.architecture, dict(plan.settings.model), hash_arrays(task.arrays)]
         n_vectors = sum(array.size for array in task.arrays.values()) // len(genes)
-        return Asked(hash_json(about)[:16], n_vectors, n_cells, len(genes))
+        return Asked(hash_json(about)[:16], n_vectors, n_cells)
 
     def save(self) -> bytes:
         """What :meth:`restore` needs, so that a run that begins again from the disk is held to no less."""

@@ -54,8 +54,8 @@ class SitePolicy:
     gene_union
         Whether the site takes part on genes that not all sites hold. Sums of those that it alone has are its own.
     few_cells
-        Whether the site takes part though all sites together may have fewer training cells than genes, and more than
-        half as many sums of whole cells would be open, over all runs: single cells can be computed from them.
+        Whether the site takes part though all sites together may have fewer training cells than it has genes, and more
+        than half as many sums of whole cells would be open, over all runs: single cells can be computed from them.
     workflows
         What the site takes part in: ``"training"``, ``"correction"`` of its cells by a trained model, ``"check"``, in
         which it tells before any training what names it uses and what it would refuse.

@@ -28,14 +28,13 @@ class Asked:
         The same for questions whose answers are the same. Empty: for all whose answers differ each time.
     n_vectors
         How many sums of cells, each with other weights.
-    n_cells, n_genes
-        Training cells of all sites, at least; and their genes.
+    n_cells
+        Training cells of all sites, at least.
     """
 
     name: str
     n_vectors: int
     n_cells: int
-    n_genes: int
 
 
 class CellsRecord:
@@ -47,10 +46,13 @@ class CellsRecord:
         A JSON file. Whoever deletes it lets the count begin anew.
     cell_names
         Names of the cells, by which they are known again.
+    n_genes
+        That they have, of which a run may ask some and the next one others.
     """
 
-    def __init__(self, path: Path, cell_names: Iterable[str]) -> None:
+    def __init__(self, path: Path, cell_names: Iterable[str], n_genes: int) -> None:
         self._path = path
+        self._n_genes = n_genes
         self._cells = hashlib.sha256("\n".join(sorted(cell_names)).encode()).hexdigest()
 
     def find_seed(self) -> int:
@@ -117,9 +119,22 @@ class CellsRecord:
         if asked is not None:
             before = 0 if asked.name else entry["vectors"].get("", 0)
             entry["vectors"][asked.name] = before + asked.n_vectors
-            _check_vectors(sum(entry["vectors"].values()), asked, policy)
+            self._check_vectors(sum(entry["vectors"].values()), asked.n_cells, policy)
         entry["n_sums"] += 1
         self._write(content)
+
+    def _check_vectors(self, n_vectors: int, n_cells: int, policy: SitePolicy) -> None:
+        """Refuse sums of cells that come near to spanning all cells.
+
+        Of fewer cells than genes, these are the sparse vectors in what the sums span, and a linear program finds them.
+        """
+        if policy.few_cells or self._n_genes <= n_cells or n_vectors <= n_cells / 2:
+            return
+        raise PolicyError(
+            f"{n_vectors} sums of whole cells would be open of perhaps no more than {n_cells} cells with "
+            f"{self._n_genes} genes, from which single cells could be computed: to take part, begin with cells of "
+            "fewer genes, with a smaller n_latent or more cells, or the site itself must set few_cells in its policy"
+        )
 
     def _write(self, content: dict[str, Any]) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -140,20 +155,6 @@ def _check_number(entry: dict[str, Any], policy: SitePolicy, file: str) -> None:
             f"these cells have contributed to {entry['n_sums']} sums, and the site allows {policy.max_sums}: to go on, "
             f"the site itself must raise max_sums in its policy (the count is in its file {file})"
         )
-
-
-def _check_vectors(n_vectors: int, asked: Asked, policy: SitePolicy) -> None:
-    """Refuse sums of cells that come near to spanning all cells.
-
-    Of fewer cells than genes, these are the sparse vectors in what the sums span, and a linear program finds them.
-    """
-    if policy.few_cells or asked.n_genes <= asked.n_cells or n_vectors <= asked.n_cells / 2:
-        return
-    raise PolicyError(
-        f"{n_vectors} sums of whole cells would be open of perhaps no more than {asked.n_cells} cells with "
-        f"{asked.n_genes} genes, from which single cells could be computed: to take part, train on fewer genes or "
-        "with a smaller n_latent, let more cells take part, or the site itself must set few_cells in its policy"
-    )
 
 
 def _check_sites(known: Sequence[list[str]], sites: Sequence[str], policy: SitePolicy) -> None:
