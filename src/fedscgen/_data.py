@@ -288,11 +288,17 @@ def chunks_of(matrix: Matrix, rows: np.ndarray, chunk_size: int) -> Iterator[Mat
         yield chunk if sparse.issparse(chunk) else np.asarray(chunk)
 
 
-def dense_chunks(matrix: Matrix, columns: np.ndarray | None, chunk_size: int) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yield rows and float32 values of shape ``(<= chunk_size, n_genes)``; only a chunk is ever dense."""
-    for start in range(0, matrix.shape[0], chunk_size):
-        rows = slice(start, min(start + chunk_size, matrix.shape[0]))
-        chunk = matrix[rows]
+def dense_chunks(
+    matrix: Matrix, columns: np.ndarray | None, chunk_size: int, cells: np.ndarray | None = None
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield rows and float32 values of shape ``(<= chunk_size, n_genes)``; only a chunk is ever dense.
+
+    With ``cells``, positions in the matrix, it is these, and the rows are positions among them.
+    """
+    n_cells = matrix.shape[0] if cells is None else len(cells)
+    for start in range(0, n_cells, chunk_size):
+        rows = slice(start, min(start + chunk_size, n_cells))
+        chunk = matrix[rows if cells is None else cells[rows]]
         chunk = chunk.toarray() if sparse.issparse(chunk) else np.asarray(chunk)
         chunk = chunk if columns is None else chunk[:, columns]
         with np.errstate(over="ignore"):  # the caller sees inf

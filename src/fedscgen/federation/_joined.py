@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -16,57 +16,91 @@ if TYPE_CHECKING:
     from collections.abc import MutableMapping, Sequence
 
     from fedscgen._data import DataKeys
-    from fedscgen.federation._client import Client
+
+_ROWS_AT_A_TIME = 4096
 
 
 def restore_order(
-    adata: AnnData, site_key: str, clients: Sequence[Client], keys: DataKeys, expression: str | None
+    adata: AnnData,
+    site_key: str,
+    parts: MutableMapping[str, AnnData],
+    keys: DataKeys,
+    expression: str | None,
 ) -> AnnData:
-    """A copy of the input with what the clients added; NaN where a site dropped out."""
-    corrected = adata.copy()
-    drop_outdated(corrected, (keys.batch_key, keys.labels_key))
+    """A copy of the input with what the sites' parts add, which are used up; NaN where a site dropped out."""
     sites = keys.categories_of(adata, site_key)
     expressions: list[tuple[np.ndarray, np.ndarray | sparse.spmatrix]] = []
     columns: dict[str, list[pd.Series]] = {}
-    for client in clients:
-        part, rows = client.corrected, np.flatnonzero(sites == client.site)
-        if part is None:
-            continue
-        client.corrected = None  # its expression is as large as the result's
+    arrays: dict[str, np.ndarray] = {}
+    while parts:
+        site, part = parts.popitem()
+        rows = np.flatnonzero(sites == site)
         for key in part.obsm:
-            _fill(corrected.obsm, key, rows, part.obsm[key], adata.n_obs)
+            _fill(arrays, key, rows, part.obsm[key], adata.n_obs)
         for key in part.obs.columns.intersection(list(RESULT_KEYS)):
             columns.setdefault(key, []).append(part.obs[key].astype(object))
         if expression == "X":
             expressions.append((rows, part.X))
         elif expression is not None and expression in part.layers:
             expressions.append((rows, part.layers[expression]))
-    for key, parts in columns.items():
-        column = pd.concat(parts).reindex(adata.obs_names)
+        del part  # its expression is as large as the result's
+    merged = merge_rows(expressions, adata.n_obs) if expressions else None
+    corrected = adata.copy()
+    drop_outdated(corrected, (keys.batch_key, keys.labels_key))
+    corrected.obsm.update(arrays)
+    for key, told in columns.items():
+        column = pd.concat(told).reindex(adata.obs_names)
         if key in (CONFLICT_KEY, MOVED_KEY):  # of cells whose site dropped out neither is so
             column = column.eq(True)
         corrected.obs[key] = column.astype("category") if key == CELL_TYPE_KEY else column.infer_objects()
     if expression == "X":
-        corrected.X = _merge_rows(expressions, adata.n_obs)
-    elif expressions:
-        corrected.layers[expression] = _merge_rows(expressions, adata.n_obs)
+        corrected.X = merged
+    elif expression is not None and merged is not None:
+        corrected.layers[expression] = merged
     return corrected
 
 
-def _merge_rows(
+def merge_rows(
     parts: list[tuple[np.ndarray, np.ndarray | sparse.spmatrix]], n_rows: int
 ) -> np.ndarray | sparse.csr_matrix:
-    """Matrices put together by the rows that each has, with NaN in rows of none; the parts are used up."""
-    if not sparse.issparse(parts[0][1]):
-        whole = np.full((n_rows, parts[0][1].shape[1]), np.nan, dtype=np.float32)
-        while parts:
-            rows, values = parts.pop()
-            whole[rows] = values
-        return whole
+    """Matrices put together by the rows that each has, with NaN in rows of none; the parts are used up as they go."""
+    n_columns = parts[0][1].shape[1]
+    if sparse.issparse(parts[0][1]):
+        return _merge_sparse_rows(parts, n_rows, n_columns)
+    whole = np.full((n_rows, n_columns), np.nan, dtype=np.float32)
+    while parts:
+        rows, values = parts.pop()
+        whole[rows] = values
+    return whole
+
+
+def _merge_sparse_rows(parts: list[tuple[np.ndarray, Any]], n_rows: int, n_columns: int) -> sparse.csr_matrix:
+    """Write the parts into one matrix, which no other copy stands beside."""
     missing = np.setdiff1d(np.arange(n_rows), np.concatenate([rows for rows, _ in parts]))
-    parts.append((missing, sparse.csr_matrix(np.full((len(missing), parts[0][1].shape[1]), np.nan, dtype=np.float32))))
-    order = np.argsort(np.concatenate([rows for rows, _ in parts]))
-    return sparse.vstack([values for _, values in parts], "csr")[order]
+    if len(missing):
+        parts.append((missing, sparse.csr_matrix(np.full((len(missing), n_columns), np.nan, dtype=np.float32))))
+    counts = np.empty(n_rows, dtype=np.int64)
+    for rows, values in parts:
+        counts[rows] = np.diff(values.indptr)
+    indptr = np.concatenate([[0], np.cumsum(counts)])
+    kind = np.int32 if indptr[-1] <= np.iinfo(np.int32).max else np.int64
+    indices, data = np.empty(indptr[-1], dtype=kind), np.empty(indptr[-1], dtype=np.float32)
+    while parts:
+        rows, values = parts.pop()
+        for start in range(0, len(rows), _ROWS_AT_A_TIME):
+            stop = min(start + _ROWS_AT_A_TIME, len(rows))
+            entries = slice(values.indptr[start], values.indptr[stop])
+            places = _places(indptr[rows[start:stop]], np.diff(values.indptr[start : stop + 1]))
+            indices[places], data[places] = values.indices[entries], values.data[entries]
+        del values
+    return sparse.csr_matrix((data, indices, indptr.astype(kind)), shape=(n_rows, n_columns))
+
+
+def _places(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Positions of the entries of rows that begin at ``starts`` and have ``counts`` entries."""
+    before = np.cumsum(counts) - counts
+    places: np.ndarray = np.repeat(starts - before, counts) + np.arange(counts.sum())
+    return places
 
 
 def _fill(arrays: MutableMapping[str, np.ndarray], key: str, rows: np.ndarray, values: np.ndarray, n_rows: int) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fedscgen._options import Preset
-    from fedscgen._types import NamedArrays, References
+    from fedscgen._types import Message, NamedArrays, References
     from fedscgen.correction import Landmarks
     from fedscgen.federation._models import FederatedModel
     from fedscgen.secure import Aggregator
@@ -177,17 +178,94 @@ def simulate(
     asked = site
     data, site = join_batches(read_backed(data), site)
     data = normalize_sites(data, site_key, site.keys) if site.normalize else data
-    sites = take_sites(data, site_key, settings, site.keys)
+    run = _run(data, site_key, settings, site, correction, secure, accelerator, show_progress, given, on_round)
+    gc.collect()  # the sites' cells, which their models refer to in circles
     site_key = name_column(data, site_key)
+    if isinstance(data, Mapping):
+        corrected = concatenate(run.parts, site_key)
+        keys = {name: options_of(cells, site).keys for name, cells in data.items()}
+        data = concatenate({name: padded_copy(data[name], keys[name], run.genes) for name in data}, site_key)
+        if site.batch_key is not None:  # a site without the column is one batch
+            data.obs[site.batch_key] = data.obs[site.batch_key].astype(object).fillna(data.obs[site_key].astype(object))
+    else:
+        known = data.var_names.isin(run.genes)  # an initial model may have fewer
+        data = data if known.all() or correction.keep_genes else data[:, known]
+        corrected = restore_order(data, site_key, run.parts, site.keys, correction.expression)
+    corrected.uns[TYPES_KEY] = run.types
+    known = corrected.var_names.isin(run.genes)
+    if not known.all():
+        corrected.var[KNOWN_KEY] = known
+    return SimulationResult(
+        model=_make_model(data, replace(site.keys, batch_key=site.keys.batch_key or site_key), run),
+        corrected=corrected,
+        types=run.types,
+        history=run.history,
+        references=run.references,
+        ledger=run.ledger,
+        genes=run.genes,
+        settings=run.settings,
+        site=asked,
+        correction=correction,
+        site_key=site_key,
+    )
+
+
+class _Run(NamedTuple):
+    """What is left of a federation when its clients are gone; ``parts`` are their corrected cells."""
+
+    parts: dict[str, AnnData]
+    types: pd.DataFrame
+    history: pd.DataFrame
+    references: References | Landmarks
+    ledger: pd.DataFrame
+    genes: list[str]
+    settings: FederationSettings
+    weights: NamedArrays
+
+
+class _LightClient(Client):
+    """A client of cells that the simulation holds anyway: in the end it keeps what is new alone."""
+
+    def _correct(self, message: Message) -> Message:
+        answer = super()._correct(message)
+        if self.corrected is not None and self._correction.expression != "X":
+            self.corrected.X = None
+        self.close()
+        self._adata.X = None
+        self._adata.layers.clear()
+        return answer
+
+
+def _run(
+    data: AnnData | Mapping[str, AnnData],
+    site_key: str,
+    settings: FederationSettings,
+    site: SiteOptions,
+    correction: CorrectionOptions,
+    secure: str | Aggregator,
+    accelerator: str,
+    show_progress: bool,
+    given: InitialModel | None,
+    on_round: Callable[[int, NamedArrays], None] | None,
+) -> _Run:
+    """Make the clients, and let them run."""
+    sites = take_sites(data, site_key, settings, site.keys)
     aggregator = make_aggregator(secure, len(sites))
     seed = settings.find_seed()
-    settings = replace(settings, seed=seed)
-    options = {name: options_of(cells, site) for name, cells in sites.items()}
+    client_class = Client if isinstance(data, Mapping) else _LightClient
     clients = [
-        Client(name, cells, aggregator.contributor(name), own, correction, accelerator=accelerator, seed=seed + i)
-        for i, ((name, cells), own) in enumerate(zip(sites.items(), options.values(), strict=True))
+        client_class(
+            name,
+            cells,
+            aggregator.contributor(name),
+            options_of(cells, site),
+            correction,
+            accelerator=accelerator,
+            seed=seed + i,
+        )
+        for i, (name, cells) in enumerate(sites.items())
     ]
-    server = Server(InProcessTransport(clients), aggregator, settings, given)
+    server = Server(InProcessTransport(clients), aggregator, replace(settings, seed=seed), given)
     try:
         with aggregator:
             server.run(
@@ -197,34 +275,15 @@ def simulate(
     finally:
         for client in clients:
             client.close()
-    types = _collect_types(clients)
-    if isinstance(data, Mapping):
-        corrected = concatenate({c.site: c.corrected for c in clients if c.corrected is not None}, site_key)
-        padded = {name: padded_copy(cells, options[name].keys, server.genes) for name, cells in sites.items()}
-        data = concatenate(padded, site_key)
-        if site.batch_key is not None:  # a site without the column is one batch
-            data.obs[site.batch_key] = data.obs[site.batch_key].astype(object).fillna(data.obs[site_key].astype(object))
-    else:
-        known = data.var_names.isin(server.genes)  # an initial model may have fewer
-        data = data if known.all() or correction.keep_genes else data[:, known]
-        corrected = restore_order(data, site_key, clients, site.keys, correction.expression)
-    corrected.uns[TYPES_KEY] = types
-    known = corrected.var_names.isin(server.genes)
-    if not known.all():
-        corrected.var[KNOWN_KEY] = known
-    references = _find_references(server, clients)
-    return SimulationResult(
-        model=_make_model(data, replace(site.keys, batch_key=site.keys.batch_key or site_key), server, references),
-        corrected=corrected,
-        types=types,
+    return _Run(
+        parts={client.site: client.corrected for client in clients if client.corrected is not None},
+        types=_collect_types(clients),
         history=_collect_history(clients, server.losses),
-        references=references,
+        references=_find_references(server, clients),
         ledger=join_ledgers(client.ledger for client in clients),
         genes=server.genes,
         settings=server.settings,
-        site=asked,
-        correction=correction,
-        site_key=site_key,
+        weights=server.weights,
     )
 
 
@@ -235,17 +294,17 @@ def _find_references(server: Server, clients: Sequence[Client]) -> References | 
     return server.references if server.references.labels or alone is None else alone
 
 
-def _make_model(adata: AnnData, keys: DataKeys, server: Server, references: References | Landmarks) -> FederatedModel:
+def _make_model(adata: AnnData, keys: DataKeys, run: _Run) -> FederatedModel:
     """A model of all cells with the federation's weights and references."""
-    model_class = find_model(server.settings.architecture)
-    cells = working_copy(adata, keys, server.genes)
+    model_class = find_model(run.settings.architecture)
+    cells = working_copy(adata, keys, run.genes)
     with warnings.catch_warnings():  # the clients have warned
         warnings.simplefilter("ignore", UserWarning)
         model_class.setup_anndata(cells, **keys.of_anndata())
     with torch.random.fork_rng(devices=[]):
-        model: FederatedModel = model_class(cells, **server.settings.model)
-    model.load_weights(server.weights)
-    model.references = references
+        model: FederatedModel = model_class(cells, **run.settings.model)
+    model.load_weights(run.weights)
+    model.references = run.references
     return model
 
 

@@ -42,7 +42,7 @@ def move_expression(
         for rows, change in _changes(latent, shifted, decode, chunk_size):
             values[rows] = _add_change(values[rows], change)
         return values
-    moved = matrix.tocsr(copy=True).astype(np.float32)
+    moved = sparse.csr_matrix(matrix, dtype=np.float32, copy=True)
     moved.sum_duplicates()  # the change is added once to each entry
     for rows, change in _changes(latent, shifted, decode, chunk_size):
         starts = moved.indptr[rows.start : rows.stop + 1]

@@ -130,8 +130,8 @@ class LatentMixin(BaseModelClass):
         size = _CELLS_AT_A_TIME if batch_size is None else batch_size
         check_whole("batch_size", size, 1)
         matrix, columns = self._expression(self.adata if adata is None else adata)
-        matrix = matrix if indices is None else matrix[np.asarray(indices)]
-        for rows, chunk in dense_chunks(matrix, columns, size):
+        cells = None if indices is None else np.arange(matrix.shape[0])[np.asarray(indices)]
+        for rows, chunk in dense_chunks(matrix, columns, size, cells):
             if not np.isfinite(chunk).all():
                 raise ValueError(self._name_non_finite(adata, indices, rows, chunk))
             yield torch.from_numpy(chunk)

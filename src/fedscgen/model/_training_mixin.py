@@ -266,11 +266,11 @@ class TrainingMixin(UnsupervisedTrainingMixin, WeightsMixin):
             As in :meth:`train`.
         """
         validation = self._split(train_size).validation
-        matrix = self.keys.expression_of(self.adata)[np.sort(validation)]
+        matrix = self.keys.expression_of(self.adata)
         total = 0.0
         self.module.eval()
         with torch.inference_mode():
-            for _, chunk in dense_chunks(matrix, None, batch_size):
+            for _, chunk in dense_chunks(matrix, None, batch_size, np.sort(validation)):
                 _, _, loss = self.module({REGISTRY_KEYS.X_KEY: torch.from_numpy(chunk).to(self.device)})
                 total += float(loss.loss) * len(chunk)
         return total / len(validation) if len(validation) else float("nan")

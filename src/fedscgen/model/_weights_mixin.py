@@ -66,8 +66,10 @@ class WeightsMixin(BaseModelClass):
         self.references = None  # which belong to the weights before
 
     def close(self) -> None:
-        """Free the registered cells, which scvi-tools would keep for good."""
-        self.deregister_manager(self.adata)
+        """Free the registered cells, which scvi-tools would keep for good; the weights and references stay."""
+        if self.adata is not None:
+            self.deregister_manager(self.adata)
+            self._adata = self._adata_manager = None
 
     @staticmethod
     def aggregate(updates: Sequence[ClientUpdate], strategy: Strategy = "weighted_fedavg") -> NamedArrays:
