@@ -13,7 +13,7 @@ from fedscgen._data import CELL_TYPE_KEY, CONFLICT_KEY, MOVED_KEY, RESULT_KEYS
 from fedscgen._output import drop_outdated
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping, Sequence
+    from collections.abc import MutableMapping
 
     from fedscgen._data import DataKeys
 
