@@ -42,6 +42,20 @@ def said(result):
     return re.sub(r"\s+", " ", result.output + (result.stderr or ""))
 
 
+@pytest.mark.filterwarnings("ignore:.*:FutureWarning", "ignore:.*:DeprecationWarning")
+def test_demo_begins_with_counts_and_names_types_alike(tmp_path):
+    result = run("demo", "-o", tmp_path / "demo", "--settings", "components", "--counts")
+    assert result.exit_code == 0, result.output
+    assert "obstacle: 'cd56+_nks' looks like 'CD56+ NK'" not in result.output, "Hospital B has no such type"
+    assert "obstacle: 'cd14+_monocytes' looks like 'CD14+ Monocyte'" in result.output
+    corrected = read_h5ad(tmp_path / "demo" / "corrected.h5ad")
+    here = corrected.obs["batch"] == "Hospital B"
+    assert "cd14+_monocytes" in set(corrected.obs.loc[here, "cell_type"])
+    assert "CD14+ Monocyte" in set(corrected.obs.loc[here, "fedscgen_common_type"])
+    moved = corrected.obs["fedscgen_moved"][corrected.obs["fedscgen_common_type"] == "CD14+ Monocyte"]
+    assert moved.all()
+
+
 def test_demo_writes_cells_model_and_report(tmp_path):
     result = run("demo", "-o", tmp_path / "demo", "--rounds", 1, "--epochs", 1)
     assert result.exit_code == 0, said(result)

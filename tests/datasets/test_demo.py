@@ -7,7 +7,7 @@ import pytest
 import scanpy as sc
 from scipy import sparse
 
-from fedscgen.datasets import demo_data
+from fedscgen.datasets import demo_counts, demo_data
 from fedscgen.metrics import silhouette_batch
 
 
@@ -22,6 +22,22 @@ def test_demo_is_the_same_for_the_same_seed(demo):
     pd.testing.assert_frame_equal(again.obs, demo.obs)
     assert (other.X != demo.X).nnz > 0
     assert (other.obs["batch"].to_numpy() != demo.obs["batch"].to_numpy()).any()
+
+
+def test_counts_are_those_of_the_demo_before_it_is_normalised(demo):
+    sites = demo_counts()
+    assert list(sites) == list(demo.obs["batch"].cat.categories)
+    for site, cells in sites.items():
+        same = demo[cells.obs_names]
+        assert set(same.obs["batch"]) == {site}
+        assert (cells.X.data == np.rint(cells.X.data)).all()
+        assert cells.X.data.min() >= 1
+        normalised = same.X.multiply(same.X > 0).expm1().sum(axis=0).A1
+        raw = cells.X.sum(axis=0).A1
+        assert np.corrcoef(normalised, raw)[0, 1] > 0.9
+        renamed = (cells.obs["cell_type"] != same.obs["cell_type"].astype(str)).all()
+        assert renamed == (site == "Hospital B")
+    assert all((a.X != b.X).nnz == 0 for a, b in zip(sites.values(), demo_counts().values(), strict=True))
 
 
 def test_demo_leaves_the_global_generator_alone():

@@ -38,6 +38,7 @@ from fedscgen.cli._sources import (
     Prepare,
     TableOfGenes,
     TopGenes,
+    begin_with_counts,
     check_sources,
     make_recipe,
     name_types_alike,
@@ -62,6 +63,10 @@ def demo(
     epochs: Epochs = None,
     secure: SecureOption = "plain",
     seed: Seed = None,
+    counts: Annotated[
+        bool,
+        typer.Option("--counts", help="Begin with raw counts, and with types that one hospital spells otherwise."),
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """See a whole federation at work, with no data of your own.
@@ -74,7 +79,8 @@ def demo(
         from fedscgen.datasets import demo_data
 
         chosen = _choose_settings(settings, n_rounds=rounds, n_epochs=epochs, seed=seed)
-        adata = demo_data(chosen.federation.find_seed())
+        number = chosen.federation.find_seed()
+        adata, chosen = begin_with_counts(number, chosen) if counts else (demo_data(number), chosen)
         _simulate_into(folder, adata, "batch", chosen, secure)
     typer.echo(f"Open {output / 'report.html'} in a browser.")
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _USUAL_SUM = 1e4
 
+_GENES_OF_DEMO = 20  # of a cell that is kept: its counts are of 765 genes
 _NO_LABEL = "unlabelled"
 
 Prepare = Annotated[
@@ -176,6 +177,22 @@ def read_all(
     if lacking and labels_key is not None and settings.site.unlabeled_category is None:
         settings = settings.change(unlabeled_category=_NO_LABEL)
     return join_sites(sites, site_key, labels_key, union=settings.federation.genes == "union"), settings
+
+
+def begin_with_counts(seed: int, settings: SimulationSettings) -> tuple[AnnData, SimulationSettings]:
+    """The demonstration's cells, made of counts; what a check says of them is told, and what it proposes taken."""
+    from fedscgen.check import check_sites
+    from fedscgen.datasets import demo_counts
+    from fedscgen.prepare import PrepareOptions, add_common_labels
+
+    sites = prepare_sites(demo_counts(seed), PrepareOptions(min_genes=_GENES_OF_DEMO), None)
+    checked = check_sites(sites, settings=settings.federation, options=settings.site)
+    for finding in checked.findings:
+        typer.echo(f"{finding.weight}: {finding.text}")
+    typer.echo("The proposed names are taken, as somebody would accept them in labels.toml.")
+    adata = join_sites(sites, "batch", "cell_type")
+    key = add_common_labels(adata, checked.proposal.sure)
+    return adata, settings.change(labels_key=key)
 
 
 def name_types_alike(adata: AnnData, labels_key: str | None, label_map: Path) -> str:

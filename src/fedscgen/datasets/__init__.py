@@ -1,6 +1,6 @@
 """Cells to integrate: published data sets by name, files of your own, a demonstration, and simulated sites."""
 
-from fedscgen.datasets._demo import demo_data
+from fedscgen.datasets._demo import demo_counts, demo_data
 from fedscgen.datasets._download import fetch_dataset
 from fedscgen.datasets._inclusion import Inclusion, apply_inclusion
 from fedscgen.datasets._load import load_dataset, load_file
@@ -13,6 +13,7 @@ __all__ = [
     "Inclusion",
     "PublishedDataset",
     "apply_inclusion",
+    "demo_counts",
     "demo_data",
     "fetch_dataset",
     "load_dataset",

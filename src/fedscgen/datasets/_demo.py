@@ -59,6 +59,43 @@ def demo_data(seed: int = 0) -> AnnData:
     (the site) and ``"cell_type"``. ``uns["simulated_site_effects"]``: ``"seed"``, ``"depth"`` (share of molecules kept,
     by site), ``"gene_effect_sd"`` (by site) and ``"gene_log_fold_change"`` (the ``e_g``, DataFrame of genes x sites).
     """
+    return _simulate(seed)[0]
+
+
+def demo_counts(seed: int = 0) -> dict[str, AnnData]:
+    """The same hospitals, with raw counts as they came from the machine, and types as each hospital calls them.
+
+    A count is that of :func:`demo_data` before it is normalised, rounded at random to one of its two neighbours.
+    Hospital B writes its types in lower case, with underscores and in the plural.
+
+    Parameters
+    ----------
+    seed
+        As :func:`demo_data` takes it.
+
+    Returns
+    -------
+    AnnData by hospital, with whole numbers in ``X`` (sparse, float32) and ``obs["cell_type"]``.
+    """
+    adata, expected = _simulate(seed)
+    whole = np.floor(expected.data + np.random.default_rng([seed, 1]).random(expected.nnz))
+    counts = sparse.csr_matrix((whole.astype(np.float32), expected.indices, expected.indptr), expected.shape)
+    counts.eliminate_zeros()
+    adata.X = counts
+    sites = {site: adata[adata.obs["batch"] == site].copy() for site in SITES}
+    for site, cells in sites.items():
+        types = cells.obs["cell_type"].astype(str)
+        cells.obs = cells.obs[[]].assign(cell_type=types.map(_spell_otherwise) if site == SITES[1] else types)
+        del cells.uns["simulated_site_effects"]
+    return sites
+
+
+def _spell_otherwise(name: str) -> str:
+    return f"{name.lower().replace(' ', '_')}s"
+
+
+def _simulate(seed: int) -> tuple[AnnData, sparse.csr_matrix]:
+    """What :func:`demo_data` gives, and the expected counts behind it, shape ``(n_cells, n_genes)``."""
     import pandas as pd
     import scanpy as sc
     from anndata import AnnData
@@ -69,9 +106,12 @@ def demo_data(seed: int = 0) -> AnnData:
     site = _assign_sites(cell_type.to_numpy(), rng)  # (n_cells,)
     effects = rng.normal(scale=_GENE_EFFECT_SD, size=(source.raw.n_vars, len(SITES))).astype(np.float32)
     depth = np.asarray(_DEPTH)[site]
-    counts, totals = _counts(source.raw.X, source.obs["n_counts"].to_numpy())
+    counts, totals = _thin(*_counts(source.raw.X, source.obs["n_counts"].to_numpy()), depth, rng)
+    expected = counts.copy()
+    rows = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
+    expected.data = counts.data * np.exp(effects.T[site][rows, counts.indices])
     adata = AnnData(
-        X=_log_normalise(*_thin(counts, totals, depth, rng), effects.T[site]),
+        X=_log_normalise(counts, totals, effects.T[site]),
         obs=pd.DataFrame(
             {
                 "batch": pd.Categorical.from_codes(site, categories=list(SITES)),
@@ -87,7 +127,7 @@ def demo_data(seed: int = 0) -> AnnData:
         "gene_effect_sd": dict(zip(SITES, _GENE_EFFECT_SD, strict=True)),
         "gene_log_fold_change": pd.DataFrame(effects, index=adata.var_names.to_numpy(), columns=list(SITES)),
     }
-    return adata
+    return adata, expected
 
 
 def _assign_sites(cell_type: np.ndarray, rng: np.random.Generator) -> np.ndarray:
