@@ -127,6 +127,16 @@ def test_nobody_puts_other_results_in_the_place_of_a_run_s(network, tmp_path):
     assert {path: path.read_bytes() for path in before} == before
 
 
+def test_a_site_takes_part_in_so_many_runs_and_no_more(cells, tmp_path):
+    cells["north"].write_h5ad(tmp_path / "north.h5ad")
+    for number in range(1000):
+        (tmp_path / f"run-{number}").mkdir()
+    runs = SiteRuns(SiteConfig("north", tmp_path / "north.h5ad", tmp_path, accelerator="cpu"))
+    answer = Message.from_bytes(runs.answer(1000, Message(INTRODUCTION, TRAINING).to_bytes()))
+    assert answer.meta["reason"] == "the site takes part in no new run: its log says why"
+    assert not (tmp_path / "run-1000").exists()
+
+
 def test_a_site_takes_nothing_that_would_fill_its_disk(cells, tmp_path, monkeypatch, caplog):
     cells["north"].write_h5ad(tmp_path / "north.h5ad")
     runs = SiteRuns(SiteConfig("north", tmp_path / "north.h5ad", tmp_path, accelerator="cpu"))

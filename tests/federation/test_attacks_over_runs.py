@@ -1,4 +1,4 @@
-"""A coordinator who keeps to every run's plan, and chooses the settings of run after run so that sums show cells."""
+"""A coordinator who keeps to every run's plan, and makes something of several runs, or of forms that others use."""
 
 from dataclasses import replace
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cells import SMALL, make_adata
+from fedscgen._types import Message
 from fedscgen.federation import FederationSettings, InProcessTransport, Server, SiteError, SitePolicy
 from quick import make_client
 
@@ -13,6 +14,7 @@ pytest.importorskip("cryptography", reason="needs the extra fedscgen[masked]")
 
 from fedscgen.secure import MaskedAggregator, MaskedContributor
 
+SITES = ["site0", "site1", "site2"]
 SETTINGS = FederationSettings(n_rounds=0, seed=0, model=SMALL)
 SPANNED = r"sums of whole cells would be open of perhaps no more than .* from which single cells could be computed"
 
@@ -91,3 +93,83 @@ def test_a_run_that_is_repeated_opens_what_was_open(tmp_path):
     assert clients[0]._record._read()[1]["vectors"] == others[0]._record._read()[1]["vectors"] != {}
     of_other_cells = make_client("site0", adata[5:].copy(), MaskedContributor("site0"), record=tmp_path / "site0.json")
     assert of_other_cells._seed != clients[0]._seed
+
+
+class Telling(InProcessTransport):
+    """Tells sites something else in the messages of a kind."""
+
+    def __init__(self, clients, kind, change):
+        super().__init__(clients)
+        self.kind, self.change = kind, change
+
+    def ask(self, messages):
+        yield from super().ask(
+            {site: self.change(site, m) if m.kind == self.kind else m for site, m in messages.items()}
+        )
+
+
+def make_federation(kind, change, contributors=None, **options):
+    adata = make_adata()
+    clients = [
+        make_client(site, adata[adata.obs["batch"] == site].copy(), made, policy=SitePolicy(), **options)
+        for site, made in (contributors or {site: MaskedContributor(site) for site in SITES}).items()
+    ]
+    return Server(Telling(clients, kind, change), MaskedAggregator(), SETTINGS)
+
+
+def test_an_introduction_of_an_earlier_run_opens_no_group_key(monkeypatch):
+    """Its signature is good, if the coordinator proposes the same plan under the same name; its key is gone."""
+    monkeypatch.setattr("fedscgen.federation._plan.secrets.token_hex", lambda n_bytes: "ab" * n_bytes)
+    contributors = {site: MaskedContributor(site) for site in SITES}
+    first = make_federation("settings", lambda site, message: message, contributors)
+    first.agree()
+    before = first._program._terms.introductions["site2"]
+
+    def replay(site, message):
+        told = {**message.meta["introductions"], "site2": before}
+        return message if site == "site2" else Message(message.kind, {**message.meta, "introductions": told})
+
+    with pytest.raises(SiteError, match=r"site 'site2' failed at 'group key': .* was altered on its way"):
+        make_federation("settings", replay, contributors).agree()
+
+
+def test_names_that_are_guessed_in_the_clear_are_held_by_nobody_where_names_are_hashed():
+    def guess(site, message):
+        return Message(message.kind, {**message.meta, "labels": ["type0", "type1"]})
+
+    server = make_federation("settings", guess, label_salt="a secret of the sites")
+    server.agree()
+    server._program.labels = ["type0", "type1"]
+    server._perform_all("sums before training", "holders of cell types")
+    assert server._program.labels == []
+
+
+def test_no_sum_is_taken_apart_by_the_rows_of_a_selection():
+    def ask_for_rows(site, message):
+        masking = {**message.meta["masking"], "row": SITES.index(site), "n_rows": len(SITES)}
+        return Message(message.kind, {**message.meta, "masking": masking}, message.arrays)
+
+    server = make_federation("sums before training", ask_for_rows)
+    server.agree()
+    with pytest.raises(SiteError, match="site 'site0' does not show its keys"):
+        server._perform("sums before training")
+
+
+def test_means_of_fewer_sites_than_a_site_wishes_are_not_opened():
+    def lower(site, message):
+        return Message(message.kind, {**message.meta, "min_holders": 1})
+
+    with pytest.raises(SiteError, match="means of 1 sites shall be opened, and min_holders=2 at this site"):
+        make_federation("settings", lower).agree()
+
+
+@pytest.mark.parametrize("told", [SITES, SITES[:1]], ids=["all", "one"])
+def test_no_site_may_drop_out_of_a_sum_that_all_are_needed_for(told):
+    def lower(site, message):
+        masking = {**message.meta["masking"], "threshold": 2 if site in told else 3}
+        return Message(message.kind, {**message.meta, "masking": masking}, message.arrays)
+
+    server = make_federation("mask public keys", lower)
+    server.agree()
+    with pytest.raises(SiteError, match="threshold=2 of 3 sites: no site may be missing in components"):
+        server._perform("sums before training")
