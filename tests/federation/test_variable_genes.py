@@ -92,6 +92,15 @@ def test_a_federation_works_on_scanpy_s_genes(blood, secure):
     assert weights["bytes"].max() < 120 * 30 * 8 + 5000, "what comes after is of the chosen genes alone"
 
 
+def test_genes_that_were_not_chosen_stay_as_they_are_where_a_site_keeps_them(blood):
+    result = simulate(blood, n_top_genes=120, keep_genes=True, **{**QUICK, "n_rounds": 0})
+    assert list(result.corrected.var_names) == list(blood.var_names)
+    chosen = result.corrected.var["fedscgen_corrected"].to_numpy()
+    assert list(blood.var_names[chosen]) == result.genes == of_scanpy(blood, 120)
+    others = blood.var_names[~chosen]
+    np.testing.assert_array_equal(result.corrected[:, others].to_df("fedscgen_corrected"), blood[:, others].to_df())
+
+
 def test_training_goes_as_on_cells_that_have_the_chosen_genes_alone(blood):
     chosen = of_scanpy(blood, 100)
     result = simulate(blood, n_top_genes=100, seed=3, **QUICK)

@@ -96,7 +96,8 @@ class FederationSettings:
     n_top_genes
         How many of these the model is trained on: those that vary most, which the sites find by one sum over them. They
         are the genes that scanpy's ``highly_variable_genes(flavor="seurat", batch_key=site)`` finds on all cells in one
-        place. The others stay out of the network and of the corrected cells. None: all of them.
+        place. The others stay out of the network, and out of the corrected cells unless a site keeps genes. None: all
+        of them.
     gene_list
         Names of the only genes that are used, of which each site tells the ones that it holds. None or empty: all.
     target_sum

@@ -67,7 +67,8 @@ class SimulationResult:
     ledger
         Every message: ``round``, ``sender``, ``receiver``, ``kind``, ``shape``, ``bytes``, ``protection``.
     genes
-        The model's genes: those that all sites hold, or with ``genes="union"`` those that any holds.
+        The model's genes: those that all sites hold, or with ``genes="union"`` those that any holds; with
+        ``n_top_genes`` the chosen ones of these. ``corrected`` has them alone, unless it keeps others as they are.
     settings
         What the federation agreed on.
     site, correction
