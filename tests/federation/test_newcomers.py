@@ -16,7 +16,10 @@ SETTINGS = FederationSettings(n_rounds=2, n_epochs=1, model=SMALL)
 
 def clients_of(adata, sites):
     aggregator = PlainAggregator()
-    return [Client(site, adata[adata.obs["batch"] == site].copy(), aggregator.contributor(site)) for site in sites]
+    return [
+        Client(site, adata[adata.obs["batch"] == site].copy(), aggregator.contributor(site), seed=i)
+        for i, site in enumerate(sites)
+    ]
 
 
 @pytest.fixture
