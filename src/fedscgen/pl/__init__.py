@@ -1,7 +1,8 @@
-"""Figures of cells and curves. No pyplot, and nothing of matplotlib's settings is changed."""
+"""Figures: of a result, as scanpy draws them, and the blocks that reports are built of."""
 
 from fedscgen.pl._cells import draw_cells, place_badges, scatter_png, to_picture, umap_layout
 from fedscgen.pl._curves import Curve, line_chart_svg
+from fedscgen.pl._result import composition, ledger, moved, training
 from fedscgen.pl._style import (
     INK,
     LABEL_COLOURS,
@@ -22,15 +23,19 @@ __all__ = [
     "SITE_COLOURS",
     "Curve",
     "Mark",
+    "composition",
     "default_style",
     "draw_cells",
     "inline_svg",
+    "ledger",
     "line_chart_svg",
     "make_marks",
+    "moved",
     "new_axes",
     "place_badges",
     "save_figure",
     "scatter_png",
     "to_picture",
+    "training",
     "umap_layout",
 ]

@@ -1,0 +1,213 @@
+"""Figures of a federation's result, with scanpy's habits: axes, ``show`` and ``save``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from fedscgen.pl._style import LABEL_COLOURS, SITE_COLOURS, make_marks
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+
+_BYTES_PER_MEGABYTE = 1e6
+
+
+def training(
+    history: pd.DataFrame, *, ax: Axes | None = None, show: bool | None = None, save: str | Path | None = None
+) -> Axes | None:
+    """Draw each site's validation loss over the rounds, and the federation's.
+
+    Parameters
+    ----------
+    history
+        ``result.history`` of a simulation: columns ``"site"``, ``"round"``, ``"epoch"``, ``"validation_loss"`` and
+        ``"federation_loss"``.
+    ax
+        Axes to draw on; new ones if ``None``.
+    show
+        Show the figure, and return nothing. ``None`` does so where neither ``ax`` nor ``save`` is given.
+    save
+        Path of a file to write.
+
+    Returns
+    -------
+    The axes, unless the figure is shown.
+
+    Raises
+    ------
+    ValueError
+        There was no training.
+    """
+    if history.empty:
+        raise ValueError("the history is empty: nothing was trained (n_rounds=0)")
+    ax, own = _take_axes(ax, (6, 4))
+    epochs = history["epoch"].max()
+    sites = list(dict.fromkeys(history["site"]))
+    for site, mark in zip(sites, make_marks(len(sites), SITE_COLOURS), strict=True):
+        of_site = history[history["site"] == site]
+        at = of_site["round"] - 1 + of_site["epoch"] / epochs
+        ax.plot(at, of_site["validation_loss"], color=mark.colour, ls=mark.dash, marker=mark.marker, ms=3, label=site)
+    rounds = history.groupby("round")["federation_loss"].first()
+    ax.plot(rounds.index, rounds, color="black", lw=2, label="federation")
+    ax.set(xlabel="round", ylabel="validation loss", xlim=(0, history["round"].max()))
+    ax.legend(frameon=False, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+    return _finish(ax, own, show, save)
+
+
+def moved(
+    types: pd.DataFrame, *, ax: Axes | None = None, show: bool | None = None, save: str | Path | None = None
+) -> Axes | None:
+    """Draw which share of each site's cells of each type has moved, with numbers of cells; blank where a site has none.
+
+    Parameters
+    ----------
+    types
+        ``result.types`` of a simulation, or ``corrected.uns["fedscgen_types"]`` of a correction: columns
+        ``"cell_type"``, ``"n_cells"``, ``"n_moved"``, and ``"site"`` or ``"batch"``.
+    ax, show, save
+        As in :func:`training`.
+
+    Returns
+    -------
+    As in :func:`training`.
+
+    Raises
+    ------
+    ValueError
+        The table has no row.
+    """
+    if types.empty:
+        raise ValueError("the table of types is empty: the model doesn't tell which cells it moves")
+    place = "site" if "site" in types else "batch"
+    sums = types.groupby([place, "cell_type"], observed=True, sort=False)[["n_cells", "n_moved"]].sum()
+    cells, n_moved = (sums[name].unstack(place) for name in ("n_cells", "n_moved"))
+    ax, own = _take_axes(ax, (2.5 + 0.9 * cells.shape[1], 1.5 + 0.35 * cells.shape[0]))
+    image = ax.imshow(n_moved / cells, vmin=0, vmax=1, cmap="cividis", aspect="auto")
+    for (row, column), n in np.ndenumerate(cells.to_numpy(dtype=float)):
+        if np.isfinite(n):
+            share = n_moved.iat[row, column] / n
+            ax.text(column, row, f"{n:.0f}", ha="center", va="center", color="black" if share > 0.5 else "white")
+    ax.set_xticks(range(cells.shape[1]), cells.columns, rotation=30, ha="right")
+    ax.set_yticks(range(cells.shape[0]), cells.index)
+    ax.figure.colorbar(image, ax=ax, label="share of the cells that moved")
+    return _finish(ax, own, show, save)
+
+
+def composition(
+    adata: AnnData,
+    site_key: str,
+    labels_key: str = "cell_type",
+    *,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    save: str | Path | None = None,
+) -> Axes | None:
+    """Draw each site's shares of cell types.
+
+    Parameters
+    ----------
+    adata
+        Cells of several sites.
+    site_key, labels_key
+        Columns of ``obs`` with the sites and the cell types. Types have the colours of
+        ``uns[f"{labels_key}_colors"]`` where scanpy has put them there. Cells without a label are grey.
+    ax, show, save
+        As in :func:`training`.
+
+    Returns
+    -------
+    As in :func:`training`.
+
+    Raises
+    ------
+    KeyError
+        A column is missing.
+    """
+    for key in (site_key, labels_key):
+        if key not in adata.obs:
+            raise KeyError(f"obs[{key!r}] not found; there are {', '.join(map(repr, adata.obs.columns))}")
+    labels = adata.obs[labels_key].astype("category")
+    names = list(labels.cat.categories)
+    given = adata.uns.get(f"{labels_key}_colors", ())
+    colours = list(given) if len(given) == len(names) else [m.colour for m in make_marks(len(names), LABEL_COLOURS)]
+    text = labels.astype(object).where(labels.notna(), "no label")
+    shares = pd.crosstab(adata.obs[site_key].astype(str), text, normalize="index")
+    ax, own = _take_axes(ax, (7, 1.2 + 0.45 * len(shares)))
+    left = np.zeros(len(shares))
+    for name, colour in [*zip(names, colours, strict=True), ("no label", "#bbbbbb")]:
+        if name in shares:
+            ax.barh(shares.index, shares[name], left=left, color=colour, label=str(name))
+            left = left + shares[name].to_numpy()
+    ax.set(xlim=(0, 1), xlabel="share of the site's cells")
+    ax.invert_yaxis()
+    ax.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+    return _finish(ax, own, show, save)
+
+
+def ledger(
+    rows: pd.DataFrame, *, ax: Axes | None = None, show: bool | None = None, save: str | Path | None = None
+) -> Axes | None:
+    """Draw how many bytes left the sites, by kind of message and by how they were protected.
+
+    Parameters
+    ----------
+    rows
+        ``result.ledger`` of a simulation, or a site's ``ledger.csv``: columns ``"kind"``, ``"receiver"``,
+        ``"protection"`` and ``"bytes"``.
+    ax, show, save
+        As in :func:`training`.
+
+    Returns
+    -------
+    As in :func:`training`.
+
+    Raises
+    ------
+    ValueError
+        Nothing was sent to the coordinator.
+    """
+    sent = rows[rows["receiver"] == "server"]
+    if sent.empty:
+        raise ValueError("the ledger has no message to the coordinator")
+    table = sent.groupby(["kind", "protection"], sort=False)["bytes"].sum().unstack("protection").fillna(0)
+    table = table.loc[table.sum(axis=1).sort_values().index] / _BYTES_PER_MEGABYTE
+    ax, own = _take_axes(ax, (7, 1.2 + 0.35 * len(table)))
+    left = np.zeros(len(table))
+    for name, mark in zip(table, make_marks(table.shape[1], SITE_COLOURS), strict=True):
+        ax.barh(table.index, table[name], left=left, color=mark.colour, label=str(name))
+        left = left + table[name].to_numpy()
+    ax.set(xlabel="megabytes that left the sites")
+    ax.legend(frameon=False, fontsize="small", title="protection")
+    return _finish(ax, own, show, save)
+
+
+def _take_axes(ax: Axes | None, size: tuple[float, float]) -> tuple[Axes, bool]:
+    """Axes to draw on, and whether they are new."""
+    if ax is not None:
+        return ax, False
+    from matplotlib import pyplot as plt
+
+    _, new = plt.subplots(figsize=size, layout="constrained")
+    return new, True
+
+
+def _finish(ax: Axes, own: bool, show: bool | None, save: str | Path | None) -> Axes | None:
+    if save is not None:
+        from matplotlib.figure import Figure
+
+        figure = ax.figure
+        while not isinstance(figure, Figure):  # of axes in a part of a figure
+            figure = figure.figure
+        figure.savefig(save, bbox_inches="tight")
+    if show or (show is None and own and save is None):
+        from matplotlib import pyplot as plt
+
+        plt.show()
+        return None
+    return ax
