@@ -43,8 +43,8 @@ def test_training_has_a_line_for_each_site_and_the_federation(result):
     np.testing.assert_array_equal(ax.lines[3].get_xdata(), [1, 2])
 
 
-def test_moved_says_how_many_cells_there_are_and_which_share_moved(result):
-    ax = pl.moved(result.types, show=False)
+def test_moves_says_how_many_cells_there_are_and_which_share_moved(result):
+    ax = pl.moves(result.types, show=False)
     types = result.types.set_index(["cell_type", "site"])
     names = [label.get_text() for label in ax.get_yticklabels()]
     sites = [label.get_text() for label in ax.get_xticklabels()]
@@ -61,7 +61,7 @@ def test_a_type_that_a_site_lacks_is_blank():
     types = pd.DataFrame(
         {"batch": ["a", "a", "b"], "cell_type": ["x", "y", "x"], "n_cells": [4, 5, 6], "n_moved": [4, 0, 3]}
     )
-    ax = pl.moved(types, show=False)
+    ax = pl.moves(types, show=False)
     shares = np.ma.filled(ax.images[0].get_array(), np.nan)
     np.testing.assert_array_equal(shares, [[1, 0.5], [0, np.nan]])
     assert sorted(text.get_text() for text in ax.texts) == ["4", "5", "6"]
@@ -92,10 +92,10 @@ def test_ledger_counts_what_left_the_sites(result):
     assert set(texts(ax.get_legend())) == set(sent["protection"])
 
 
-@pytest.mark.parametrize("name", ["training", "moved", "ledger"])
+@pytest.mark.parametrize("name", ["training", "moves", "ledger"])
 def test_they_are_shown_saved_or_drawn_on_given_axes(result, no_window, tmp_path, name):
     draw = getattr(pl, name)
-    table = {"training": result.history, "moved": result.types, "ledger": result.ledger}[name]
+    table = {"training": result.history, "moves": result.types, "ledger": result.ledger}[name]
     assert draw(table) is None
     assert no_window == [1]
     assert draw(table, save=tmp_path / "figure.png") is not None

@@ -2,7 +2,7 @@
 
 from fedscgen.pl._cells import draw_cells, place_badges, scatter_png, to_picture, umap_layout
 from fedscgen.pl._curves import Curve, line_chart_svg
-from fedscgen.pl._result import composition, ledger, moved, training
+from fedscgen.pl._result import composition, ledger, moves, training
 from fedscgen.pl._style import (
     INK,
     LABEL_COLOURS,
@@ -30,7 +30,7 @@ __all__ = [
     "ledger",
     "line_chart_svg",
     "make_marks",
-    "moved",
+    "moves",
     "new_axes",
     "place_badges",
     "save_figure",

@@ -60,7 +60,7 @@ def training(
     return _finish(ax, own, show, save)
 
 
-def moved(
+def moves(
     types: pd.DataFrame, *, ax: Axes | None = None, show: bool | None = None, save: str | Path | None = None
 ) -> Axes | None:
     """Draw which share of each site's cells of each type has moved, with numbers of cells; blank where a site has none.
