@@ -48,3 +48,25 @@ def test_files_without_a_gene_in_common_are_refused(files, tmp_path):
     done = CliRunner().invoke(app, ["simulate", *map(str, files), "-o", str(tmp_path / "out")])
     assert done.exit_code == 2
     assert "Error: the sites share no gene: add --prepare with --genes and --gene-table" in done.stderr
+
+
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning", "ignore:.*:FutureWarning", "ignore:n_jobs.*:UserWarning")
+def test_donors_may_be_known_at_one_site_and_a_column_of_batches_be_a_sites_own(files, tmp_path):
+    cells = read_h5ad(files[0])
+    cells.obs["donor"] = [("ann", "bob")[i % 2] for i in range(cells.n_obs)]
+    cells.obs["batch"] = "of a lab"
+    cells.write_h5ad(files[0])
+    paths = [*map(str, files), "--batch-key", "donor"]
+    checked = CliRunner().invoke(app, ["check", *paths])
+    assert checked.exit_code == 0, checked.output
+    done = CliRunner().invoke(app, ["simulate", *paths, "-o", str(tmp_path / "out"), "--settings", "components"])
+    assert done.exit_code == 0, done.output
+    assert "site1: there is no column 'donor'; its cells are alike in it" in done.output
+    corrected = read_h5ad(tmp_path / "out" / "corrected.h5ad")
+    batches = corrected.uns["fedscgen_types"].groupby("site")["batch"].agg(set).to_dict()
+    assert batches == {"site0": {"ann", "bob"}, "site1": {"site1"}, "site2": {"site2"}}
+    assert set(corrected.obs["batch"].dropna()) == {"of a lab"}
+    assert set(corrected.obs["site"]) == {"site0", "site1", "site2"}
+    nobody = CliRunner().invoke(app, ["check", *map(str, files), "--batch-key", "lane"])
+    assert nobody.exit_code == 2
+    assert "obs['lane'] not found" in nobody.stderr.replace("\n", " ")

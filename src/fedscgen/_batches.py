@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -42,6 +42,17 @@ def name_batches(adata: AnnData, batch_key: BatchKey) -> tuple[AnnData, str | No
     named = adata.copy()
     named.obs[BATCH_KEY] = batches
     return named, BATCH_KEY
+
+
+def find_held(
+    sites: Mapping[str, AnnData], batch_key: str | tuple[str, ...] | None
+) -> dict[str, str | tuple[str, ...] | None]:
+    """Which of the columns each site has; if none has any, all of them, so that an error says what there is."""
+    asked = (batch_key,) if isinstance(batch_key, str) else batch_key or ()
+    held = {name: tuple(key for key in asked if key in cells.obs) for name, cells in sites.items()}
+    if not any(held.values()):
+        return dict.fromkeys(sites, batch_key)
+    return {name: (keys[0] if isinstance(batch_key, str) else keys) if keys else None for name, keys in held.items()}
 
 
 def join_columns(adata: AnnData, columns: Sequence[str]) -> pd.Categorical:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
+from itertools import chain, count
 from typing import TYPE_CHECKING
 
 import anndata
@@ -10,7 +13,9 @@ import pandas as pd
 from anndata import AnnData
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
+
+logger = logging.getLogger(__name__)
 
 
 def concatenate(parts: Mapping[str, AnnData], site_key: str) -> AnnData:
@@ -32,6 +37,25 @@ def concatenate(parts: Mapping[str, AnnData], site_key: str) -> AnnData:
     for key in whole.obs.select_dtypes(include=object).columns:
         whole.obs[key] = _make_writable(whole.obs[key])
     return whole
+
+
+def name_column(data: AnnData | Mapping[str, AnnData], site_key: str) -> str:
+    """Column of the result that names the sites: another one where sites have a column of that name for their own."""
+    if not isinstance(data, Mapping):
+        return site_key
+    own = [name for name, cells in data.items() if site_key in cells.obs and _differs(cells.obs[site_key], name)]
+    if not own:
+        return site_key
+    taken = {column for cells in data.values() for column in cells.obs}
+    free = next(key for key in chain(("site", "hospital"), (f"site{i}" for i in count(2))) if key not in taken)
+    logger.warning(
+        "site %r has a column obs[%r] of its own, which stays: the sites are in obs[%r]", own[0], site_key, free
+    )
+    return free
+
+
+def _differs(column: pd.Series, name: str) -> bool:
+    return not (column.astype(str) == name).all()
 
 
 def _make_writable(column: pd.Series) -> pd.Series:

@@ -7,6 +7,7 @@ import unicodedata
 from difflib import SequenceMatcher
 
 _LEAST_LETTERS, _LEAST_RATIO = 6, 0.86
+_ID = "CL:"
 
 # names that mean the same, with the id in the Cell Ontology; as they are once spelling is taken out
 _SYNONYMS: dict[str, tuple[str, ...]] = {
@@ -16,10 +17,13 @@ _SYNONYMS: dict[str, tuple[str, ...]] = {
     "CL:0000451": ("dendritic", "dc"),
     "CL:0000784": ("plasmacytoid dendritic", "pdc"),
     "CL:0000576": ("monocyte", "mono"),
-    "CL:0000860": ("classical monocyte", "cd14+ monocyte", "cd14+ mono", "cd14 monocyte", "cd14 mono"),
+    "CL:0000860": (
+        "classical monocyte", "cd14+ monocyte", "cd14+ mono", "cd14 monocyte", "cd14 mono",
+        "cd14 positive monocyte", "CL:0001054",
+    ),
     "CL:0000875": (
         "non classical monocyte", "nonclassical monocyte", "cd16+ monocyte", "cd16 monocyte", "cd16 mono",
-        "fcgr3a+ monocyte",
+        "fcgr3a+ monocyte", "cd14 low cd16 positive monocyte", "CL:0002396",
     ),
     "CL:0000235": ("macrophage",),
     "CL:0000624": ("cd4+ t", "cd4 t", "cd4 positive alpha beta t"),
@@ -41,7 +45,7 @@ _SYNONYMS: dict[str, tuple[str, ...]] = {
     "CL:0002079": ("ductal", "duct", "pancreatic ductal"),
     "CL:0002064": ("acinar", "pancreatic acinar"),
 }  # fmt: skip
-_ONTOLOGY = {name: id_ for id_, names in _SYNONYMS.items() for name in names}
+_ONTOLOGY = {tuple(sorted(name.split())): id_ for id_, names in _SYNONYMS.items() for name in names}
 
 
 def simplify(name: str) -> str:
@@ -52,7 +56,7 @@ def simplify(name: str) -> str:
     """
     text = unicodedata.normalize("NFKC", name).casefold()
     if identifier := re.fullmatch(r"\s*cl[:_ ](\d{7})\s*", text):
-        return f"CL:{identifier[1]}"
+        return f"{_ID}{identifier[1]}"
     text = re.sub(r"\b(cd\d+\w*)-(?=$|[\s/,;)])", r"\1 negative", text)
     words = re.findall(r"\w+\+?", text.replace("_", " "))
     words = [_make_singular(word) for word in words]
@@ -60,9 +64,15 @@ def simplify(name: str) -> str:
 
 
 def find_meaning(name: str) -> str:
-    """The id in the Cell Ontology if it is known, else the simplified name."""
+    """The id in the Cell Ontology if it is known, with words in any order, else the simplified name."""
     simple = simplify(name)
-    return _ONTOLOGY.get(simple, simple)
+    return _ONTOLOGY.get(tuple(sorted(simple.split())), simple)
+
+
+def is_unknown_id(name: str) -> bool:
+    """Whether it is an id of the Cell Ontology of which no synonym is known."""
+    meaning = find_meaning(name)
+    return meaning.startswith(_ID) and meaning not in _SYNONYMS
 
 
 def look_alike(one: str, other: str) -> bool:

@@ -5,6 +5,7 @@ from typer.testing import CliRunner
 
 from fedscgen.check import check_sites, describe_check, expect_cost, write_check_page
 from fedscgen.cli import app
+from fedscgen.correction import NoSharedLabelError
 from fedscgen.federation import FederationSettings, SiteOptions, simulate
 from fedscgen.prepare import PrepareOptions, prepare, read_label_map
 from raw_counts import real_counts
@@ -136,3 +137,31 @@ def test_command_checks_files_and_proposes_a_map_that_it_accepts(hospitals, tmp_
     assert (tmp_path / "check.html").exists()
     assert CliRunner().invoke(app, ["check", *files, "--label-map", labels]).exit_code == 0
     assert CliRunner().invoke(app, ["check", *files, "--propose", labels]).exit_code == 2
+
+
+def test_an_id_that_no_synonym_is_known_of_is_a_doubt(hospitals):
+    a = hospitals["a"].copy()
+    a.obs["cell_type"] = a.obs["cell_type"].astype(str).replace("CD56+ NK", "CL:9999999")
+    (doubt,) = texts(check_sites({**hospitals, "a": a}), "doubt")
+    assert doubt.startswith("'CL:9999999' is an id of the Cell Ontology that the table of synonyms lacks")
+    assert texts(check_sites({"a": a}), "doubt") == []
+
+
+def test_a_site_that_shares_no_type_is_an_obstacle_as_it_is_to_a_training(hospitals):
+    a = hospitals["a"].copy()
+    a.obs["cell_type"] = [f"kind {i % 2}" for i in range(a.n_obs)]
+    sites = {**hospitals, "a": a}
+    said = texts(check_sites(sites), "obstacle")
+    assert said == [
+        "a: no other site shares any of its types ('kind 0', 'kind 1'): name them alike in labels.toml, or "
+        "have it take part as it is (--unaligned-site a)"
+    ]
+    with pytest.raises(NoSharedLabelError, match="'a': no other site shares any of its types"):
+        simulate(sites, settings="components", show_progress=False)
+    assert texts(check_sites(sites, settings=FederationSettings(unaligned_sites=("a",))), "obstacle") == []
+
+
+def test_without_a_common_gene_no_cost_is_told(hospitals):
+    a = hospitals["a"].copy()
+    a.var_names = [f"other {name}" for name in a.var_names]
+    assert describe_check(check_sites({**hospitals, "a": a})).endswith("there is no gene in common to train on")

@@ -24,6 +24,10 @@ from fedscgen.prepare import add_common_labels, propose_labels, read_label_map, 
         ("CD4+/CD25 T Reg", "cd4+ cd25 t reg"),
         ("CD19+ B", "cd19+_bs"),
         ("T helper cells", "CL:0000912"),
+        ("Mono_CD14", "CD14+ Monocytes"),
+        ("T_CD8", "CD8-positive, alpha-beta T cell"),
+        ("CD14-positive monocyte", "CL:0001054"),
+        ("CD16 Monocytes", "CL:0002396"),
     ],
 )
 def test_spellings_and_synonyms_mean_one_type(one, other):
@@ -35,6 +39,8 @@ def test_spellings_and_synonyms_mean_one_type(one, other):
     [
         ("CD4+ T", "CD8+ T"),
         ("CD25+ T", "CD25- T"),
+        ("CD4- CD8 T", "CD8- CD4 T"),
+        ("CD4- T", "CD4 T"),
         ("T cell", "B cell"),
         ("T helper", "CD4+ T"),
         ("naive B", "memory B"),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
 from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
+from fedscgen._batches import find_held
 from fedscgen._normalize import SUM_TOLERANCE, contradicts
+from fedscgen._spelling import is_unknown_id
 from fedscgen.check._site import Site
 from fedscgen.federation import FederationSettings, SiteOptions
 from fedscgen.prepare import LabelProposal, find_namespace, propose_labels
@@ -205,6 +207,23 @@ class Checked:
                 "n_top_genes=2000 (fedscgen simulate --n-top-genes 2000)",
             )
 
+    def _judge_strangers(self) -> Iterator[Finding]:
+        """Sites whose labels tell nothing, where others' do: a training refuses them."""
+        for site in self.sites if self.common_types else ():
+            names = self.reports[site.name]
+            alone = names and not site.n_unlabeled and not set(names) & set(self.common_types)
+            if alone and site.name not in self.settings.unaligned_sites:
+                yield Finding(
+                    "obstacle",
+                    f"{site.name}: no other site shares any of its types ({', '.join(map(repr, names[:5]))}): name "
+                    f"them alike in labels.toml, or have it take part as it is (--unaligned-site {site.name})",
+                )
+
+    def _find_strange_ids(self) -> list[str]:
+        """Ids of types that one site alone reports, where others may have a name for it."""
+        alone = {name for names in self.reports.values() for name in names} - set(self.common_types)
+        return sorted(name for name in alone if len(self.sites) > 1 and is_unknown_id(name))
+
     def _judge_labels(self) -> Iterator[Finding]:
         for own, common in self.proposal.sure.items():
             yield Finding(
@@ -212,6 +231,12 @@ class Checked:
             )
         for own, common in self.proposal.doubtful.items():
             yield Finding("doubt", f"{own!r} differs from {common!r} by a few letters: is it one type?")
+        for own in self._find_strange_ids():
+            yield Finding(
+                "doubt",
+                f"{own!r} is an id of the Cell Ontology that the table of synonyms lacks: if another site has the type "
+                "by name, write it into labels.toml",
+            )
         for site in self.sites:
             if site.n_unlabeled and site.own_labels and not site.names_unlabeled:
                 n_cells = site.count(site.n_unlabeled)
@@ -224,6 +249,7 @@ class Checked:
                 yield Finding("note", f"{site.name}: no cell has a label{where}; {how}")
             if site.n_rare:
                 yield Finding("note", f"{site.name}: {site.n_rare} types of too few cells are not told by name")
+        yield from self._judge_strangers()
         if len(self.sites) > 1 and not self.common_types and any(site.own_labels for site in self.sites):
             yield Finding("obstacle", "no cell type is reported by enough sites: cells would move without labels")
         if len(self.sites) < self.options.min_holders and len(self.sites) > 1:
@@ -268,7 +294,8 @@ def check_sites(
     settings
         What the sites will do alike. None: the defaults.
     options
-        What is where in the data; where a site lacks the column of cell types, no cell of its has a label.
+        What is where in the data; where a site lacks the column of cell types, no cell of its has a label, and where it
+        lacks a column of batches that others have, its cells are alike in it.
     label_map
         The federation's names of cell types by sites' own.
     target_sum
@@ -277,13 +304,16 @@ def check_sites(
     Raises
     ------
     KeyError
-        A batch column or layer is missing.
+        No site has a column of batches, or one lacks the layer.
     ValueError
         There is no site.
     """
     if not sites:
         raise ValueError("no site to check: name at least one file")
     options = SiteOptions() if options is None else options
-    looked = tuple(Site.of(name, adata, options, label_map or {}) for name, adata in sites.items())
+    held = find_held(sites, options.batch_key)
+    looked = tuple(
+        Site.of(name, adata, replace(options, batch_key=held[name]), label_map or {}) for name, adata in sites.items()
+    )
     settings = FederationSettings() if settings is None else settings
     return Checked(looked, settings, options, target_sum or settings.target_sum or USUAL_SUM)

@@ -16,6 +16,8 @@ _SPEED = 100  # megabits a second
 
 def tell_cost(checked: Checked, secure: str) -> str:
     """What a run will cost each site, in a sentence."""
+    if not checked.genes:
+        return "there is no gene in common to train on"
     try:
         cost = expect_cost(checked.settings, len(checked.genes), secure)
     except ValueError as error:

@@ -49,6 +49,12 @@ SecureOption = Annotated[
         help=f"How sums over the sites are opened. {_AGGREGATORS}. Or the name of one that another package brings.",
     ),
 ]
+BatchColumns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--batch-key", help="Column of obs with batches within the sites; repeated, each combination is a batch."
+    ),
+]
 LabelsKey = Annotated[str | None, typer.Option(help="Column of obs with the cell types; cell_type by default.")]
 Unlabelled = Annotated[bool, typer.Option("--unlabelled", help="No cell has a label: align cells without any.")]
 Normalize = Annotated[

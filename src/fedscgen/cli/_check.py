@@ -9,7 +9,7 @@ import typer
 
 from fedscgen._files import create_whole
 from fedscgen._options import check_settings
-from fedscgen.cli._arguments import LabelMap, LabelsKey, Layer, SecureOption, SettingsSource
+from fedscgen.cli._arguments import BatchColumns, LabelMap, LabelsKey, Layer, SecureOption, SettingsSource
 from fedscgen.cli._errors import user_errors
 from fedscgen.cli._sources import (
     CommonTargetSum,
@@ -22,6 +22,7 @@ from fedscgen.cli._sources import (
     TopGenes,
     check_sources,
     make_recipe,
+    one_or_several,
     prepare_sites,
     read_gene_list,
     read_sites,
@@ -42,6 +43,7 @@ def check(
     ],
     site_key: Annotated[str | None, typer.Option(help="Column of obs with the sites, if one file holds all.")] = None,
     settings: SettingsSource = "default",
+    batch_key: BatchColumns = None,
     labels_key: LabelsKey = None,
     label_map: LabelMap = None,
     unlabeled_category: Annotated[
@@ -73,6 +75,7 @@ def check(
         from fedscgen.prepare import read_label_map, write_label_map
 
         chosen = read_settings(settings).change(
+            batch_key=one_or_several(batch_key),
             labels_key=labels_key,
             unlabeled_category=unlabeled_category,
             layer=layer,

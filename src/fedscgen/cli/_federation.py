@@ -16,6 +16,7 @@ from fedscgen._types import ReferenceKind
 from fedscgen.aggregation import Strategy
 from fedscgen.cli._arguments import (
     OVERWRITE,
+    BatchColumns,
     Epochs,
     LabelMap,
     LabelsKey,
@@ -96,10 +97,7 @@ def simulate(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make.")],
     site_key: Annotated[str, typer.Option(help="Column of obs with the sites.")] = "batch",
     settings: SettingsSource = "default",
-    batch_key: Annotated[
-        list[str] | None,
-        typer.Option(help="Column of obs with batches within the sites; repeated, each combination is a batch."),
-    ] = None,
+    batch_key: BatchColumns = None,
     labels_key: LabelsKey = None,
     label_map: LabelMap = None,
     unlabeled_category: Annotated[
@@ -189,7 +187,7 @@ def simulate(
         recipe = make_recipe(chosen, genes, min_genes, max_mito)
         if unlabelled:
             chosen = replace(chosen, site=replace(chosen.site, labels_key=None, unlabeled_category=None))
-        adata, chosen = read_all(files, site_key, chosen, (recipe, gene_table) if prepare else None)
+        adata, site_key, chosen = read_all(files, site_key, chosen, (recipe, gene_table) if prepare else None)
         if label_map is not None:
             chosen = chosen.change(labels_key=name_types_alike(adata, chosen.site.labels_key, label_map))
         _simulate_into(folder, adata, site_key, chosen, secure, init_model)

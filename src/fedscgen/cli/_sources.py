@@ -10,11 +10,12 @@ import typer
 from fedscgen._files import check_readable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import pandas as pd
     from anndata import AnnData
 
+    from fedscgen._batches import BatchKey
     from fedscgen.federation import SimulationSettings
     from fedscgen.prepare import PrepareOptions
 
@@ -143,15 +144,19 @@ def prepare_sites(sites: dict[str, AnnData], options: PrepareOptions, gene_table
     return prepared
 
 
-def join_sites(sites: dict[str, AnnData], site_key: str, labels_key: str | None, *, union: bool = False) -> AnnData:
-    """All sites' cells, with the site in a column; one without labels has missing ones, which is told."""
+def join_sites(
+    sites: dict[str, AnnData], site_key: str, labels_key: str | None, batch_key: BatchKey = None, *, union: bool = False
+) -> AnnData:
+    """All sites' cells, with the site in a column; one without labels has missing ones, which is told.
+
+    A site without a column of batches that others have is one batch.
+    """
     import pandas as pd
 
     from fedscgen._join import concatenate
 
+    _fill_batches(sites, (batch_key,) if isinstance(batch_key, str) else batch_key or ())
     for name, adata in sites.items():
-        if site_key in adata.obs:
-            raise ValueError(f"{name} has a column obs[{site_key!r}] of its own: name another --site-key for the sites")
         if labels_key is not None and labels_key not in adata.obs:
             typer.echo(f"{name}: no cell has a label in {labels_key!r}; their types are predicted")
             adata.obs[labels_key] = pd.Series(None, index=adata.obs_names, dtype=object)
@@ -161,14 +166,24 @@ def join_sites(sites: dict[str, AnnData], site_key: str, labels_key: str | None,
     return concatenate(sites if union else {name: a[:, common] for name, a in sites.items()}, site_key)
 
 
+def _fill_batches(sites: Mapping[str, AnnData], columns: Sequence[str]) -> None:
+    """Give sites the columns of batches that only others have."""
+    for key in columns:
+        lacking = [name for name, adata in sites.items() if key not in adata.obs]
+        for name in lacking if len(lacking) < len(sites) else ():
+            sites[name].obs[key] = name
+            typer.echo(f"{name}: there is no column {key!r}; its cells are alike in it")
+
+
 def read_all(
     files: list[str], site_key: str, settings: SimulationSettings, recipe: tuple[PrepareOptions, str | None] | None
-) -> tuple[AnnData, SimulationSettings]:
-    """All sites' cells, and settings that let sites be without labels where one is."""
+) -> tuple[AnnData, str, SimulationSettings]:
+    """All sites' cells, the column with the sites, and settings that let sites be without labels where one is."""
+    from fedscgen._join import name_column
     from fedscgen._read_cells import read_cells
 
     if len(files) == 1 and recipe is None:
-        return read_cells(Path(files[0])), settings
+        return read_cells(Path(files[0])), site_key, settings
     sites = read_sites(files)
     if recipe is not None:
         sites = prepare_sites(sites, *recipe)
@@ -176,7 +191,8 @@ def read_all(
     lacking = any(labels_key not in adata.obs for adata in sites.values())
     if lacking and labels_key is not None and settings.site.unlabeled_category is None:
         settings = settings.change(unlabeled_category=_NO_LABEL)
-    return join_sites(sites, site_key, labels_key, union=settings.federation.genes == "union"), settings
+    site_key, union = name_column(sites, site_key), settings.federation.genes == "union"
+    return join_sites(sites, site_key, labels_key, settings.site.batch_key, union=union), site_key, settings
 
 
 def begin_with_counts(seed: int, settings: SimulationSettings) -> tuple[AnnData, SimulationSettings]:

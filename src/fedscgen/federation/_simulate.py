@@ -14,7 +14,7 @@ from anndata import AnnData
 from rich.progress import track
 
 from fedscgen._data import KNOWN_KEY, TYPES_KEY, DataKeys, working_copy
-from fedscgen._join import concatenate
+from fedscgen._join import concatenate, name_column
 from fedscgen._normalize import normalize_sites
 from fedscgen._options import check_kind
 from fedscgen.federation._client import Client
@@ -25,7 +25,7 @@ from fedscgen.federation._models import find_model
 from fedscgen.federation._padding import padded_copy
 from fedscgen.federation._server import Server
 from fedscgen.federation._settings import FederationSettings, SiteOptions
-from fedscgen.federation._simulated_sites import join_batches, name_column, options_of, read_backed, take_sites
+from fedscgen.federation._simulated_sites import join_batches, options_of, read_backed, take_sites
 from fedscgen.federation._transport import InProcessTransport
 from fedscgen.model import CorrectionOptions
 from fedscgen.secure import make_aggregator

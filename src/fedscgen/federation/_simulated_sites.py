@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import chain, count
 from typing import TYPE_CHECKING
 
 from anndata import AnnData
 
-from fedscgen._batches import BATCH_KEY, name_batches
+from fedscgen._batches import BATCH_KEY, find_held, name_batches
 from fedscgen._data import check_unique, working_copy
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from fedscgen._data import DataKeys
     from fedscgen.federation._settings import FederationSettings, SiteOptions
-
-logger = logging.getLogger(__name__)
 
 
 def take_sites(
@@ -57,35 +51,14 @@ def join_batches(
     named = replace(options, batch_key=BATCH_KEY)
     if not isinstance(data, Mapping):
         return name_batches(data, options.batch_key)[0], named
-    held = {name: tuple(key for key in options.batch_key if key in cells.obs) for name, cells in data.items()}
-    if not any(held.values()):
-        held = dict.fromkeys(held, options.batch_key)  # which says what there is
-    return {name: name_batches(cells, held[name] or None)[0] for name, cells in data.items()}, named
+    held = find_held(data, options.batch_key)
+    return {name: name_batches(cells, held[name])[0] for name, cells in data.items()}, named
 
 
 def options_of(cells: AnnData, options: SiteOptions) -> SiteOptions:
     """A site's options: without a column of batches where it has none."""
     lacks = options.batch_key is not None and options.batch_key not in cells.obs
     return replace(options, batch_key=None) if lacks else options
-
-
-def name_column(data: AnnData | Mapping[str, AnnData], site_key: str) -> str:
-    """Column of the result that names the sites: another one where sites have a column of that name for their own."""
-    if not isinstance(data, Mapping):
-        return site_key
-    own = [name for name, cells in data.items() if site_key in cells.obs and _differs(cells.obs[site_key], name)]
-    if not own:
-        return site_key
-    taken = {column for cells in data.values() for column in cells.obs}
-    free = next(key for key in chain(("site", "hospital"), (f"site{i}" for i in count(2))) if key not in taken)
-    logger.warning(
-        "site %r has a column obs[%r] of its own, which stays: the sites are in obs[%r]", own[0], site_key, free
-    )
-    return free
-
-
-def _differs(column: pd.Series, name: str) -> bool:
-    return not (column.astype(str) == name).all()
 
 
 def _check_batches(sites: Mapping[str, AnnData], keys: DataKeys) -> None:
