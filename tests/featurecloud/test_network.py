@@ -130,7 +130,7 @@ def test_the_published_outputs_are_beside_ours(trained, assays, simulated):
         output = clients.output(client)
         published = {"corrected.h5ad", "trained_model", "GLMs.csv", "config.yaml", "raw.h5ad"}
         assert {path.name for path in output.iterdir()} == {*published, "fedscgen"}
-        ours = {"ledger.csv", "settings.json", "history.csv", "checklist.md"}
+        ours = {"ledger.csv", "settings.json", "history.csv", "checklist.md", "report.html"}
         coordinator = {"coordinator"} if client == CLIENTS[0] else set()
         assert {path.name for path in (output / "fedscgen").iterdir()} == ours | coordinator
         corrected = anndata.read_h5ad(output / "corrected.h5ad")
@@ -145,6 +145,9 @@ def test_the_published_outputs_are_beside_ours(trained, assays, simulated):
         means = pd.read_csv(output / "GLMs.csv", index_col=0)
         assert list(means.columns) == [str(i + 1) for i in range(N_LATENT)]
         assert set(means.index) <= set(simulated.references.labels)
+        page = (output / "fedscgen" / "report.html").read_text()
+        assert f"1 site, {cells.n_obs} cells: before and after correction" in page
+        assert "masked" in page
         assert (output / "config.yaml").read_bytes() == (clients.given(client) / "config.yaml").read_bytes()
         assert (output / "raw.h5ad").read_bytes() == (clients.given(client) / "raw.h5ad").read_bytes()
 

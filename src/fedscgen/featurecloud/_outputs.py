@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 
-from fedscgen._data import CORRECTED_LAYER, LATENT_KEY
+from fedscgen._data import CORRECTED_LAYER, LATENT_KEY, TYPES_KEY
 from fedscgen._files import create_whole, write_whole
 from fedscgen._output import write_cells
 from fedscgen._read_cells import read_cells
 from fedscgen._types import References
 from fedscgen.deployment import checklist
 from fedscgen.model import read_model
+from fedscgen.report import write_report
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,9 +27,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_SITE = "fedscgen_site"
+
 
 def write_outputs(config: AppConfig, own: Path, output: Path) -> None:
-    """Write ``corrected.h5ad``, ``trained_model/``, ``GLMs.csv``, and copies of the configuration and the cells.
+    """Write ``corrected.h5ad``, ``trained_model/``, ``GLMs.csv``, copies of configuration and cells, and a report.
 
     Parameters
     ----------
@@ -38,6 +42,7 @@ def write_outputs(config: AppConfig, own: Path, output: Path) -> None:
     output
         Folder for all of it.
     """
+    _write_report(config, own)
     _write_corrected(own / "corrected.h5ad", output / "corrected.h5ad", config.site.options.layer)
     with create_whole(output / "trained_model", overwrite=True, remedy="") as target:
         shutil.move(own / "model", target)
@@ -71,6 +76,34 @@ def mean_latent(references: References | Landmarks) -> pd.DataFrame:
         weights = near * np.maximum(references.n_cells, np.finfo(float).tiny)
         means = weights @ references.positions / weights.sum(axis=1, keepdims=True)
     return pd.DataFrame(means, index=labels, columns=[str(i + 1) for i in range(means.shape[1])])
+
+
+def _write_report(config: AppConfig, own: Path) -> None:
+    """Write the page about the client's own cells; one that can't be drawn costs nobody the results."""
+    site, keys = config.site.site, config.site.options.keys
+    adata = read_cells(own / "corrected.h5ad")
+    obs = adata.obs if keys.batch_key is not None else adata.obs.assign(**{_SITE: site})
+    shown = AnnData(keys.expression_of(adata), obs, obsm={LATENT_KEY: adata.obsm[LATENT_KEY]})
+    labelled = keys.labels_of(adata).codes >= 0
+    try:
+        write_report(
+            own / "report.html",
+            shown[labelled] if labelled.any() and not labelled.all() else shown,
+            batch_key=keys.batch_key or _SITE,
+            labels_key=keys.labels_key if labelled.any() else None,
+            history=_read_history(own / "history.csv").assign(site=site),
+            ledger=pd.read_csv(own / "ledger.csv"),
+            types=adata.uns[TYPES_KEY].assign(site=site) if TYPES_KEY in adata.uns else None,
+        )
+    except (ImportError, KeyError, OSError, RuntimeError, ValueError) as error:
+        logger.warning("there is no report.html: %s", error)
+
+
+def _read_history(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path)
+    except pd.errors.EmptyDataError:  # nothing was trained
+        return pd.DataFrame(columns=["round", "epoch", "train_loss", "validation_loss"])
 
 
 def _write_corrected(source: Path, path: Path, layer: str | None) -> None:
