@@ -95,3 +95,11 @@ def test_labels_that_are_numbers_and_text_are_refused():
     adata.obs["cell_type"] = pd.Series([1, "1"] * 75, index=adata.obs_names, dtype=object)
     with pytest.raises(ValueError, match=r"obs\['cell_type'\] holds '1' both as text and as a number"):
         check_data(adata, DataKeys())
+
+
+@pytest.mark.parametrize("kind", [complex, object])
+def test_expression_that_is_no_real_number_is_refused(kind):
+    adata = make_adata()
+    adata.X = adata.X.toarray().astype(kind)
+    with pytest.raises(TypeError, match=rf"north: X holds {np.dtype(kind)} instead of real numbers: convert it with"):
+        check_data(adata, DataKeys(), who="north: ")

@@ -77,6 +77,10 @@ class DataKeys:
         matrix = rna.X if self.layer is None else rna.layers[self.layer]
         if matrix is None:
             raise ValueError("X is empty: put log-normalised expression there, or name a layer that holds it")
+        if matrix.dtype.kind not in "fiub":
+            raise TypeError(
+                f"{self.where} holds {matrix.dtype} instead of real numbers: convert it with astype('float32')"
+            )
         return matrix
 
     @property

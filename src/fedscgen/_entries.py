@@ -7,11 +7,23 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 Check = Callable[[Any], str]
+
+LONGEST_NAME = 200
+"""Characters of a site's, a cell type's or a gene's name."""
+
+
+def check_length(what: str, names: Iterable[str]) -> None:
+    """Refuse names that no message may hold; ``what`` they are of."""
+    for name in names:
+        if len(name) > LONGEST_NAME:
+            raise ValueError(
+                f"{what} {name[:20]!r}... has {len(name)} characters: shorten it to {LONGEST_NAME} at most"
+            )
 
 
 @dataclass(frozen=True)
@@ -63,7 +75,7 @@ class Table:
         return ", ".join([*self.needed, *self.possible]) or "none"
 
 
-def text(most: int = 200) -> Check:
+def text(most: int = LONGEST_NAME) -> Check:
     """Text of so many characters."""
     return lambda value: "" if isinstance(value, str) and len(value) <= most else f"text of at most {most} characters"
 
@@ -101,7 +113,7 @@ def several(check: Check, most: int) -> Check:
     return check_all
 
 
-def names(most: int, longest: int = 200) -> Check:
+def names(most: int, longest: int = LONGEST_NAME) -> Check:
     """A list of at most so many texts that all differ."""
     items = several(text(longest), most)
     return lambda value: items(value) or ("" if len(set(value)) == len(value) else "a list of texts that all differ")
@@ -113,7 +125,7 @@ def matrix(most_rows: int, most_columns: int) -> Check:
     return lambda value: rows(value) or ("" if len({len(row) for row in value}) < 2 else "rows of one length")
 
 
-def table_of(check: Check, most: int, longest: int = 200) -> Check:
+def table_of(check: Check, most: int, longest: int = LONGEST_NAME) -> Check:
     """Entries of any names, at most so many, whose values pass a check."""
 
     def check_all(value: Any) -> str:

@@ -7,6 +7,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+_NO_LABEL = {"", "-", "?", "na", "n/a", "nan", "none", "null", "unknown", "unassigned", "unlabeled", "unlabelled"}
+
+
+def means_no_label(name: object) -> bool:
+    """Whether people write this for a cell type that they don't know."""
+    return str(name).strip().casefold() in _NO_LABEL
+
 
 def quantity(n: int, noun: str) -> str:
     """A number with its noun: ``"1 site"``, ``"2 sites"``."""

@@ -165,3 +165,12 @@ def test_without_a_common_gene_no_cost_is_told(hospitals):
     a = hospitals["a"].copy()
     a.var_names = [f"other {name}" for name in a.var_names]
     assert describe_check(check_sites({**hospitals, "a": a})).endswith("there is no gene in common to train on")
+
+
+@pytest.mark.parametrize("word", ["Unknown", "nan", " "])
+def test_words_for_no_label_are_a_doubt_unless_they_are_named(hospitals, word):
+    a = hospitals["a"].copy()
+    a.obs["cell_type"] = [word if i < 20 else kind for i, kind in enumerate(a.obs["cell_type"])]
+    (doubt,) = texts(check_sites({**hospitals, "a": a}), "doubt")
+    assert doubt.startswith(f"a: 20 cells are {word!r}, which counts as a type")
+    assert texts(check_sites({**hospitals, "a": a}, options=SiteOptions(unlabeled_category=word)), "doubt") == []

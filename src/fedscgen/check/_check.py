@@ -12,6 +12,7 @@ import pandas as pd
 from fedscgen._batches import find_held
 from fedscgen._normalize import SUM_TOLERANCE, contradicts
 from fedscgen._spelling import is_unknown_id
+from fedscgen._words import means_no_label
 from fedscgen.check._site import Site
 from fedscgen.federation import FederationSettings, SiteOptions
 from fedscgen.prepare import LabelProposal, find_namespace, propose_labels
@@ -249,6 +250,13 @@ class Checked:
                 yield Finding("note", f"{site.name}: no cell has a label{where}; {how}")
             if site.n_rare:
                 yield Finding("note", f"{site.name}: {site.n_rare} types of too few cells are not told by name")
+            for name in filter(means_no_label, site.counts.columns):
+                n_cells = site.count(int(site.counts[name].sum()))
+                yield Finding(
+                    "doubt",
+                    f"{site.name}: {n_cells} cells are {name!r}, which counts as a type: if it means that there is no "
+                    "label, name it as unlabeled category",
+                )
         yield from self._judge_strangers()
         if len(self.sites) > 1 and not self.common_types and any(site.own_labels for site in self.sites):
             yield Finding("obstacle", "no cell type is reported by enough sites: cells would move without labels")

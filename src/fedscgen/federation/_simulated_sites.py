@@ -10,6 +10,7 @@ from anndata import AnnData
 
 from fedscgen._batches import BATCH_KEY, find_held, name_batches
 from fedscgen._data import check_unique, working_copy
+from fedscgen._entries import check_length
 
 if TYPE_CHECKING:
     from fedscgen._data import DataKeys
@@ -29,6 +30,7 @@ def take_sites(
         No site has the column of batches.
     """
     sites = _check_names(data) if isinstance(data, Mapping) else _split(data, site_key, keys)
+    check_length("site", sites)
     if isinstance(data, Mapping):
         _check_batches(sites, keys)
     _check_sites(sites, site_key, settings)

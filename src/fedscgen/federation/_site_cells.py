@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedscgen._data import CELL_TYPE_KEY, TYPES_KEY, working_copy
+from fedscgen._entries import check_length
 from fedscgen._normalize import contradicts, sum_cells
 from fedscgen.correction import (
     NO_REFERENCE,
@@ -87,9 +88,13 @@ class SiteCells:
         if reference == "landmarks":
             counts = expect_cells(counts, np.bincount(batches.codes, minlength=len(counts)))
         reported = labels.categories[(counts >= self._options.min_cells).any(axis=0)]
+        genes = self._find_genes(settings.gene_list)
+        on_the_wire = sorted(map(self._names.on_the_wire, reported))  # as their order would tell something of them
+        check_length("gene", genes)
+        check_length("cell type", on_the_wire)
         return Description(
-            genes=self._find_genes(settings.gene_list),
-            labels=sorted(map(self._names.on_the_wire, reported)),  # as their order would tell something of them
+            genes=genes,
+            labels=on_the_wire,
             hashed=self._names.are_hashed,
             complete=bool(labelled.all()),
             min_holders=self._options.min_holders,
