@@ -70,3 +70,11 @@ def test_donors_may_be_known_at_one_site_and_a_column_of_batches_be_a_sites_own(
     nobody = CliRunner().invoke(app, ["check", *map(str, files), "--batch-key", "lane"])
     assert nobody.exit_code == 2
     assert "obs['lane'] not found" in nobody.stderr.replace("\n", " ")
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_a_site_without_a_name_is_refused(files, tmp_path, name):
+    sources = [f"{name}={files[0]}", str(files[1])]
+    done = CliRunner().invoke(app, ["simulate", *sources, "-o", str(tmp_path / "out")])
+    assert done.exit_code == 2
+    assert "names no site: write NAME=" in done.stderr.replace("\n", " ")

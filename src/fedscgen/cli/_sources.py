@@ -75,6 +75,8 @@ def read_sites(sources: Sequence[str]) -> dict[str, AnnData]:
     sites: dict[str, AnnData] = {}
     for source in sources:
         name, path = _find_file(source)
+        if not name.strip():
+            raise ValueError(f"{source!r} names no site: write NAME={path}")
         if name in sites:
             raise ValueError(f"two sites are called {name!r}: write NAME={path}, with another name")
         sites[name] = read_cells(path) if path.suffix in (".h5ad", ".zarr") else read_raw(path)
