@@ -1,5 +1,6 @@
 """What stands in the way of a federation is named before anybody trains."""
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -86,6 +87,16 @@ def test_cost_is_that_of_a_run(hospitals, secure, n_top_genes):
     assert cost.n_messages == pytest.approx(len(sent), rel=0.15)
     assert cost.sent == pytest.approx(sent["bytes"].sum(), rel=0.1)
     assert cost.received == pytest.approx(ledger.loc[ledger["receiver"] == "a", "bytes"].sum(), rel=0.1)
+
+
+def test_a_preparation_that_leaves_few_cells_is_a_doubt(hospitals):
+    counts = real_counts()
+    threshold = int(np.sort(np.ravel((counts.X > 0).sum(axis=1)))[-40])
+    few = prepare(counts, PrepareOptions(min_genes=threshold, max_mito=None))
+    doubts = texts(check_sites({**hospitals, "few": few}), "doubt")
+    expected = f"few: {few.n_obs} of {counts.n_obs} cells are kept by the preparation ("
+    assert any(doubt.startswith(expected) and f"with fewer than {threshold} genes" in doubt for doubt in doubts)
+    assert not any(doubt.startswith(("a: ", "b: ", "c: ")) for doubt in doubts)
 
 
 def test_many_genes_are_a_doubt_unless_some_are_chosen(hospitals, monkeypatch):

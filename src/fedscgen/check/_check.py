@@ -153,6 +153,8 @@ class Checked:
         for site in self.sites:
             low, median, high = site.sums
             who, target = f"{site.name}: ", self.target_sum
+            if site.lost:
+                yield Finding("doubt", f"{who}{site.lost}")
             if not site.values.finite:
                 yield Finding("obstacle", f"{who}expression holds NaN or inf: remove or repair such values")
             elif site.values.looks_raw:

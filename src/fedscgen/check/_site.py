@@ -12,10 +12,11 @@ from fedscgen._batches import name_batches
 from fedscgen._data import summarize_expression
 from fedscgen._normalize import sum_cells
 from fedscgen.correction import expect_cells
-from fedscgen.prepare import to_common
+from fedscgen.prepare import PREPARED_KEY, to_common
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
     from anndata import AnnData
 
@@ -58,6 +59,8 @@ class Site:
         How many types have too few cells to be told.
     objections
         What the site would refuse of a training by these settings.
+    lost
+        What the preparation has left out, if it is most of the cells. Nothing is told of it to others.
     """
 
     name: str
@@ -74,6 +77,7 @@ class Site:
     meanings: Mapping[str, str] = field(default_factory=dict)
     n_rare: int = 0
     objections: tuple[str, ...] = ()
+    lost: str = ""
 
     @classmethod
     def of(
@@ -113,6 +117,7 @@ class Site:
             values,
             sums,
             names_unlabeled=options.unlabeled_category is not None,
+            lost=_describe_lost(adata.uns.get(PREPARED_KEY)),
         )
 
     def find_reported(self, min_cells: int) -> list[str]:
@@ -125,3 +130,12 @@ class Site:
     def count(self, n_cells: int) -> str:
         """A number of this site's cells, as far as it is known."""
         return f"{n_cells:,}" if self.exact else f"{n_cells:,} or more"
+
+
+def _describe_lost(preparation: Mapping[str, Any] | None) -> str:
+    """Say what a preparation has left out, if it has left out more than it kept."""
+    before, kept = (0, 0) if preparation is None else preparation["n_cells"]
+    if preparation is None or 2 * kept >= before:
+        return ""
+    reasons = ", ".join(f"{n} with {reason}" for reason, n in preparation["left_out"].items())
+    return f"{kept} of {before} cells are kept by the preparation ({reasons}): look at its thresholds"
