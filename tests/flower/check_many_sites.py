@@ -69,6 +69,7 @@ def test_twenty_sites_on_one_computer(tmp_path, capsys, monkeypatch):
         print(f"\n20 sites: {seconds:.0f} s; at most {most.total() / 20:.0f} MB a site ({shares})")  # noqa: T201
 
 
+@pytest.mark.filterwarnings("ignore:.*stay where they are:UserWarning")
 def test_what_a_round_costs_beside_the_simulator(tmp_path, capsys):
     if not REAL_CELLS.exists():
         pytest.skip(f"the real cells are not here: {REAL_CELLS}")

@@ -67,6 +67,24 @@ def test_training_from_them_is_the_same(monkeypatch):
         np.testing.assert_array_equal(array, weights[1][name])
 
 
+@pytest.mark.filterwarnings("ignore:Training will be faster when sparse matrix:UserWarning")
+def test_cells_in_columns_are_put_in_rows_once(monkeypatch):
+    weights, given = [], []
+    monkeypatch.setattr(_training, "DeviceBatches", lambda *a, **k: given.append(a[0]) or DeviceBatches(*a, **k))
+    for kind in (sparse.csr_matrix, sparse.csc_matrix):
+        torch.manual_seed(0)
+        adata = make_adata()
+        adata.X = kind(adata.X)
+        FedSCGEN.setup_anndata(adata)
+        model = FedSCGEN(adata, **SMALL)
+        model.train_local(3)
+        assert isinstance(adata.X, kind)
+        weights.append(model.get_weights())
+    assert [matrix.format for matrix in given] == ["csr", "csr"]  # of the second, to train and to validate
+    for name, array in weights[0].items():
+        np.testing.assert_array_equal(array, weights[1][name])
+
+
 def test_a_gpu_takes_what_fits_and_a_cpu_nothing(adata, monkeypatch):
     gpu = torch.device("cuda", 0)
     assert not fits(adata.X, 100, CPU)

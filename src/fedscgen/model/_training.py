@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch.callbacks import Callback
+from scipy import sparse
 from scvi import REGISTRY_KEYS
 from scvi.dataloaders import AnnDataLoader, DataSplitter
 from scvi.train import TrainingPlan
@@ -93,10 +94,13 @@ class BatchSplitter(DataSplitter):
 
     def _batches(self, rows: np.ndarray, *, shuffle: bool, drop_last: bool) -> AnnDataLoader | DeviceBatches:
         matrix = self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
+        by_columns = sparse.issparse(matrix) and matrix.format == "csc"
+        matrix = matrix.tocsr() if by_columns else matrix  # else each mini-batch would go through all columns
         device = self.trainer.strategy.root_device
+        on_device = fits(matrix, len(rows), device)
         asked = {name for name, value in self.data_loader_kwargs.items() if value}
-        if asked <= _OWN_OF_BATCHES and fits(matrix, len(rows), device):
-            size = self.data_loader_kwargs["batch_size"]
+        if asked <= _OWN_OF_BATCHES and (on_device or by_columns):
+            size, device = self.data_loader_kwargs["batch_size"], device if on_device else torch.device("cpu")
             return DeviceBatches(matrix, rows, size, shuffle=shuffle, drop_last=drop_last, device=device)
         return AnnDataLoader(
             self.adata_manager,
