@@ -185,3 +185,22 @@ def test_words_for_no_label_are_a_doubt_unless_they_are_named(hospitals, word):
     (doubt,) = texts(check_sites({**hospitals, "a": a}), "doubt")
     assert doubt.startswith(f"a: 20 cells are {word!r}, which counts as a type")
     assert texts(check_sites({**hospitals, "a": a}, options=SiteOptions(unlabeled_category=word)), "doubt") == []
+
+
+def test_a_site_that_cannot_be_prepared_hides_nothing_of_the_others(tmp_path):
+    counts = real_counts()
+    for i, name in enumerate("ab"):
+        counts[i::3].copy().write_h5ad(tmp_path / f"{name}.h5ad")
+    scaled = counts[2::3].copy()
+    scaled.X = scaled.X.toarray() - 1
+    scaled.write_h5ad(tmp_path / "c.h5ad")
+    files = [str(tmp_path / f"{name}.h5ad") for name in "abc"]
+    told = CliRunner().invoke(app, ["check", "--prepare", "--min-genes", "0", "--n-top-genes", "300", *files])
+    assert told.exit_code == 1, told.output
+    output = " ".join(told.output.split())
+    assert "c takes no part: " in output
+    assert "a: 234 of 234 cells are kept" in output
+    assert "b: 233 of 233 cells are kept" in output
+    alone = CliRunner().invoke(app, ["check", "--prepare", files[2]])
+    assert alone.exit_code == 2
+    assert "c: " in alone.output + (alone.stderr or "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -86,14 +87,18 @@ def check(
         )
         known = {} if label_map is None else read_label_map(label_map)
         sites = _read_sites(files, site_key)
+        left_out: dict[str, str] = {}
         if prepare:
-            sites = prepare_sites(sites, make_recipe(chosen, genes, min_genes, max_mito), gene_table)
+            sites = prepare_sites(sites, make_recipe(chosen, genes, min_genes, max_mito), gene_table, left_out)
+        if not sites:
+            raise ValueError("; ".join(f"{name}: {reason}" for name, reason in left_out.items()))
         checked = check_sites(
             sites,
             settings=chosen.federation,
             options=chosen.site,
             label_map=known,
         )
+        checked = replace(checked, left_out=left_out)
         typer.echo(describe_check(checked, secure=secure))
         if html is not None:
             write_check_page(html, checked, secure=secure)

@@ -131,8 +131,16 @@ def _find_file(source: str) -> tuple[str, Path]:
     return (name if equals else Path(file).resolve().stem), Path(file)
 
 
-def prepare_sites(sites: dict[str, AnnData], options: PrepareOptions, gene_table: str | None) -> dict[str, AnnData]:
-    """The cells of each site, made of its counts; what was done is told."""
+def prepare_sites(
+    sites: dict[str, AnnData],
+    options: PrepareOptions,
+    gene_table: str | None,
+    left_out: dict[str, str] | None = None,
+) -> dict[str, AnnData]:
+    """The cells of each site, made of its counts; what was done is told.
+
+    With ``left_out``, why a site's can't be made is put there, and the others go on.
+    """
     from fedscgen.prepare import describe_preparation, prepare, read_gene_table
 
     table = None if gene_table is None else read_gene_table(gene_table)
@@ -141,7 +149,10 @@ def prepare_sites(sites: dict[str, AnnData], options: PrepareOptions, gene_table
         try:
             prepared[name] = prepare(adata, options, gene_table=table)
         except (KeyError, ValueError) as error:
-            raise type(error)(f"{name}: {error.args[0]}") from error
+            if left_out is None:
+                raise type(error)(f"{name}: {error.args[0]}") from error
+            left_out[name] = str(error.args[0])
+            continue
         typer.echo(f"{name}: {describe_preparation(prepared[name])}")
     return prepared
 
