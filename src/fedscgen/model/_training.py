@@ -7,6 +7,7 @@ import signal
 import threading
 import warnings
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -92,16 +93,21 @@ class BatchSplitter(DataSplitter):
         """Give the validation cells in mini-batches, if there are any."""
         return self._batches(self.val_idx, shuffle=False, drop_last=False) if len(self.val_idx) else None
 
+    @cached_property
+    def _in_rows(self) -> sparse.csr_matrix:
+        """Cells that are given in columns, through all of which each mini-batch would go."""
+        return self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY).tocsr()
+
     def _batches(self, rows: np.ndarray, *, shuffle: bool, drop_last: bool) -> AnnDataLoader | DeviceBatches:
-        matrix = self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
+        matrix, device = self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY), self.trainer.strategy.root_device
         by_columns = sparse.issparse(matrix) and matrix.format == "csc"
-        matrix = matrix.tocsr() if by_columns else matrix  # else each mini-batch would go through all columns
-        device = self.trainer.strategy.root_device
-        on_device = fits(matrix, len(rows), device)
         asked = {name for name, value in self.data_loader_kwargs.items() if value}
-        if asked <= _OWN_OF_BATCHES and (on_device or by_columns):
-            size, device = self.data_loader_kwargs["batch_size"], device if on_device else torch.device("cpu")
-            return DeviceBatches(matrix, rows, size, shuffle=shuffle, drop_last=drop_last, device=device)
+        if asked <= _OWN_OF_BATCHES:
+            matrix = self._in_rows if by_columns else matrix
+            on_device = fits(matrix, len(rows), device)
+            if on_device or by_columns:
+                size, place = self.data_loader_kwargs["batch_size"], device if on_device else torch.device("cpu")
+                return DeviceBatches(matrix, rows, size, shuffle=shuffle, drop_last=drop_last, device=place)
         return AnnDataLoader(
             self.adata_manager,
             indices=rows,
