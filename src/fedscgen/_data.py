@@ -14,6 +14,7 @@ from anndata.experimental import AnnCollection
 from mudata import MuData
 from scipy import sparse
 
+from fedscgen._categories import find_spaced, trim, with_names_as_strings, without_spaces
 from fedscgen._genes import gene_columns
 from fedscgen._words import list_names, quantity
 
@@ -111,16 +112,20 @@ class DataKeys:
                 f"obs[{key!r}] is missing for {quantity(int(column.isna().sum()), 'cell')} (first: "
                 f"{column.index[column.isna()][0]!r}): {remedy}"
             )
-        return _with_names_as_strings(column)
+        return with_names_as_strings(column)
 
     def labels_of(self, adata: AnnData | MuData) -> pd.Categorical:
-        """Each cell's type; missing (code -1) for cells without a label, as all are if there is no key."""
+        """Each cell's type; missing (code -1) for cells without a label, as all are if there is no key.
+
+        Spaces around a name, or repeated within it, don't count.
+        """
         if self.labels_key is None:
             return pd.Categorical.from_codes(np.full(adata.n_obs, -1), [])
         if self.unlabeled_category is None:
-            return self.categories_of(adata, self.labels_key)
-        labels = _with_names_as_strings(self.column_of(adata, self.labels_key))
-        return labels.set_categories([name for name in labels.categories if name != self.unlabeled_category])
+            return without_spaces(self.categories_of(adata, self.labels_key))
+        labels = without_spaces(with_names_as_strings(self.column_of(adata, self.labels_key)))
+        none = trim(self.unlabeled_category)
+        return labels.set_categories([name for name in labels.categories if name != none])
 
     def column_of(self, adata: AnnData | MuData, key: str) -> pd.Series:
         """The column as it is, of all cells in their order."""
@@ -196,6 +201,13 @@ def _doubts(adata: AnnData | MuData, keys: DataKeys, refuse_counts: bool) -> Ite
     if keys.batch_key is not None and keys.batch_key == keys.labels_key:
         raise ValueError(f"batch_key and labels_key both name obs[{keys.batch_key!r}]: pass two columns, or None")
     batches, labels = keys.categories_of(adata, keys.batch_key), keys.labels_of(adata)
+    spaced = [] if keys.labels_key is None else find_spaced(keys.column_of(adata, keys.labels_key))
+    if spaced:
+        yield (
+            f"obs[{keys.labels_key!r}] has {quantity(len(spaced), 'name')} with spaces around or repeated within it "
+            f"(first: {spaced[0]!r}, read as {trim(spaced[0])!r}): spell them without, as other plots and tests "
+            "take them for types of their own"
+        )
     if keys.labels_key is not None and len(labels.categories) == 1:
         yield (
             f"obs[{keys.labels_key!r}] holds one label only, {labels.categories[0]!r}: all cells of a batch will be "
@@ -308,21 +320,6 @@ def dense_chunks(
         with np.errstate(over="ignore"):  # the caller sees inf
             values = np.ascontiguousarray(chunk, dtype=np.float32)
         yield rows, values
-
-
-def _with_names_as_strings(column: pd.Series) -> pd.Categorical:
-    """Each cell's name; whole numbers have the same whether or not missing values have made them decimal ones."""
-    categories = column.astype("category").cat.remove_unused_categories().cat
-    kinds = categories.categories
-    if pd.api.types.is_float_dtype(kinds) and np.equal(kinds, np.rint(kinds)).all():
-        kinds = kinds.astype(np.int64)
-    names = pd.Index([str(kind) for kind in kinds])
-    if not names.is_unique:
-        raise ValueError(
-            f"obs[{column.name!r}] holds {names[names.duplicated()][0]!r} both as text and as a number: make all "
-            f"of them text, with adata.obs[{column.name!r}].astype(str)"
-        )
-    return pd.Categorical.from_codes(categories.codes, names)
 
 
 def _non_finite(matrix: Matrix, rna: AnnData, where: str) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from fedscgen._categories import trim
 from fedscgen._files import write_whole
 from fedscgen._spelling import find_meaning, look_alike, simplify
 
@@ -167,7 +168,8 @@ def to_common(labels: Iterable[object], label_map: Mapping[str, str]) -> list[st
     label_map
         Common name by own name.
     """
-    return [None if pd.isna(name) else label_map.get(str(name), str(name)) for name in labels]
+    return [None if pd.isna(name) else label_map.get(str(name), label_map.get(trim(str(name)), str(name)))
+            for name in labels]  # fmt: skip
 
 
 def _as_line(own: str, common: str) -> str:
