@@ -370,12 +370,67 @@ def test_labels_that_are_all_likely_wrong_count_as_if_they_were_right():
     """Next to none lies with the type; left out, they would open another site's mean."""
     latent, batches, types = make_cells(20)
     landmarks = find(latent, batches, types, label_noise=0.2)
-    codes = np.where(types == 3, -1, types)
-    codes[np.flatnonzero(types == 0)[:6]] = 3
+    latent, batches, codes = (cells[types < 3] for cells in (latent, batches, types))
+    codes = codes.copy()
+    codes[np.flatnonzero(codes == 0)[:6]] = 3
     site = LandmarkSums(latent, batches, codes, N_TYPES, min_cells=5)
     sure, doubting = (site.answer(Question("means", replace(landmarks, label_noise=noise))) for noise in (0.0, 0.2))
     assert doubting["label_counts"][3] == sure["label_counts"][3] == 6
     np.testing.assert_allclose(doubting["label_counts"], sure["label_counts"], rtol=0.2)
+
+
+@pytest.mark.parametrize("label_noise", [0.0, 0.02])
+def test_a_cell_without_a_label_counts_a_tenth_with_the_types_it_is_believed_to_be_of(label_noise):
+    latent, batches, types = make_cells(22)
+    landmarks = replace(find(latent, batches, types), label_noise=label_noise)
+    latent, batches, types = (cells[batches == 0] for cells in (latent, batches, types))
+    codes = np.where(np.random.default_rng(22).random(len(types)) < 0.5, -1, types)
+    sums = LandmarkSums(latent, batches, codes, N_TYPES).answer(Question("means", landmarks))
+    fit = effects.BatchFit(latent, codes, landmarks)
+    shifted, belief = latent - fit.shift, fit.result().belief[:, :N_TYPES]
+    told = np.eye(N_TYPES)[types] * (belief if label_noise else 1)
+    evidence = np.where((codes < 0)[:, None], 0.1 * belief, told)
+    np.testing.assert_allclose(sums["label_counts"], evidence.sum(axis=0), rtol=1e-9)
+    np.testing.assert_allclose(sums["label_sums"], evidence.T @ shifted, rtol=1e-9)
+    np.testing.assert_allclose(sums["label_products"], (shifted * evidence.sum(axis=1)[:, None]).T @ shifted, rtol=1e-9)
+    assert sums["n_cells"] == len(latent)
+
+
+def test_nothing_is_given_of_a_few_cells_that_are_believed_to_be_of_a_type():
+    latent, batches, types = make_cells(23)
+    landmarks = find(latent, batches, types)
+    here = (batches == 0) & (types != 2)
+    here[np.flatnonzero((batches == 0) & (types == 2))[:4]] = True
+    fit = effects.BatchFit(latent[here], np.full(here.sum(), -1), landmarks)
+    assert (fit.result().belief.argmax(axis=1) == 2).sum() == 4
+    site = LandmarkSums(latent[here], batches[here], np.full(here.sum(), -1), N_TYPES, min_cells=5)
+    sums = site.answer(Question("means", landmarks))
+    assert sums["label_counts"][2] == 0
+    assert not sums["label_sums"][2].any()
+    assert (sums["label_counts"][[0, 1, 3]] > 1).all()
+
+
+def test_with_few_labels_cells_without_one_help_to_name_each_other(monkeypatch):
+    shares = {}
+    for weight in (0.0, 0.1):
+        monkeypatch.setattr(effects, "_UNLABELLED", weight)
+        shares[weight] = [name_hidden_cells(seed) for seed in range(5)]
+    assert np.mean(shares[0.1]) > np.mean(shares[0.0]) + 0.05
+    assert np.mean(shares[0.1]) > 0.9
+
+
+def name_hidden_cells(seed):
+    """Share of the cells that are named rightly, of types that lie near each other and of which few have a label."""
+    rng = np.random.default_rng(seed)
+    batches, types = np.repeat(np.arange(2), 300), rng.integers(N_TYPES, size=600)
+    spread = np.array([4.0, 4.0, 0.4, 0.4, 0.4, 0.4])
+    centres = np.array([[0, 0, a, b, 0, 0] for a in (-1, 1) for b in (-1, 1)])
+    latent = centres[types] + rng.normal(size=(600, N_LATENT)) * spread + batches[:, None]
+    labelled = np.concatenate([np.flatnonzero((batches == b) & (types == t))[:2] for b in range(2) for t in range(4)])
+    codes = np.full(len(types), -1)
+    codes[labelled] = types[labelled]
+    guess = correct(latent, batches, codes).guess.argmax(axis=1)
+    return (guess == types)[codes < 0].mean()
 
 
 @pytest.mark.parametrize("n_answers", [0, 1, 2, 3, 6, 11])

@@ -25,6 +25,7 @@ _SHRINKAGE_OF_SHIFT = 1.0
 _DIVERSITY = 2.0  # Harmony's theta
 _WIDTH = 0.1  # Harmony's sigma
 _DIMENSIONS = 10  # that tell which landmark is near
+_UNLABELLED = 0.1  # of a labelled cell's weight in the classifier has one without a label, by what it is believed to be
 _CHUNK = 8192  # cells
 
 
@@ -102,16 +103,21 @@ class BatchFit:
         """Sums of the cells without the shift, labelled ones as :func:`weigh_labels` says.
 
         What is expected to be wrong in labels weighs less, unless it leaves fewer than ``min_cells`` cells' worth of a
-        type. What these sums leave of the sums over all cells is nothing, or of as many cells.
+        type. Cells without a label tell a little of the types that they are believed to be of, where they are as many.
+        What these sums leave of the sums over all cells is nothing, or of as many cells.
         """
         n_types = len(self._landmarks.labels)
         n_others = int((self._codes == n_types).sum())
+        belief = self._believe_all()[:, :n_types]
+        labelled = (self._codes >= 0)[:, None]
         if self._landmarks.label_noise:
-            labelled = (self._codes >= 0)[:, None]
-            weighed = np.where(labelled, evidence * self._believe_all()[:, :n_types], evidence)
+            weighed = np.where(labelled, evidence * belief, evidence)
             left = weighed.sum(axis=0)
             enough = (_worth(weighed) >= min_cells) & (left >= np.minimum(min_cells, evidence.sum(axis=0) / 2))
             evidence = np.where(enough, weighed, evidence)  # with nothing of this site, others' mean would be opened
+        free = np.where(labelled, 0.0, 1 - evidence.sum(axis=1, keepdims=True))
+        believed = _UNLABELLED * free * belief
+        evidence = evidence + np.where(_worth(believed) >= min_cells, believed, 0.0)
         rest = 1 - evidence.sum(axis=1)
         weights = 1 - rest if n_types and _worth(rest) < min_cells else None
         return label_moments(self._latent - self.shift, evidence, n_others, weights)
