@@ -11,6 +11,7 @@ from fedscgen._data import DataKeys
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from mudata import MuData
 
 BATCH_KEY = "fedscgen_batch"
 """Column of ``obs`` with the names of several columns, joined."""
@@ -55,11 +56,14 @@ def find_held(
     return {name: (keys[0] if isinstance(batch_key, str) else keys) if keys else None for name, keys in held.items()}
 
 
-def join_columns(adata: AnnData, columns: Sequence[str]) -> pd.Categorical:
-    """Each cell's batch, such as ``"donor 1, lane 2"``; see :func:`name_batches`."""
+def join_columns(adata: AnnData | MuData, columns: Sequence[str], modality: str | None = None) -> pd.Categorical:
+    """Each cell's batch, such as ``"donor 1, lane 2"``; see :func:`name_batches`.
+
+    Of a MuData, whose ``obs`` or modality's ``obs`` holds each column.
+    """
     if not columns:
         raise ValueError("batch_key=(): name a column or several, or None if all cells are one batch")
-    parts = [DataKeys().categories_of(adata, column).astype(str) for column in columns]
+    parts = [DataKeys(modality=modality).categories_of(adata, column).astype(str) for column in columns]
     told_apart = list(zip(*parts, strict=True))
     joined = [", ".join(names) for names in told_apart]
     if len(set(joined)) < len(set(told_apart)):

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from mudata import MuData
 from typer.testing import CliRunner
 
 from fedscgen.check import check_sites
@@ -44,6 +45,26 @@ def test_a_model_takes_several_columns(cells, tmp_path):
     loaded = FedSCGEN.load(tmp_path / "model", newcomer, batch_key=list(KEYS))
     np.testing.assert_array_equal(loaded.correct().obsm["X_fedscgen"], corrected[1].obsm["X_fedscgen"])
     assert corrected[0].uns["fedscgen_types"]["batch"].tolist() == corrected[1].uns["fedscgen_types"]["batch"].tolist()
+
+
+def test_a_model_of_mudata_takes_columns_of_either_place(cells, tmp_path):
+    by_hand = MuData({"rna": cells.copy()})
+    by_hand.obs["both"] = joined(cells)
+    mdata = MuData({"rna": cells})
+    mdata.obs["lane"] = cells.obs["lane"]
+    del cells.obs["lane"]
+    corrected = []
+    for data, key in ((mdata, KEYS), (by_hand, "both")):
+        FedSCGEN.setup_mudata(data, batch_key=key)
+        model = FedSCGEN(data, n_hidden=16, n_latent=4)
+        model.train(max_epochs=1, accelerator="cpu", enable_progress_bar=False)
+        corrected.append(model.correct())
+    assert list(mdata.obs["fedscgen_batch"]) == list(by_hand.obs["both"])
+    assert corrected[0].uns["fedscgen_types"].equals(corrected[1].uns["fedscgen_types"])
+    model.save(tmp_path / "model")
+    del mdata.obs["fedscgen_batch"]
+    loaded = FedSCGEN.load(tmp_path / "model", mdata, batch_key=list(KEYS))
+    np.testing.assert_array_equal(loaded.correct().obsm["X_fedscgen"], corrected[1].obsm["X_fedscgen"])
 
 
 @pytest.mark.parametrize("several", [False, True])

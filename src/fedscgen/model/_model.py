@@ -176,7 +176,7 @@ class FedSCGEN(TrainingMixin, CorrectionMixin, LikelihoodMixin, SaveLoadMixin, I
     def setup_mudata(
         cls,
         mdata: MuData,
-        batch_key: str | None = "batch",
+        batch_key: BatchKey = "batch",
         labels_key: str | None = "cell_type",
         layer: str | None = None,
         modality: str = "rna",
@@ -188,7 +188,7 @@ class FedSCGEN(TrainingMixin, CorrectionMixin, LikelihoodMixin, SaveLoadMixin, I
         Parameters
         ----------
         mdata
-            Its ``obs``, or the modality's, holds the two columns.
+            Its ``obs``, or the modality's, holds each column.
         batch_key, labels_key, layer
             As in :meth:`setup_anndata`.
         modality
@@ -203,6 +203,9 @@ class FedSCGEN(TrainingMixin, CorrectionMixin, LikelihoodMixin, SaveLoadMixin, I
         KeyError, ValueError
             As in :meth:`setup_anndata`; or there is no such modality.
         """
+        if batch_key is not None and not isinstance(batch_key, str):
+            mdata.obs[BATCH_KEY] = join_columns(mdata, batch_key, modality)
+            batch_key = BATCH_KEY
         setup_method_args = cls._get_setup_method_args(**locals())
         keys = DataKeys(batch_key, labels_key, layer, modality, unlabeled_category)
         check_data(mdata, keys)
