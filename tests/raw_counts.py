@@ -2,6 +2,7 @@
 
 import gzip
 
+import h5py
 import numpy as np
 import pandas as pd
 import scanpy as sc
@@ -40,3 +41,22 @@ def write_10x_folder(folder, adata: AnnData, ids, symbols, *, with_cells: bool =
     if with_cells:
         adata.obs.to_csv(folder / "cells.csv")
     return folder
+
+
+def write_10x_h5(path, adata: AnnData, symbols=None):
+    """Write Cell Ranger's file, with ``var_names`` for ids."""
+    with h5py.File(path, "w") as file:
+        matrix = file.create_group("matrix")
+        matrix["data"], matrix["indices"], matrix["indptr"] = (
+            adata.X.data.astype(np.int32),
+            adata.X.indices.astype(np.int64),
+            adata.X.indptr.astype(np.int64),
+        )
+        matrix["shape"] = np.array(adata.shape[::-1], np.int32)
+        matrix["barcodes"] = adata.obs_names.to_numpy().astype("S")
+        features = matrix.create_group("features")
+        features["id"] = adata.var_names.to_numpy().astype("S")
+        features["name"] = np.asarray(adata.var_names if symbols is None else symbols).astype("S")
+        features["feature_type"] = np.array(["Gene Expression"] * adata.n_vars, "S")
+        features["genome"] = np.array(["GRCh38"] * adata.n_vars, "S")
+    return path

@@ -7,18 +7,11 @@ from typer.testing import CliRunner
 from fedscgen.check import check_sites, describe_check, expect_cost, write_check_page
 from fedscgen.cli import app
 from fedscgen.correction import NoSharedLabelError
-from fedscgen.federation import FederationSettings, SiteOptions, simulate
+from fedscgen.federation import FederationSettings, SiteError, SiteOptions, simulate
 from fedscgen.prepare import PrepareOptions, prepare, read_label_map
 from raw_counts import real_counts
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:DeprecationWarning", "ignore:.*:FutureWarning")
-
-
-@pytest.fixture(scope="module")
-def hospitals():
-    """Three sites of prepared cells that agree on everything."""
-    prepared = prepare(real_counts(), PrepareOptions(min_genes=0, max_mito=None))
-    return {name: prepared[i::3].copy() for i, name in enumerate("abc")}
 
 
 def texts(checked, weight):
@@ -67,6 +60,68 @@ def test_site_without_labels_is_told_how_its_cells_are_named(hospitals):
     assert texts(checked, "obstacle") == []
 
 
+def test_columns_that_a_site_lacks_are_noted_with_those_that_it_has(hospitals):
+    a, c = hospitals["a"].copy(), hospitals["c"].copy()
+    a.obs["donor"] = "one"
+    c.obs = c.obs[["cell_type"]].rename(columns={"cell_type": "annotation"})
+    said = texts(check_sites({"a": a, "b": hospitals["b"], "c": c}, options=SiteOptions(batch_key="donor")), "note")
+    assert "c: there is no column 'donor', so its cells are alike in it; there are 'annotation'" in said
+    assert (
+        "c: no cell has a label in 'cell_type', since there is no such column; there are 'annotation'; the classifier "
+        "names its cells"
+    ) in said
+    assert not any(note.startswith("a: there is no column") for note in said)
+
+
+def test_what_only_one_site_has_wrong_hides_nothing_of_the_others(hospitals):
+    sites = {name: adata.copy() for name, adata in hospitals.items()}
+    for adata in sites.values():
+        adata.obs["donor"] = "one"
+    sites["a"].obs.loc[sites["a"].obs_names[:3], "donor"] = None
+    sites["b"].obs_names = [sites["b"].obs_names[0], *sites["b"].obs_names[:-1]]
+    checked = check_sites(sites, options=SiteOptions(batch_key="donor"))
+    assert [site.name for site in checked.sites] == ["b", "c"]
+    first, second = texts(checked, "obstacle")
+    assert first.startswith("a takes no part: obs['donor'] is missing for 3 cells")
+    assert second.startswith(f"b: cell {sites['b'].obs_names[0]!r} is there twice")
+    with pytest.raises(KeyError, match=r"obs\['lane'\] not found"):
+        check_sites(sites, options=SiteOptions(batch_key="lane"))
+
+
+def test_numbers_of_clusters_are_no_names(hospitals):
+    sites = {name: adata.copy() for name, adata in hospitals.items()}
+    sites["a"].obs["cell_type"] = sites["a"].obs["cell_type"].astype("category").cat.codes
+    doubts = texts(check_sites(sites), "doubt")
+    assert any(doubt.startswith("a: cell types are numbers ('0', '1', '2', '3', '4' and 5 more)") for doubt in doubts)
+    sites["b"].obs["cell_type"] = sites["b"].obs["cell_type"].astype("category").cat.codes.astype(str)
+    said = texts(check_sites(sites), "obstacle")
+    assert {text[:28] for text in said} >= {"a: cell types are numbers ('", "b: cell types are numbers ('"}
+
+
+def test_names_of_a_map_that_no_site_has_are_a_doubt(hospitals):
+    label_map = {"CD19+ B": "B cell", "CD19+ Bb": "B cell"}
+    (doubt,) = texts(check_sites(hospitals, label_map=label_map), "doubt")
+    assert "a common name for 'CD19+ Bb', which no site calls a type" in doubt
+    assert texts(check_sites({"a": hospitals["a"]}, label_map=label_map), "doubt") == [], "others may have it"
+
+
+def test_a_layer_of_counts_is_for_the_sites_that_have_it(tmp_path):
+    for i, name in enumerate("abc"):
+        adata = real_counts()[i::3].copy()
+        if name == "b":
+            adata.layers["umis"], adata.X = adata.X, adata.X * 0.9
+        adata.write_h5ad(tmp_path / f"{name}.h5ad")
+    files = [str(tmp_path / f"{name}.h5ad") for name in "abc"]
+    prepared = ["--prepare", "--min-genes", "0", "--n-top-genes", "300"]
+    assert "b takes no part: " in CliRunner().invoke(app, ["check", *prepared, *files]).output
+    told = CliRunner().invoke(app, ["check", *prepared, "--layer", "umis", *files])
+    assert told.exit_code == 0, told.output
+    assert "counts from umis" in told.output
+    none = CliRunner().invoke(app, ["check", *prepared, "--layer", "none", *files])
+    assert none.exit_code == 2
+    assert "no site has it" in none.output + (none.stderr or "")
+
+
 def test_rare_and_lonely_types_go_with_their_batch(hospitals):
     a = hospitals["a"].copy()
     own = a.obs["cell_type"].astype(str)
@@ -100,7 +155,7 @@ def test_a_preparation_that_leaves_few_cells_is_a_doubt(hospitals):
 
 
 def test_many_genes_are_a_doubt_unless_some_are_chosen(hospitals, monkeypatch):
-    monkeypatch.setattr("fedscgen.check._check._MANY_GENES", 700)
+    monkeypatch.setattr("fedscgen.check._findings._MANY_GENES", 700)
     (doubt,) = texts(check_sites(hospitals), "doubt")
     assert doubt.startswith("765 genes are many to train on: have the sites choose those that vary most, with n_top_ge")
     checked = check_sites(hospitals, settings=FederationSettings(n_top_genes=200))
@@ -170,6 +225,26 @@ def test_a_site_that_shares_no_type_is_an_obstacle_as_it_is_to_a_training(hospit
     with pytest.raises(NoSharedLabelError, match="'a': no other site shares any of its types"):
         simulate(sites, settings="components", show_progress=False)
     assert texts(check_sites(sites, settings=FederationSettings(unaligned_sites=("a",))), "obstacle") == []
+
+
+@pytest.mark.parametrize("species", ["symbols", "ensembl"])
+def test_genes_of_two_species_are_told_as_such(hospitals, species):
+    sites = {name: hospitals[name].copy() for name in "ab"}
+    if species == "symbols":
+        sites["b"].var_names = [name.capitalize() for name in sites["b"].var_names]
+    else:
+        for name, prefix in (("a", "ENSG"), ("b", "ENSMUSG")):
+            sites[name].var_names = [f"{prefix}{i:011}" for i in range(sites[name].n_vars)]
+    said = "\n".join(texts(check_sites(sites), "obstacle"))
+    assert "of their genes, which look like those of two species ('" in said
+
+
+def test_fewer_genes_than_the_model_has_dimensions_are_an_obstacle(hospitals):
+    sites = {name: adata[:, :15].copy() for name, adata in hospitals.items()}
+    said = texts(check_sites(sites), "obstacle")
+    assert any(text.startswith("15 genes are fewer than the model's 20 dimensions") for text in said)
+    with pytest.raises(SiteError, match="n_latent=20: more dimensions than the 15 genes"):
+        simulate(sites, settings="components", show_progress=False)
 
 
 def test_without_a_common_gene_no_cost_is_told(hospitals):

@@ -90,6 +90,15 @@ def test_the_table_is_that_of_a_check_of_files(hospitals, tmp_path):
     assert "a tells its 765 gene names" in describe_check(checked)
 
 
+def test_how_sure_names_will_be_is_not_found_over_a_network(hospitals):
+    c = hospitals["c"].copy()
+    del c.obs["cell_type"]
+    checked, _, _ = run({**hospitals, "c": c})
+    assert checked.common_types
+    assert checked.rehearsal is None
+    assert "Sites that check over their network don't find out" in describe_check(checked)
+
+
 def test_little_leaves_a_site(hospitals):
     _, transport, clients = run(hospitals)
     wire = b"".join(data for _, _, data in transport.sent)
@@ -113,6 +122,24 @@ def test_each_site_gets_names_for_its_own_types_the_rare_ones_among_them(hospita
     again, _, _ = run({name: hospitals[name] for name in "ab"}, label_map=maps)
     assert "CD56+ NK" in again.common_types
     assert again.proposal.sure == {}
+
+
+@pytest.mark.parametrize("label_salt", [None, "of all hospitals"])
+def test_each_site_gets_a_page_about_its_own_cells(hospitals, tmp_path, label_salt):
+    c = hospitals["c"].copy()
+    del c.obs["cell_type"]
+    sites = {**hospitals, "c": c}
+    checked, _, _ = run(sites, folder=tmp_path, label_salt=label_salt)
+    pages = {name: (tmp_path / name / "check.html").read_text() for name in sites}
+    renamed = "cd56+ nk" if label_salt else "CD56+ NK"
+    assert f"&#x27;cd56+ nk cells&#x27; looks like &#x27;{renamed}&#x27;: accept it in labels.toml" in pages["b"]
+    n_cells = int((hospitals["b"].obs["cell_type"] == "CD14+ Monocyte").sum())
+    assert f"<th scope='row'>CD14+ Monocyte</th><td>{n_cells} by its label</td>" in pages["b"]
+    assert f"{c.n_obs} named by the classifier, and moved by that" in pages["c"]
+    for name, page in pages.items():
+        assert f"Before {name} trains with others" in page
+        assert not any(f"{other} tells its" in page for other in sites if other != name)
+    assert len(checked.common_types) > 5
 
 
 def test_hashed_names_are_compared_by_what_they_mean(hospitals, tmp_path):
@@ -167,6 +194,7 @@ def test_every_obstacle_is_named(hospitals):
         assert part in said
     assert "a would refuse: its cells" not in said, "of counts something else is said"
     assert "c: no cell has a label; no site's labels help" in texts(checked, "note")
+    assert "No cell gets a name" in describe_check(checked)
 
 
 def test_a_site_takes_part_in_a_check_only_if_its_policy_says_so(hospitals):
@@ -187,7 +215,7 @@ def test_a_check_answers_nothing_else(hospitals):
     with pytest.raises(PolicyError, match="in which nobody asks for 'holders of cell types'"):
         client.handle(Message("holders of cell types", {"task": "holders of cell types", "number": 1}).to_bytes())
     with pytest.raises(PolicyError, match="a check begins with the question what the site has"):
-        client.handle(Message("names in use", {"names": ["CD34+"], "map": {}}).to_bytes())
+        client.handle(Message("names in use", {"names": ["CD34+"], "map": {}, "common": [], "n_genes": 1}).to_bytes())
 
 
 def test_cells_of_a_check_are_not_changed(hospitals):

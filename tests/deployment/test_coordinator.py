@@ -157,6 +157,7 @@ def test_a_check_tells_what_stands_in_the_way_and_then_sites_train(carrier, run,
     ledger = pd.read_csv(output / "ledger-check.csv")
     assert list(ledger["kind"].unique()) == ["introduction", "what a site has", "names in use"]
     assert not list((tmp_path / "south" / "run-2").glob(".*.message"))
+    assert "&#x27;Type1 cells&#x27; looks like" in (tmp_path / "south" / "run-2" / "check.html").read_text()
     label_map = tmp_path / "south" / "run-2" / "labels.toml"
     for name in ("south", "west"):
         carrier.sites[f"at {name}"] = make_site(name, run=3, label_map=str(label_map) if name == "south" else "")
@@ -203,6 +204,28 @@ def test_sites_choose_genes_together(carrier, run, output, tmp_path):
     corrected = anndata.read_h5ad(tmp_path / "west" / "run-1" / "corrected.h5ad")
     assert list(corrected.var_names) == saved.genes
     assert "masked sums about genes" in set(pd.read_csv(output / "ledger-training.csv")["kind"])
+
+
+def test_a_coordinator_that_dies_after_the_genes_were_chosen_goes_on_with_these(carrier, run, output, tmp_path):
+    def die_in_round_1(address, message):
+        if message.meta.get("round") == 1:
+            raise KeyboardInterrupt
+
+    carrier.disturb = die_in_round_1
+    with pytest.raises(KeyboardInterrupt):
+        run(n_top_genes=12)
+    assert [path.name for path in (output / "run").glob("sum-*")] == ["sum-00001"]
+    asked = []
+    carrier.disturb = lambda address, message: asked.append(message.kind)
+    run(n_top_genes=12)
+    assert "sums about genes" not in asked
+    assert "model weights" in asked
+    saved = read_model(output / "model")
+    assert len(saved.genes) == 12
+    for name in ("north", "south", "west"):
+        corrected = anndata.read_h5ad(tmp_path / name / "run-1" / "corrected.h5ad")
+        assert list(corrected.var_names) == saved.genes
+    assert set(pd.read_csv(output / "ledger-training.csv")["kind"]) >= {"masked sums about genes"}
 
 
 def test_plain_sums_need_the_sites_consent(carrier, run, output, make_site, caplog):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from fedscgen._data import ExpressionSummary
 from fedscgen._normalize import contradicts, sum_cells
 from fedscgen._spelling import find_meaning
 from fedscgen._types import Message
+from fedscgen.check._check import USUAL_SUM, Checked, Told
+from fedscgen.check._page import CHECK_PAGE, write_check_page
 from fedscgen.check._site import Site
 from fedscgen.federation import CHECK, SERVER, TELL, LabelNames, Plan, PolicyError, SitePolicy, check_question
 from fedscgen.prepare import LabelProposal, write_label_map
@@ -61,7 +64,8 @@ class SiteCheck:
     policy
         What the site agrees to. None: to anything.
     folder
-        Where ``labels.toml`` goes, with the site's own names of types that others spell differently. None: nowhere.
+        Where ``labels.toml`` goes, with the site's own names of types that others spell differently, and
+        ``check.html``, a page about its own cells. None: nowhere.
     objections
         What else stands in the way of a training at this site; the coordinator is told.
 
@@ -95,7 +99,7 @@ class SiteCheck:
         self._objections = tuple(objections)
         self._adata = adata
         self._cells = Site.of(site, adata, options, self._label_map, _SHARES)
-        self._has_told = False
+        self._plan: Plan | None = None
 
     def handle(self, data: Buffer) -> memoryview:
         """Answer a message in the wire format; both are entered into the ledger.
@@ -151,7 +155,7 @@ class SiteCheck:
             "min_holders": self._options.min_holders,
             "objections": self._find_objections(plan),
         }
-        self._has_told = True
+        self._plan, self._cells = plan, replace(cells, objections=tuple(meta["objections"]))
         return Message(CHECK, meta)
 
     def _find_objections(self, plan: Plan) -> list[str]:
@@ -176,7 +180,7 @@ class SiteCheck:
 
     def _compare(self, message: Message) -> Message:
         """Propose common names of the site's own types; names of few cells, which it has told nobody, among them."""
-        if not self._has_told:
+        if self._plan is None:
             raise PolicyError("a check begins with the question what the site has")
         names, renamed = message.meta["names"], message.meta["map"]
         find = self._rename_by_hash if self._names.are_hashed else _rename_by_meaning
@@ -185,9 +189,19 @@ class SiteCheck:
         found = {own: name for own, name in found.items() if name != common[own]}
         if found and self._folder is not None:
             write_label_map(self._folder / LABEL_MAP, LabelProposal({**self._label_map, **found}))
+        if self._folder is not None:
+            told = Told(self._find_common(message.meta["common"]), int(message.meta["n_genes"]), found)
+            settings, secure = self._plan.settings, self._plan.aggregator
+            own = Checked((self._cells,), settings, self._options, settings.target_sum or USUAL_SUM, told=told)
+            write_check_page(self._folder / CHECK_PAGE, own, secure=secure)
         logger.info("site %r: %d of its types seem to have another name elsewhere", self.site, len(found))
         self.finished = True
         return Message(TELL, {"done": True})
+
+    def _find_common(self, common: Sequence[str]) -> list[str]:
+        """Types that enough sites hold; where names are hashed, of this site's own by their names."""
+        own = {self._names.on_the_wire(str(name)): str(name) for name in self._cells.counts.columns}
+        return [own.get(name, name) for name in common]
 
     def _rename_by_hash(self, name: str, names: Sequence[str], renamed: Mapping[str, str]) -> str:
         """What a name means, if it is one of several for that: no site can read the others', and all know this one."""

@@ -4,46 +4,43 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import combinations
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from fedscgen._batches import find_held
-from fedscgen._normalize import SUM_TOLERANCE, contradicts
-from fedscgen._spelling import is_unknown_id
-from fedscgen._words import means_no_label
-from fedscgen.check._site import Site
+from fedscgen.check._findings import Finding, judge
+from fedscgen.check._rehearsal import Rehearsal, Sample, rehearse
+from fedscgen.check._site import Site, propose_by_meaning
 from fedscgen.federation import FederationSettings, SiteOptions
-from fedscgen.prepare import LabelProposal, find_namespace, propose_labels
+from fedscgen.prepare import LabelProposal, propose_labels
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from anndata import AnnData
 
-Weight = Literal["obstacle", "doubt", "note"]
-
-_LEAST_OVERLAP = 0.5
-_MANY_GENES = 5000
 USUAL_SUM = 1e4
 """Molecules that cells are normalised to if nobody says otherwise."""
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What somebody should know.
+class Told:
+    """What a site has been told of the others, where it looks at itself alone.
 
     Parameters
     ----------
-    weight
-        ``"obstacle"``: the result would be wrong or there would be none; ``"doubt"``: somebody has to look; ``"note"``.
-    text
-        A sentence, with the remedy if there is one.
+    common
+        Cell types that enough sites hold, of the site's own by its names.
+    n_genes
+        That the sites have in common.
+    renamed
+        Names that others use, by the site's own.
     """
 
-    weight: Weight
-    text: str
+    common: Sequence[str]
+    n_genes: int
+    renamed: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -60,6 +57,12 @@ class Checked:
         Molecules that cells should be normalised to.
     left_out
         Why a site takes no part, by its name or address.
+    rehearsal
+        How sure the names of cells without a label will be, if there are such cells and it could be tried.
+    told
+        What one site has been told of the others.
+    unused_names
+        That a label map gives a common name, though none of several sites has them.
     """
 
     sites: tuple[Site, ...]
@@ -67,6 +70,9 @@ class Checked:
     options: SiteOptions
     target_sum: float
     left_out: Mapping[str, str] = field(default_factory=dict)
+    rehearsal: Rehearsal | None = None
+    told: Told | None = None
+    unused_names: tuple[str, ...] = ()
 
     @cached_property
     def genes(self) -> list[str]:
@@ -77,9 +83,14 @@ class Checked:
         return list(first.intersection(list(self.settings.gene_list)) if self.settings.gene_list else first)
 
     @property
+    def n_common(self) -> int:
+        """How many they are."""
+        return len(self.genes) if self.told is None else self.told.n_genes
+
+    @property
     def n_genes(self) -> int:
         """How many of them the model is trained on."""
-        return self.settings.count_genes(len(self.genes))
+        return self.settings.count_genes(self.n_common)
 
     @cached_property
     def reports(self) -> dict[str, list[str]]:
@@ -89,12 +100,16 @@ class Checked:
     @cached_property
     def common_types(self) -> list[str]:
         """Cell types that enough sites hold, so that their labels help."""
+        if self.told is not None:
+            return sorted(self.told.common)
         held = pd.Series([name for names in self.reports.values() for name in names], dtype=object).value_counts()
         return sorted(held.index[held >= self.options.min_holders])
 
     @cached_property
     def proposal(self) -> LabelProposal:
         """Cell types that seem to be one."""
+        if self.told is not None:
+            return LabelProposal(self.told.renamed)
         hashed = [site for site in self.sites if site.meanings]
         if hashed:
             return propose_by_meaning([site.meanings for site in hashed])
@@ -121,13 +136,12 @@ class Checked:
     @cached_property
     def findings(self) -> list[Finding]:
         """Obstacles first."""
-        found = [
-            *self._judge_consent(),
-            *self._judge_expression(),
-            *self._judge_genes(),
-            *self._judge_labels(),
-        ]
-        return sorted(found, key=lambda one: ("obstacle", "doubt", "note").index(one.weight))
+        return sorted(judge(self), key=lambda one: ("obstacle", "doubt", "note").index(one.weight))
+
+    @property
+    def has_unlabeled(self) -> bool:
+        """Whether some cells have no label."""
+        return any(site.n_unlabeled for site in self.sites)
 
     @property
     def n_obstacles(self) -> int:
@@ -142,150 +156,6 @@ class Checked:
         reason = "too few cells to report it" if label not in self.reports[site] else "too few sites report it"
         return f"with its batch: {reason}"
 
-    def _judge_consent(self) -> Iterator[Finding]:
-        for name, reason in self.left_out.items():
-            yield Finding("obstacle", f"{name} takes no part: {reason}")
-        for site in self.sites:
-            for objection in site.objections:
-                yield Finding("obstacle", f"{site.name} would refuse: {objection}")
-
-    def _judge_expression(self) -> Iterator[Finding]:
-        for site in self.sites:
-            low, median, high = site.sums
-            who, target = f"{site.name}: ", self.target_sum
-            if site.lost:
-                yield Finding("doubt", f"{who}{site.lost}")
-            if not site.values.finite:
-                yield Finding("obstacle", f"{who}expression holds NaN or inf: remove or repair such values")
-            elif site.values.looks_raw:
-                yield Finding("obstacle", f"{who}raw counts instead of log-normalised expression: run fedscgen prepare")
-            elif site.values.lowest < 0:
-                yield Finding(
-                    "obstacle", f"{who}negative values, as of scaled expression: run fedscgen prepare on counts"
-                )
-            elif high - low <= SUM_TOLERANCE * high and abs(median / target - 1) > SUM_TOLERANCE:
-                yield Finding(
-                    "obstacle",
-                    f"{who}normalised to {median:,.0f} molecules per cell, and the federation to {target:,.0f}: run "
-                    f"fedscgen prepare --target-sum {target:g}",
-                )
-            elif contradicts(site.sums, target):
-                yield Finding(
-                    "doubt" if self.settings.target_sum is None else "obstacle",
-                    f"{who}a cell's expm1 sums to {low:,.0f} to {high:,.0f}, which isn't {target:,.0f} for all: ask "
-                    "how it was normalised, or run fedscgen prepare on the counts",
-                )
-            elif median < target / 2:
-                yield Finding(
-                    "note",
-                    f"{who}a cell's expm1 sums to {median:,.0f} of {target:,.0f}: genes were left out after "
-                    "normalising, or it was normalised to less",
-                )
-
-    def _judge_genes(self) -> Iterator[Finding]:
-        kinds = {site.name: find_namespace(map(str, site.genes)) for site in self.sites}
-        for site in self.sites:
-            if not site.genes.is_unique:
-                first = site.genes[site.genes.duplicated()][0]
-                yield Finding(
-                    "obstacle", f"{site.name}: gene {first!r} is there twice: run fedscgen prepare, which sums it"
-                )
-        if len(set(kinds.values())) > 1:
-            listed = ", ".join(f"{name}: {kind}" for name, kind in kinds.items())
-            yield Finding(
-                "obstacle", f"genes go by different names ({listed}): run fedscgen prepare --genes at all sites"
-            )
-            return
-        for one, other in combinations(self.sites, 2):
-            share = len(one.genes.intersection(other.genes)) / max(1, min(len(one.genes), len(other.genes)))
-            if share < _LEAST_OVERLAP:
-                yield Finding(
-                    "obstacle" if share == 0 else "doubt",
-                    f"{one.name} and {other.name} share {share:.0%} of their genes: prepare both with one gene table",
-                )
-        if self.n_genes > _MANY_GENES:
-            yield Finding(
-                "doubt",
-                f"{self.n_genes:,} genes are many to train on: have the sites choose those that vary most, with "
-                "n_top_genes=2000 (fedscgen simulate --n-top-genes 2000)",
-            )
-
-    def _judge_strangers(self) -> Iterator[Finding]:
-        """Sites whose labels tell nothing, where others' do: a training refuses them."""
-        for site in self.sites if self.common_types else ():
-            names = self.reports[site.name]
-            alone = names and not site.n_unlabeled and not set(names) & set(self.common_types)
-            if alone and site.name not in self.settings.unaligned_sites:
-                yield Finding(
-                    "obstacle",
-                    f"{site.name}: no other site shares any of its types ({', '.join(map(repr, names[:5]))}): name "
-                    f"them alike in labels.toml, or have it take part as it is (--unaligned-site {site.name})",
-                )
-
-    def _find_strange_ids(self) -> list[str]:
-        """Ids of types that one site alone reports, where others may have a name for it."""
-        alone = {name for names in self.reports.values() for name in names} - set(self.common_types)
-        return sorted(name for name in alone if len(self.sites) > 1 and is_unknown_id(name))
-
-    def _judge_labels(self) -> Iterator[Finding]:
-        for own, common in self.proposal.sure.items():
-            yield Finding(
-                "obstacle", f"{own!r} looks like {common!r}: accept it in labels.toml, or it stays a type of its own"
-            )
-        for own, common in self.proposal.doubtful.items():
-            yield Finding("doubt", f"{own!r} differs from {common!r} by a few letters: is it one type?")
-        for own in self._find_strange_ids():
-            yield Finding(
-                "doubt",
-                f"{own!r} is an id of the Cell Ontology that the table of synonyms lacks: if another site has the type "
-                "by name, write it into labels.toml",
-            )
-        for site in self.sites:
-            if site.n_unlabeled and site.own_labels and not site.names_unlabeled:
-                n_cells = site.count(site.n_unlabeled)
-                yield Finding(
-                    "obstacle", f"{site.name}: {n_cells} cells have no label: name an unlabeled category to keep them"
-                )
-            elif site.n_unlabeled == site.n_cells:
-                how = "the classifier names its cells" if self.common_types else "no site's labels help"
-                where = f" in {self.options.labels_key!r}" if site.exact else ""
-                yield Finding("note", f"{site.name}: no cell has a label{where}; {how}")
-            if site.n_rare:
-                yield Finding("note", f"{site.name}: {site.n_rare} types of too few cells are not told by name")
-            for name in filter(means_no_label, site.counts.columns):
-                n_cells = site.count(int(site.counts[name].sum()))
-                yield Finding(
-                    "doubt",
-                    f"{site.name}: {n_cells} cells are {name!r}, which counts as a type: if it means that there is no "
-                    "label, name it as unlabeled category",
-                )
-        yield from self._judge_strangers()
-        if len(self.sites) > 1 and not self.common_types and any(site.own_labels for site in self.sites):
-            yield Finding("obstacle", "no cell type is reported by enough sites: cells would move without labels")
-        if len(self.sites) < self.options.min_holders and len(self.sites) > 1:
-            yield Finding("obstacle", f"min_holders={self.options.min_holders} is more than there are sites")
-        fates = self.tell_fates()
-        few = fates[fates["corrected"].str.contains("too few")]
-        for row in few.itertuples():
-            yield Finding("note", f"{row.site}: {row.cells} cells of {row.cell_type!r} are corrected {row.corrected}")
-
-
-def propose_by_meaning(meanings: Sequence[Mapping[str, str]]) -> LabelProposal:
-    """Types of one meaning and several names, where names and meanings are hashes.
-
-    Parameters
-    ----------
-    meanings
-        Of each site, the hash of the meaning by that of the name.
-    """
-    common: dict[str, str] = {}
-    sure = {}
-    for own in meanings:
-        for name, meaning in own.items():
-            if common.setdefault(meaning, name) != name:
-                sure[name] = common[meaning]
-    return LabelProposal(sure)
-
 
 def check_sites(
     sites: Mapping[str, AnnData],
@@ -294,8 +164,12 @@ def check_sites(
     options: SiteOptions | None = None,
     label_map: Mapping[str, str] | None = None,
     target_sum: float | None = None,
+    min_confidence: float = 0.5,
 ) -> Checked:
     """Look at sites' cells before anybody trains. Nothing in them is changed.
+
+    Where some cells have no label and nothing stands in the way, the federation's classifier is tried on labels that
+    are hidden, along principal components of at most 3,000 cells of a site, and 12,000 of all.
 
     Parameters
     ----------
@@ -310,20 +184,48 @@ def check_sites(
         The federation's names of cell types by sites' own.
     target_sum
         Molecules that cells should be normalised to. None: those of the settings or, if they say nothing, 10,000.
+    min_confidence
+        Probability from which a cell without a label gets a name.
 
     Raises
     ------
-    KeyError
-        No site has a column of batches, or one lacks the layer.
-    ValueError
-        There is no site.
+    KeyError, TypeError, ValueError
+        There is no site, or none can be looked at, such as without the layer; the message is about the first. Where
+        others can, it is an obstacle.
     """
     if not sites:
         raise ValueError("no site to check: name at least one file")
     options = SiteOptions() if options is None else options
     held = find_held(sites, options.batch_key)
-    looked = tuple(
-        Site.of(name, adata, replace(options, batch_key=held[name]), label_map or {}) for name, adata in sites.items()
-    )
+    own, label_map = {name: replace(options, batch_key=held[name]) for name in sites}, label_map or {}
+    looked, left_out = _look_at(sites, own, label_map)
     settings = FederationSettings() if settings is None else settings
-    return Checked(looked, settings, options, target_sum or settings.target_sum or USUAL_SUM)
+    used = {label for site in looked for label in site.own_labels}
+    checked = Checked(
+        looked,
+        settings,
+        options,
+        target_sum or settings.target_sum or USUAL_SUM,
+        left_out=left_out,
+        unused_names=tuple(name for name in label_map if name not in used and len(sites) > 1),
+    )
+    genes = [gene for gene in checked.genes if all(gene in site.genes for site in looked)]
+    if not (checked.has_unlabeled and checked.common_types and genes) or checked.n_obstacles:
+        return checked
+    samples = {name: Sample.of(adata, own[name], label_map, genes, len(sites)) for name, adata in sites.items()}
+    return replace(checked, rehearsal=rehearse(samples, checked.common_types, settings, options, min_confidence))
+
+
+def _look_at(
+    sites: Mapping[str, AnnData], options: Mapping[str, SiteOptions], label_map: Mapping[str, str]
+) -> tuple[tuple[Site, ...], dict[str, str]]:
+    """What is known of each site, and why it isn't of others."""
+    looked, errors = [], {}
+    for name, adata in sites.items():
+        try:
+            looked.append(Site.of(name, adata, options[name], label_map))
+        except (KeyError, TypeError, ValueError) as error:
+            errors[name] = error
+    if not looked:
+        raise next(iter(errors.values()))
+    return tuple(looked), {name: str(error.args[0]) for name, error in errors.items()}

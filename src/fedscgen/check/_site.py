@@ -12,10 +12,10 @@ from fedscgen._batches import name_batches
 from fedscgen._data import summarize_expression
 from fedscgen._normalize import sum_cells
 from fedscgen.correction import expect_cells
-from fedscgen.prepare import PREPARED_KEY, to_common
+from fedscgen.prepare import PREPARED_KEY, LabelProposal, to_common
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from anndata import AnnData
@@ -61,6 +61,10 @@ class Site:
         What the site would refuse of a training by these settings.
     lost
         What the preparation has left out, if it is most of the cells. Nothing is told of it to others.
+    columns
+        Of the site's ``obs``. Nothing is told of them to others.
+    repeated_cell
+        Name that two cells have, if there is one. Nothing is told of it to others.
     """
 
     name: str
@@ -78,6 +82,8 @@ class Site:
     n_rare: int = 0
     objections: tuple[str, ...] = ()
     lost: str = ""
+    columns: tuple[str, ...] = ()
+    repeated_cell: str = ""
 
     @classmethod
     def of(
@@ -89,14 +95,9 @@ class Site:
         shares: tuple[float, float, float] = (0.0, 0.5, 1.0),
     ) -> Site:
         """Look at a site's cells; the sums are those that these shares of cells stay below."""
+        columns = tuple(map(str, adata.obs.columns))
         adata, batch_key = name_batches(adata, options.batch_key)
-        key = options.labels_key
-        column = pd.Series(None, index=adata.obs_names, dtype=object)
-        if key is not None and key in adata.obs:
-            column = adata.obs[key].astype(object)
-        if options.unlabeled_category is not None:
-            column = column.where(column != options.unlabeled_category, None)
-        labels = pd.Series(to_common(column, label_map), index=adata.obs_names, dtype=object)
+        labels, own = label_alike(adata, options, label_map), label_alike(adata, options, {}).dropna().unique()
         batches = options.keys.categories_of(adata, batch_key)
         counts = pd.crosstab(np.asarray(batches).astype(str), labels.to_numpy(), dropna=True)
         counts = counts.reindex(batches.categories, fill_value=0)
@@ -104,7 +105,6 @@ class Site:
         values = summarize_expression(matrix)
         no_sums = values.looks_raw or not values.finite
         sums = (np.nan,) * 3 if no_sums else sum_cells(matrix, shares)
-        own = tuple(sorted({str(label) for label in column.dropna()}))
         sizes = tuple(np.bincount(batches.codes).tolist())
         return cls(
             name,
@@ -113,11 +113,13 @@ class Site:
             counts,
             sizes,
             int(labels.isna().sum()),
-            own,
+            tuple(sorted(own)),
             values,
             sums,
             names_unlabeled=options.unlabeled_category is not None,
             lost=_describe_lost(adata.uns.get(PREPARED_KEY)),
+            columns=columns,
+            repeated_cell=next(map(str, adata.obs_names[adata.obs_names.duplicated()]), ""),
         )
 
     def find_reported(self, min_cells: int) -> list[str]:
@@ -130,6 +132,34 @@ class Site:
     def count(self, n_cells: int) -> str:
         """A number of this site's cells, as far as it is known."""
         return f"{n_cells:,}" if self.exact else f"{n_cells:,} or more"
+
+
+def label_alike(adata: AnnData, options: SiteOptions, label_map: Mapping[str, str]) -> pd.Series:
+    """Each cell's type under the federation's name; missing where there is none."""
+    key = options.labels_key
+    column = pd.Series(None, index=adata.obs_names, dtype=object)
+    if key is not None and key in adata.obs:
+        column = adata.obs[key].astype(object)
+    if options.unlabeled_category is not None:
+        column = column.where(column != options.unlabeled_category, None)
+    return pd.Series(to_common(column, label_map), index=adata.obs_names, dtype=object)
+
+
+def propose_by_meaning(meanings: Sequence[Mapping[str, str]]) -> LabelProposal:
+    """Types of one meaning and several names, where names and meanings are hashes.
+
+    Parameters
+    ----------
+    meanings
+        Of each site, the hash of the meaning by that of the name.
+    """
+    common: dict[str, str] = {}
+    sure = {}
+    for own in meanings:
+        for name, meaning in own.items():
+            if common.setdefault(meaning, name) != name:
+                sure[name] = common[meaning]
+    return LabelProposal(sure)
 
 
 def _describe_lost(preparation: Mapping[str, Any] | None) -> str:

@@ -54,7 +54,8 @@ def check_together(
     looked = tuple(read_answer(site, answers[site]) for site in sites if site in answers)
     checked = Checked(looked, settings, options, settings.target_sum or USUAL_SUM)
     names = sorted({name for site in looked for name in site.own_labels})
-    told = Message(TELL, {"names": names, "map": dict(checked.proposal.sure)})
+    meta = {"names": names, "map": dict(checked.proposal.sure)}
+    told = Message(TELL, {**meta, "common": checked.common_types, "n_genes": len(checked.genes)})
     for _ in _ask(transport, dict.fromkeys(answers, told)):
         pass
     return checked

@@ -63,7 +63,12 @@ Normalize = Annotated[
         "--normalize", help="Normalise raw counts to 10,000 a cell, and take log1p; logarithms stay as they are."
     ),
 ]
-Layer = Annotated[str | None, typer.Option(help="Layer with log-normalised expression; X by default.")]
+Layer = Annotated[
+    str | None,
+    typer.Option(
+        help="Layer with log-normalised expression; X by default. With --prepare, with counts, at sites that have it."
+    ),
+]
 LabelMap = Annotated[
     Path | None,
     typer.Option(

@@ -90,6 +90,7 @@ def check(
         left_out: dict[str, str] = {}
         if prepare:
             sites = prepare_sites(sites, make_recipe(chosen, genes, min_genes, max_mito), gene_table, left_out)
+            chosen = replace(chosen, site=replace(chosen.site, layer=None))
         if not sites:
             raise ValueError("; ".join(f"{name}: {reason}" for name, reason in left_out.items()))
         checked = check_sites(
@@ -97,8 +98,9 @@ def check(
             settings=chosen.federation,
             options=chosen.site,
             label_map=known,
+            min_confidence=chosen.correction.min_confidence,
         )
-        checked = replace(checked, left_out=left_out)
+        checked = replace(checked, left_out={**left_out, **checked.left_out})
         typer.echo(describe_check(checked, secure=secure))
         if html is not None:
             write_check_page(html, checked, secure=secure)

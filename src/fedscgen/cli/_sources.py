@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -84,11 +85,17 @@ def read_sites(sources: Sequence[str]) -> dict[str, AnnData]:
 
 
 def make_recipe(settings: SimulationSettings, genes: str, min_genes: int, max_mito: float) -> PrepareOptions:
-    """How counts are prepared for a federation of these settings."""
+    """How counts are prepared for a federation of these settings, whose layer is where counts are."""
     from fedscgen.prepare import PrepareOptions
 
     target_sum = settings.federation.target_sum or _USUAL_SUM
-    return PrepareOptions(None, genes, target_sum, min_genes, max_mito=max_mito)  # type: ignore[arg-type]
+    return PrepareOptions(
+        settings.site.layer,
+        genes,  # type: ignore[arg-type]
+        target_sum,
+        min_genes,
+        max_mito=max_mito,
+    )
 
 
 def one_or_several(names: list[str] | None) -> str | tuple[str, ...] | None:
@@ -139,15 +146,19 @@ def prepare_sites(
 ) -> dict[str, AnnData]:
     """The cells of each site, made of its counts; what was done is told.
 
-    With ``left_out``, why a site's can't be made is put there, and the others go on.
+    With ``left_out``, why a site's can't be made is put there, and the others go on. A layer is for the sites that have
+    it.
     """
     from fedscgen.prepare import describe_preparation, prepare, read_gene_table
 
     table = None if gene_table is None else read_gene_table(gene_table)
+    if not any(options.layer in (None, "X", "raw", *adata.layers) for adata in sites.values()):
+        raise KeyError(f"layer={options.layer!r}: no site has it; name one with counts, or leave it out")
     prepared = {}
     for name, adata in sites.items():
         try:
-            prepared[name] = prepare(adata, options, gene_table=table)
+            held = options.layer in (None, "X", "raw", *adata.layers)
+            prepared[name] = prepare(adata, options if held else replace(options, layer=None), gene_table=table)
         except (KeyError, ValueError) as error:
             if left_out is None:
                 raise type(error)(f"{name}: {error.args[0]}") from error
@@ -200,6 +211,7 @@ def read_all(
     sites = read_sites(files)
     if recipe is not None:
         sites = prepare_sites(sites, *recipe)
+        settings = replace(settings, site=replace(settings.site, layer=None))
     labels_key = settings.site.labels_key
     lacking = any(labels_key not in adata.obs for adata in sites.values())
     if lacking and labels_key is not None and settings.site.unlabeled_category is None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pandas as pd
 
 from fedscgen._files import keep_private, lock_folder, write_whole
-from fedscgen.check import LABEL_MAP, check_together, describe_check, write_check_page
+from fedscgen.check import CHECK_PAGE, LABEL_MAP, check_together, describe_check, write_check_page
 from fedscgen.deployment._aggregators import make_aggregator
 from fedscgen.deployment._introduction import Proposal
 from fedscgen.deployment._transport import CarrierTransport
@@ -113,7 +113,7 @@ def _check(transport: CarrierTransport, config: CoordinatorConfig, output: Path)
     text = describe_check(checked, secure=config.secure)
     logger.info("%s", text)
     write_whole(output / "check.txt", f"{text}\n".encode())
-    write_check_page(output / "check.html", checked, secure=config.secure)
+    write_check_page(output / CHECK_PAGE, checked, secure=config.secure)
     if not any(site.meanings for site in checked.sites):  # names that sites hash have no meaning here
         write_label_map(output / LABEL_MAP, checked.proposal)
 

@@ -122,7 +122,14 @@ _TASK_ENTRIES: dict[str, Mapping[str, Check]] = {
 _QUESTIONS: dict[str, Table] = {
     DESCRIBE: Table(_PLAN),
     CHECK: Table(_PLAN),
-    TELL: Table({"names": _LABELS, "map": table_of(_NAME, MOST_LABELS)}),
+    TELL: Table(
+        {
+            "names": _LABELS,
+            "map": table_of(_NAME, MOST_LABELS),
+            "common": _LABELS,
+            "n_genes": whole(0, MOST_GENES),
+        }
+    ),
     SET_UP: Table(
         {
             "genes": _GENES,

@@ -16,13 +16,20 @@ from fedscgen.prepare._genes import GeneTable, rename_genes
 from fedscgen.prepare._options import PrepareOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fedscgen._data import Matrix
 
 PREPARED_KEY = "fedscgen_prepare"
 """Where ``uns`` says what was done."""
 
 _SHOWN_GENES = 5
-_LOGGED = ", log-normalised"
+_UNLOGGED = ", normalised"
+_NORMALISED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    ", log-normalised": np.expm1,
+    ", log2-normalised": lambda values: np.expm1(values * np.log(2)),
+    _UNLOGGED: lambda values: values,
+}
 _SUM_TOLERANCE = 0.01
 # the 13 genes of human mitochondria that code for a protein, for data without symbols
 _MITOCHONDRIAL_IDS = frozenset(
@@ -41,8 +48,8 @@ def prepare(adata: AnnData, options: PrepareOptions | None = None, *, gene_table
     over all genes that the data have, with ``scanpy.pp.normalize_total`` and ``log1p``. Genes that get the same name
     are summed; those for which the table has no name keep their own.
 
-    Where there are no counts, log-normalised expression serves in their place if all cells have the same sum, whatever
-    it is, since that of the federation is then a multiple of it.
+    Where there are no counts, normalised expression or its logarithm (natural, or to the base 2, of one more) serves in
+    their place if all cells have the same sum, whatever it is, since that of the federation is then a multiple of it.
 
     Parameters
     ----------
@@ -80,7 +87,7 @@ def prepare(adata: AnnData, options: PrepareOptions | None = None, *, gene_table
     left_out, kept = _filter(prepared, options, mitochondrial)
     prepared = prepared[kept].copy()
     prepared.obsm = {key: values[kept] for key, values in adata.obsm.items()}
-    _normalise(prepared, options.target_sum, keep_counts=not where.endswith(_LOGGED))
+    _normalise(prepared, options.target_sum, keep_counts=not where.endswith(tuple(_NORMALISED)))
     prepared.uns[PREPARED_KEY] = {
         "options": {name: "" if value is None else value for name, value in vars(options).items()},
         "counts": where,
@@ -141,21 +148,23 @@ def _find_counts(adata: AnnData, layer: str | None) -> tuple[str, Matrix, pd.Dat
         if name in places and _are_counts(places[name][0]):
             return name, sparse.csr_matrix(places[name][0], dtype=np.float32), places[name][1]
     for name in wanted:
-        if name in places and (molecules := _undo_log(places[name][0])) is not None:
-            return f"{name}{_LOGGED}", molecules, places[name][1]
+        for how in _NORMALISED if name in places else ():
+            if (molecules := _undo(places[name][0], how)) is not None:
+                return f"{name}{how}", molecules, places[name][1]
     raise ValueError(
-        f"no counts: none of {', '.join(wanted)} holds whole numbers of molecules, or logarithms of the same sum in "
-        f"every cell; name the layer that does (there are {', '.join(places) or 'none'}), or ask for the matrix before "
-        "it was normalised"
+        f"no counts: none of {', '.join(wanted)} holds whole numbers of molecules, or the same sum of normalised ones "
+        f"in every cell, or logarithms of these; name the layer that does (there are {', '.join(places) or 'none'}), "
+        "or ask for the matrix before it was normalised"
     )
 
 
-def _undo_log(matrix: Matrix) -> sparse.csr_matrix | None:
-    """What ``log1p`` was taken of, if all cells have the same sum of it."""
+def _undo(matrix: Matrix, how: str) -> sparse.csr_matrix | None:
+    """What was normalised, and perhaps its logarithm taken, if all cells have the same sum of it."""
     values = summarize_expression(matrix)
-    if not values.finite or values.lowest < 0 or values.looks_raw:
+    if not values.finite or values.lowest < 0 or values.whole or (values.looks_raw and how != _UNLOGGED):
         return None
-    molecules = sparse.csr_matrix(matrix, dtype=np.float64).expm1()
+    molecules = sparse.csr_matrix(matrix, dtype=np.float64, copy=True)
+    molecules.data = _NORMALISED[how](molecules.data)
     totals = np.asarray(molecules.sum(axis=1)).ravel()
     same = totals.size and totals.min() > 0 and np.ptp(totals) <= _SUM_TOLERANCE * totals.max()
     return molecules.astype(np.float32) if same else None

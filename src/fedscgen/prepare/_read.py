@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 CELLS_FILE = "cells.csv"
+_WITH_COLUMNS = (".h5ad", ".h5mu")
 _MATRICES = ("matrix.mtx.gz", "matrix.mtx")
 
 
@@ -32,7 +33,7 @@ def read_raw(path: str | PathLike[str], *, modality: str = "rna", cells: str | P
     cells
         Table (CSV) of what is known of the cells: their names in the first column, as the data have them, and columns
         for ``obs``, such as ``cell_type``. Cells that it lacks have missing values. None: ``cells.csv`` in a 10x
-        folder, if there is one.
+        folder, or ``NAME.cells.csv`` beside ``NAME.h5``, if there is one.
 
     Returns
     -------
@@ -50,12 +51,13 @@ def read_raw(path: str | PathLike[str], *, modality: str = "rna", cells: str | P
         raise FileNotFoundError(f"{path} does not exist")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*not unique", category=UserWarning)  # genes are summed later
-        if path.suffix in (".h5ad", ".h5mu") and path.is_file():
+        if path.suffix in _WITH_COLUMNS and path.is_file():
             adata = read_cells(path, modality=modality)
         else:
             adata = _read_10x(path)
-    if cells is None and path.is_dir() and (path / CELLS_FILE).exists():
-        cells = path / CELLS_FILE
+    if cells is None:
+        beside = path / CELLS_FILE if path.is_dir() else path.with_suffix(f".{CELLS_FILE}")
+        cells = beside if beside.exists() and path.suffix not in _WITH_COLUMNS else None
     return adata if cells is None else _add_columns(adata, Path(cells))
 
 
