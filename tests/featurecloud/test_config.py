@@ -136,6 +136,13 @@ fedscgen:
     assert config.site.correction.denoise  # as published
 
 
+def test_a_check_has_the_settings_of_a_training_and_the_clients_own_map(read, place):
+    config = read(f"{EARLIER}\n".replace('"train"', "check") + "  site: {label_map: labels.toml}")
+    assert config.coordinator.workflow == "check"
+    assert config.coordinator.settings == read(EARLIER, "config.yml").coordinator.settings
+    assert config.site.label_map == place.given / "labels.toml"
+
+
 def test_training_begins_with_a_model_that_the_client_has_itself(read, place):
     FedSCGEN.setup_anndata(adata := make_adata())
     FedSCGEN(adata, n_hidden=16, n_latent=4).save(place.given / "model")

@@ -174,6 +174,50 @@ def test_what_was_relayed_is_in_the_ledgers_and_masked(trained):
 
 
 @pytest.fixture(scope="module")
+def checked(assays, starter, tmp_path_factory):
+    """A check of the same clients, of which one spells a type otherwise and one has no labels."""
+    with Clients(starter, tmp_path_factory.mktemp("check"), CLIENTS) as clients:
+        for client, cells in assays[0].items():
+            own = cells.copy()
+            if client == "b2":
+                own.obs["cell_type"] = own.obs["cell_type"].astype(str).str.lower() + " cells"
+            if client == "c3":
+                del own.obs["cell_type"]
+            own.write_h5ad(clients.given(client) / "raw.h5ad")
+            write_config(clients, client, {**TRAIN, "workflow": "check"})
+        controller = clients.start()
+        controller.run(timeout=60)
+        yield clients, controller
+
+
+def test_each_client_of_a_check_gets_a_page(checked):
+    clients, controller = checked
+    renamed = []
+    for client in CLIENTS:
+        assert controller.said[client]["finished"], clients.log(client)
+        names = {path.name for path in clients.output(client).iterdir()}
+        assert names - {"labels.toml"} == {"check.html", "config.yaml", "raw.h5ad", "fedscgen"}
+        page = (clients.output(client) / "check.html").read_text()
+        assert f"Before {client} trains with others" in page
+        assert ("labels.toml" in names) == ("looks like" in page)
+        renamed += ["labels.toml" in names]
+    assert any(renamed[:2]), "of two spellings, one of the sites changes its own"
+    assert not renamed[2], "it has no labels"
+    of_all = clients.output("a1") / "fedscgen" / "coordinator"
+    assert {path.name for path in of_all.iterdir()} >= {"check.html", "check.txt", "labels.toml", "ledger-check.csv"}
+    assert "note: c3: no cell has a label" in (of_all / "check.txt").read_text()
+
+
+def test_a_check_relays_nothing_but_names_and_settings(checked):
+    clients, controller = checked
+    check_relayed(clients, controller, "check")
+    for client in CLIENTS:
+        ledger = read_ledger(clients.output(client) / "fedscgen" / "ledger.csv")
+        assert set(ledger["shape"]) == {"names and settings"}
+        assert {"what a site has", "names in use"} <= set(ledger["kind"])
+
+
+@pytest.fixture(scope="module")
 def later(trained, assays, starter, tmp_path_factory):
     """A newcomer's correction; its coordinator has the trained folder, the newcomer a copy."""
     names = ["a1", "newcomer"]

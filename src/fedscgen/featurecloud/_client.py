@@ -8,11 +8,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from fedscgen._types import Message, WireFormatError, make_refusal
+from fedscgen.check import CHECK_PAGE
 from fedscgen.deployment import INTRODUCTION, Site, coordinate
 from fedscgen.featurecloud._carrier import ControllerCarrier
 from fedscgen.featurecloud._config import APP, AppConfig, read_config
 from fedscgen.featurecloud._memos import END
-from fedscgen.featurecloud._outputs import write_outputs
+from fedscgen.featurecloud._outputs import write_check_outputs, write_outputs
 from fedscgen.featurecloud._participant import RunError, answer_questions
 from fedscgen.federation import SERVER, PrivacyLedger
 
@@ -76,8 +77,12 @@ class OwnSite:
 
     @property
     def has_result(self) -> bool:
-        """Whether the cells are corrected."""
-        return self.folder.joinpath("corrected.h5ad").exists()
+        """Whether the cells are corrected or, if that is all, checked."""
+        return self.folder.joinpath(CHECK_PAGE if self._only_checks else "corrected.h5ad").exists()
+
+    @property
+    def _only_checks(self) -> bool:
+        return self.config.coordinator.workflow == "check"
 
     def take_leave(self, message: Message, data: bytes) -> None:
         """Enter into the ledger how the coordinator has ended the run.
@@ -101,7 +106,8 @@ class OwnSite:
         """
         if not self.has_result:
             raise RunError("the run has ended without this site: its log says what was refused or not answered")
-        write_outputs(self.config, self.folder, self._place.output)
+        write = write_check_outputs if self._only_checks else write_outputs
+        write(self.config, self.folder, self._place.output)
 
 
 def lead(state: AppState, mailbox: Mailbox, place: Place, progress: Progress) -> None:

@@ -131,8 +131,8 @@ def _find_model(place: Place, model: Model, top: Top) -> dict[str, Any]:
     if path is not None and not path.exists():
         named = f"{APP}.model.init_model={model.init_model!r}"
         raise FileNotFoundError(f"{named}: {place.given} holds no such file or folder")
-    if top.workflow == "train":
-        return {"workflow": "training", "init_model": path}
+    if top.workflow != "correction":
+        return {"workflow": {"train": "training"}.get(top.workflow, top.workflow), "init_model": path}
     if path is None:
         raise ValueError(
             f"{APP}.workflow='correction' needs {APP}.model.init_model: the folder trained_model that a training has "
@@ -172,14 +172,14 @@ def _site(
         raise FileNotFoundError(
             f"{APP}.data.adata={data.adata!r}: {place.given} holds no such file; of .h5ad it has {there}"
         )
-    salt = given.pop("label_salt_file", None)
+    beside = {name: given.pop(name, None) for name in ("label_salt_file", "label_map")}
     values = {
         **vars(CorrectionOptions.from_preset(preset)),
         "aggregators": "masked",
         "site": given.pop("name", place.client),
         "init_models": _own_models(begin),
         **given,
-        "label_salt_file": None if salt is None else place.given / str(salt),
+        **{name: None if file is None else place.given / str(file) for name, file in beside.items()},
         "data": cells,
         "output": place.work,
         "batch_key": data.batch_key,

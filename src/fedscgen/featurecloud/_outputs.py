@@ -15,11 +15,13 @@ from fedscgen._files import create_whole, write_whole
 from fedscgen._output import write_cells
 from fedscgen._read_cells import read_cells
 from fedscgen._types import References
+from fedscgen.check import CHECK_PAGE, LABEL_MAP
 from fedscgen.deployment import checklist
 from fedscgen.model import read_model
 from fedscgen.report import write_report
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from fedscgen.correction import Landmarks
@@ -49,10 +51,20 @@ def write_outputs(config: AppConfig, own: Path, output: Path) -> None:
     references = read_model(output / "trained_model").references
     if references is not None:
         write_whole(output / "GLMs.csv", mean_latent(references).to_csv().encode())
-    for path in (config.path, config.site.data):
-        with create_whole(output / path.name, overwrite=True, remedy="") as target:
-            shutil.copyfile(path, target)
+    _copy_files([config.path, config.site.data], output)
     write_whole(own / "checklist.md", checklist(own / "ledger.csv", config.site.site).encode())
+
+
+def write_check_outputs(config: AppConfig, own: Path, output: Path) -> None:
+    """Write ``check.html`` about the client's own cells, ``labels.toml`` if one is proposed, and copies as ever.
+
+    Parameters
+    ----------
+    config, own, output
+        As :func:`write_outputs` takes them.
+    """
+    written = [own / name for name in (CHECK_PAGE, LABEL_MAP) if (own / name).exists()]
+    _copy_files([*written, config.path, config.site.data], output)
 
 
 def mean_latent(references: References | Landmarks) -> pd.DataFrame:
@@ -76,6 +88,12 @@ def mean_latent(references: References | Landmarks) -> pd.DataFrame:
         weights = near * np.maximum(references.n_cells, np.finfo(float).tiny)
         means = weights @ references.positions / weights.sum(axis=1, keepdims=True)
     return pd.DataFrame(means, index=labels, columns=[str(i + 1) for i in range(means.shape[1])])
+
+
+def _copy_files(paths: Iterable[Path], output: Path) -> None:
+    for path in paths:
+        with create_whole(output / path.name, overwrite=True, remedy="") as target:
+            shutil.copyfile(path, target)
 
 
 def _write_report(config: AppConfig, own: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fedscgen._types import Message, WireFormatError
-from fedscgen.federation import CORRECT, DESCRIBE
+from fedscgen.federation import CHECK, CORRECT, DESCRIBE, TELL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,6 +47,8 @@ class Progress:
             settings = message.meta.get("settings")
             self._n_rounds = int(settings.get("n_rounds", 0)) if isinstance(settings, dict) else 0
             return "agrees to the plan", _BEGUN
+        if message.kind in (CHECK, TELL):
+            return "tells what stands in the way", _BEGUN if message.kind == CHECK else _CORRECTED
         if message.kind == CORRECT:
             return "corrects its cells", _CORRECTED
         round_ = message.meta.get("round")

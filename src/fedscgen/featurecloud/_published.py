@@ -14,9 +14,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Top:
-    """Keys outside any section. ``smpc`` is known and has no say: sums are always protected, as ``secure`` says."""
+    """Keys outside any section.
 
-    workflow: Literal["train", "correction"] = "train"
+    The workflow ``check`` is our own. ``smpc`` is known and has no say: sums are always protected, as ``secure`` says.
+    """
+
+    workflow: Literal["train", "correction", "check"] = "train"
     smpc: bool = True
     n_rounds: int | None = None
 
