@@ -88,6 +88,18 @@ def test_what_only_one_site_has_wrong_hides_nothing_of_the_others(hospitals):
         check_sites(sites, options=SiteOptions(batch_key="lane"))
 
 
+def test_names_are_read_as_a_run_reads_them(hospitals):
+    sites = {name: adata.copy() for name, adata in hospitals.items()}
+    names = sites["a"].obs["cell_type"].astype(str)
+    sites["a"].obs["cell_type"] = [f" {name}  " if i else " none " for i, name in enumerate(names)]
+    checked = check_sites(sites, options=SiteOptions(unlabeled_category="none"))
+    assert texts(checked, "obstacle") == []
+    assert checked.common_types == check_sites(hospitals).common_types
+    assert checked.sites[0].n_unlabeled == 1
+    sites["a"].obs["cell_type"] = np.where(names == "CD19+ B", 1.0, 2.0)
+    assert list(check_sites(sites).sites[0].counts.columns) == ["1", "2"]
+
+
 def test_numbers_of_clusters_are_no_names(hospitals):
     sites = {name: adata.copy() for name, adata in hospitals.items()}
     sites["a"].obs["cell_type"] = sites["a"].obs["cell_type"].astype("category").cat.codes

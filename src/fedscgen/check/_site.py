@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from fedscgen._batches import name_batches
+from fedscgen._categories import trim, with_names_as_strings, without_spaces
 from fedscgen._data import summarize_expression
 from fedscgen._normalize import sum_cells
 from fedscgen.correction import expect_cells
@@ -135,14 +136,16 @@ class Site:
 
 
 def label_alike(adata: AnnData, options: SiteOptions, label_map: Mapping[str, str]) -> pd.Series:
-    """Each cell's type under the federation's name; missing where there is none."""
+    """Each cell's type under the federation's name, as a run reads it; missing where there is none."""
     key = options.labels_key
     column = pd.Series(None, index=adata.obs_names, dtype=object)
     if key is not None and key in adata.obs:
         column = adata.obs[key].astype(object)
     if options.unlabeled_category is not None:
-        column = column.where(column != options.unlabeled_category, None)
-    return pd.Series(to_common(column, label_map), index=adata.obs_names, dtype=object)
+        none = trim(options.unlabeled_category)
+        column = column.mask([isinstance(name, str) and trim(name) == none for name in column], None)
+    named = pd.Series(to_common(column, label_map), name=key, dtype=object) if label_map else column
+    return pd.Series(without_spaces(with_names_as_strings(named)), index=adata.obs_names, dtype=object)
 
 
 def propose_by_meaning(meanings: Sequence[Mapping[str, str]]) -> LabelProposal:
