@@ -43,8 +43,8 @@ def test_sites_that_were_told_other_fractional_bits_open_nothing():
 
 
 def test_a_coordinator_who_opens_it_all_the_same_has_noise(monkeypatch):
-    told = "fedscgen.secure.masked._sum._find_common_terms"
-    monkeypatch.setattr(told, lambda answers: next(iter(answers.values())).meta["told"])
+    told = "fedscgen.secure.masked._sum.common_entry"
+    monkeypatch.setattr(told, lambda answers, name: next(iter(answers.values())).meta["told"])
     contributor = Remembering("site0")
     words = open_it(contributor).opened.words
     own = contributor.own.weight * contributor.own.arrays["gene_mean"]

@@ -99,8 +99,9 @@ _IN_A_SHARED_SUM = Table(
         **_SUM,
         **_FIXED_POINT,
         "purpose": choice("sum", "selection"),
-        "n_sites": whole(1, MOST_SITES),
-        "public_keys": several(text(64), 100),
+        "sites": _SITES,
+        "parties": table_of(_INTRODUCTION, 100),
+        "dealer": text(64),
     }
 )
 _OF_AGGREGATORS: dict[str, Check] = {"masking": _IN_A_MASKED_SUM, "parties": _IN_A_SHARED_SUM}
@@ -192,7 +193,11 @@ _ANSWERS: dict[str, Table] = {
     "confirmed sites": Table(),
     "unmasking shares": Table(),
     **dict.fromkeys(
-        TASKS, Table({}, {"manifest": several(_pair, 4096), "told": text(64), SKETCH: several(_number_as_text, 2)})
+        TASKS,
+        Table(
+            {},
+            {"manifest": several(_pair, 4096), "told": text(64), "terms": table, SKETCH: several(_number_as_text, 2)},
+        ),
     ),
 }
 _OPENED = (

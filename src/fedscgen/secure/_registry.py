@@ -145,7 +145,7 @@ def _make_crypten(*, n_sites: int, reveal_keys: bool) -> Aggregator:
 def _make_crypten_contributor(site: str, *, reveal_keys: bool, min_sites: int) -> Contributor:
     from fedscgen.secure.crypten._contributor import CryptenContributor
 
-    return CryptenContributor(site)
+    return CryptenContributor(site, min_sites=max(2, min_sites))
 
 
 register_aggregator(

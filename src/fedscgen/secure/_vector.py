@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from fedscgen.secure._fixed_point import encode
 from fedscgen.secure._threads import for_each
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from fedscgen._types import Message, NamedArrays
 
@@ -79,6 +79,45 @@ def common_manifest(answers: Mapping[str, Message]) -> Manifest:
     if most_common == "null":
         raise AggregationError("no site contributed to this aggregator: give every site its contributor")
     return [(name, shape) for name, shape in json.loads(most_common)]
+
+
+def common_entry(answers: Mapping[str, Message], name: str) -> Any:
+    """What all sites say in their answers' meta of the terms on which they take part.
+
+    Raises
+    ------
+    AggregationError
+        They don't say the same: what they sent doesn't add up to anything.
+    """
+    told = {site: answer.meta.get(name) for site, answer in answers.items()}
+    (one, first), *others = told.items()
+    different = [site for site, other in others if other != first]
+    if different:
+        raise AggregationError(
+            f"site {different[0]!r} takes part in the sum on other terms than {one!r}: plan, opened sums, "
+            "keys, arrays or fractional bits differ; nothing was opened"
+        )
+    return first
+
+
+def to_rows(items: Sequence[bytes], length: int) -> np.ndarray:
+    """Byte strings of ``length`` each as the rows of a uint8 array."""
+    return np.frombuffer(b"".join(items), dtype=np.uint8).reshape(len(items), length)
+
+
+def from_rows(arrays: Mapping[str, np.ndarray], name: str, n_rows: int, length: int) -> list[bytes]:
+    """Read what :func:`to_rows` made, of exactly this size.
+
+    Raises
+    ------
+    ValueError
+        The array is missing, or of another shape or dtype.
+    """
+    array = arrays.get(name)
+    if array is None or array.dtype != np.uint8 or array.shape != (n_rows, length):
+        found = "missing" if array is None else f"{array.dtype} of shape {array.shape}"
+        raise ValueError(f"{name!r} is {found}, expected uint8 of shape {(n_rows, length)}")
+    return [row.tobytes() for row in array]
 
 
 def _difference(manifest: str, expected: str) -> str:

@@ -14,10 +14,7 @@ pytest.importorskip("platformdirs", reason="needs the extra fedscgen[crypten]")
 
 from fedscgen._types import Message
 from fedscgen.secure import AggregationError, Contribution, CryptenAggregator, PlainAggregator, error_bound
-from fedscgen.secure._sum_id import SumId
-from fedscgen.secure.crypten._contributor import PARTIES
-from fedscgen.secure.crypten._party import Party
-from fedscgen.secure.crypten._shares import add_share, seal_for_parties, split
+from fedscgen.secure.crypten._shares import add_share
 
 FIT = Message("task", {"task": "fit"}, {"global": np.ones(3, np.float32)})
 STATISTICS = Message("task", {"task": "statistics"})
@@ -233,55 +230,6 @@ def test_settings_that_cannot_work_are_refused():
     assert [CryptenAggregator(n).n_parties for n in (2, 3, 10)] == [2, 3, 3]
     with pytest.raises(AggregationError, match="with statement"):
         sum_of(CryptenAggregator(2), terms(2))
-
-
-def test_a_site_shares_only_among_two_parties_or_more():
-    contributor, contribution = CryptenAggregator(2).contributor("a"), terms(1)["site 0"]
-    with pytest.raises(AggregationError, match="run the task with a CryptenAggregator"):
-        contributor.contribute(contribution, FIT)
-    for keys in (["ab" * 32], ["ab" * 32] * 2, []):
-        with pytest.raises(AggregationError, match="refuses to share"):
-            contributor.contribute(contribution, Message("task", {"task": "fit", PARTIES: {"public_keys": keys}}))
-    with pytest.raises(AggregationError, match="no answer"):
-        contributor.answer(Message("open"))
-
-
-def share_message(party, sum_id, site, n_words=4):
-    keys = [bytes.fromhex(party.introduce().meta["public_key"])] * 2
-    sealed = seal_for_parties(split(np.arange(n_words, dtype=np.uint64), 2), keys, sum_id, site)
-    return Message("share", {**sum_id.to_meta(), "site": site}, {"sealed": np.frombuffer(sealed[0], np.uint8)})
-
-
-def begin_message(sum_id):
-    return Message("begin", {**sum_id.to_meta(), "n_words": 4, "keep_apart": False})
-
-
-def test_a_party_refuses_what_would_single_out_a_site():
-    party, first, second = Party(0, 2), SumId("s", 1), SumId("s", 2)
-    party.handle(begin_message(first))
-    party.handle(share_message(party, first, "a"))
-    with pytest.raises(AggregationError, match="at least 2"):
-        party.handle(Message("open", first.to_meta()))
-    with pytest.raises(AggregationError, match="no sum"):  # a refusal ends the sum
-        party.handle(share_message(party, first, "b"))
-    with pytest.raises(AggregationError, match="begun before"):
-        party.handle(begin_message(first))
-    party.handle(begin_message(second))
-    party.handle(share_message(party, second, "a"))
-    with pytest.raises(AggregationError, match="contributed already"):
-        party.handle(share_message(party, second, "a"))
-
-
-@pytest.mark.parametrize(
-    ("shared_for", "shared_by"), [(SumId("s", 2), "a"), (SumId("t", 1), "a"), (SumId("s", 1), "b")]
-)
-def test_a_share_is_good_for_its_site_and_sum_only(shared_for, shared_by):
-    party, sum_id = Party(0, 2), SumId("s", 1)
-    party.handle(begin_message(sum_id))
-    foreign = share_message(party, shared_for, shared_by)
-    relabelled = Message("share", {**sum_id.to_meta(), "site": "a"}, foreign.arrays)
-    with pytest.raises(AggregationError, match="refused: altered"):
-        party.handle(relabelled)
 
 
 def test_shares_of_another_length_are_refused():

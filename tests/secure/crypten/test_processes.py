@@ -144,7 +144,10 @@ def test_nothing_of_a_site_crosses_any_wire_and_lengths_do_not_depend_on_data(sp
 
 def test_without_shares_and_seals_the_numbers_would_show(in_the_clear, monkeypatch):
     monkeypatch.setattr("fedscgen.secure.crypten._shares.add_masks", lambda *args, **kwargs: None)
-    monkeypatch.setattr("fedscgen.secure.crypten._contributor.seal_for_parties", lambda shares, *args: shares)
+    monkeypatch.setattr(
+        "fedscgen.secure.crypten._contributor.seal_for_parties",
+        lambda shares, keys, *_: dict(zip(keys, shares, strict=True)),
+    )
     terms, through_ask = site_terms(1), []
     with CryptenAggregator(3, n_parties=2, timeout=30) as crypten, pytest.raises(AggregationError, match="refused"):
         open_everything(crypten, terms, through_ask)

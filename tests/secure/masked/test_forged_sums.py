@@ -11,8 +11,8 @@ from attackers import BEGIN, agreed, ask, make_clients
 from fedscgen._types import Message
 from fedscgen.federation import PolicyError
 from fedscgen.secure import AggregationError
+from fedscgen.secure._checksum import Checksum
 from fedscgen.secure._vector import n_words, unflatten
-from fedscgen.secure.masked._checksum import Checksum
 
 
 def set_all(arrays, *_):

@@ -12,8 +12,8 @@ pytest.importorskip("cryptography", reason="needs the extra fedscgen[masked]")
 from fedscgen._types import Message
 from fedscgen.secure import AggregationError, Contribution, MaskedAggregator, PlainAggregator, error_bound
 from fedscgen.secure._keys import add_mask, derive
+from fedscgen.secure._opened import describe_sum, hash_description
 from fedscgen.secure._vector import flatten
-from fedscgen.secure.masked._opened import describe_sum, hash_description
 from fedscgen.secure.masked._protocol import bind_mask, self_context
 from fedscgen.secure.masked._states import AfterShares
 

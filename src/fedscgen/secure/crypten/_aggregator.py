@@ -16,13 +16,16 @@ from fedscgen.secure._aggregator import AggregationError, Sums
 from fedscgen.secure._fixed_point import decode, precision_for
 from fedscgen.secure._selection import VALUES
 from fedscgen.secure._sum_id import Session
-from fedscgen.secure._vector import n_words, unflatten
 
 # first, as it names the extra that is missing
-from fedscgen.secure.crypten._contributor import SELECTION, SUM, CryptenContributor
+from fedscgen.secure.crypten._contributor import MAX_ABS, CryptenContributor  # isort: split
+
+from fedscgen.secure._identity import fingerprint
+from fedscgen.secure._opened import CheckedSums
 from fedscgen.secure.crypten._dealer import Needs
 from fedscgen.secure.crypten._processes import Processes
 from fedscgen.secure.crypten._sum import CryptenSum
+from fedscgen.secure.crypten._terms import SELECTION, SUM
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,6 +52,12 @@ class CryptenAggregator:
     timeout
         Seconds that each wait for a compute party may take.
 
+    Attributes
+    ----------
+    fingerprints
+        Of the compute parties' identities and the dealer's, by name. They make new ones whenever they are started; the
+        contributors that are made here know them then.
+
     Raises
     ------
     ValueError
@@ -63,7 +72,7 @@ class CryptenAggregator:
         n_sites: int,
         *,
         n_parties: int | None = None,
-        max_abs: float = 2.0**32,
+        max_abs: float = MAX_ABS,
         precision: int | None = None,
         timeout: float = 60.0,
     ) -> None:
@@ -75,6 +84,7 @@ class CryptenAggregator:
         self.precision = precision
         self.timeout = timeout
         self.precision_for(n_sites)
+        self.fingerprints: dict[str, str] = {}
         self._session = Session()
         self._processes: Processes | None = None
 
@@ -89,6 +99,7 @@ class CryptenAggregator:
             The extra isn't installed.
         """
         self._processes = Processes(self.n_parties, timeout=self.timeout)
+        self.fingerprints.update({name: fingerprint(key) for name, key in self._processes.identities.items()})
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -102,7 +113,7 @@ class CryptenAggregator:
 
     def contributor(self, site: str) -> CryptenContributor:
         """A site's half."""
-        return CryptenContributor(site)
+        return CryptenContributor(site, parties=self.fingerprints, max_abs=self.max_abs)
 
     def sum(self, ask: Ask, sites: Sequence[str], task: Message, *, require_all: bool = False) -> Sums:
         """Sum shares; see :class:`~fedscgen.secure.Aggregator`.
@@ -117,9 +128,9 @@ class CryptenAggregator:
         """
         sum_ = self._begin(len(sites), SUM)
         answers, manifest = sum_.collect(ask, sites, task, require_all=require_all)
-        sum_.share(answers, n_words(manifest) + 1)
-        values = decode(sum_.open(), sum_.precision)
-        return Sums(unflatten(values, manifest), float(values[-1]), len(answers))
+        sum_.share(answers)
+        opened = sum_.describe(sum_.open(), manifest, list(answers))
+        return CheckedSums(**vars(opened.decode()), opened=opened)
 
     def select(self, ask: Ask, sites: Sequence[str], task: Message) -> Sums:
         """Select each key's values by a secure arg-max; see :class:`~fedscgen.secure.Aggregator`.
@@ -136,10 +147,9 @@ class CryptenAggregator:
         n_keys, n_dimensions = dict(manifest)[VALUES]
         if n_keys == 0:
             return Sums({VALUES: np.empty((0, n_dimensions))}, float(len(answers)), len(answers))
-        sum_.share(answers, n_words(manifest))
-        needs = Needs.of_selection(self.n_parties, len(answers), n_keys, n_dimensions)
-        words = sum_.open(needs, n_keys=n_keys, n_dimensions=n_dimensions)
-        values = decode(words, sum_.precision).reshape(n_keys, n_dimensions)
+        sum_.share(answers)
+        words = sum_.open(Needs.of_selection(self.n_parties, len(answers), n_keys, n_dimensions))
+        values = decode(words, self.precision_for(len(sites))).reshape(n_keys, n_dimensions)
         return Sums({VALUES: values}, float(len(answers)), len(answers))
 
     def _begin(self, n_sites: int, purpose: str) -> CryptenSum:

@@ -3,7 +3,7 @@
 To multiply shared numbers x and y takes a random triple a, b, c = a * b, and every party holds a share of each. The
 parties open x - a and y - b, which are noise without knowledge of a and b (Beaver 1992, "Efficient Multiparty Protocols
 Using Circuit Randomization"). The dealer knows a and b, so it is a process of its own. It draws them from the
-operating system's randomness, seals them for the parties and is told nothing that they open.
+operating system's randomness, seals them for the parties, signed, and is told nothing that they open.
 """
 
 from __future__ import annotations
@@ -12,16 +12,18 @@ import argparse
 import secrets
 import socket
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fedscgen._types import Message
 from fedscgen.secure._aggregator import AggregationError
+from fedscgen.secure._identity import Identity
 from fedscgen.secure._keys import KEY_LENGTH, add_mask, derive
-from fedscgen.secure._sum_id import SumId
 from fedscgen.secure.crypten._channel import Channel, serve
 from fedscgen.secure.crypten._shares import seal_for_parties
+from fedscgen.secure.crypten._terms import Terms
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -96,25 +98,28 @@ def correct(drawn: Mapping[str, np.ndarray], correction: bytes) -> None:
     drawn["sum"][...] += bits
 
 
-def deal(keys: list[bytes], needs: Needs, sum_id: SumId) -> list[bytes]:
-    """Draw what a computation needs and seal each party's part of it: a seed, for the first with corrections."""
+def deal(identity: Identity, keys: Mapping[str, bytes], needs: Needs, terms: Terms) -> dict[str, bytes]:
+    """Draw what a computation needs and seal each party's part of it: a seed, for the first with corrections.
+
+    It is good for these keys alone: to parties whose sites were shown others it is of no use.
+    """
     seeds = [secrets.token_bytes(KEY_LENGTH) for _ in keys]
     correction = corrections([expand(seed, needs) for seed in seeds])
-    return seal_for_parties([seeds[0] + correction, *seeds[1:]], keys, sum_id, DEALER)
+    parts = [seeds[0] + correction, *seeds[1:]]
+    return seal_for_parties(parts, keys, terms.for_keys(keys), DEALER, identity)
 
 
-def ask_for_numbers(sum_id: SumId, needs: Needs, keys: list[bytes]) -> Message:
+def ask_for_numbers(terms: Mapping[str, Any], needs: Needs, keys: Mapping[str, str]) -> Message:
     """Write the message that asks the dealer for what a computation needs, sealed with the parties' public keys."""
-    meta = {**sum_id.to_meta(), "public_keys": [key.hex() for key in keys], "needs": asdict(needs)}
-    return Message("deal", meta)
+    return Message("deal", {"terms": terms, "public_keys": keys, "needs": asdict(needs)})
 
 
-def _handle(message: Message) -> Message:
+def _handle(identity: Identity, message: Message) -> Message:
     if message.kind != "deal":
         raise AggregationError(f"the dealer has no answer to a message of kind {message.kind!r}")
-    keys = [bytes.fromhex(key) for key in message.meta["public_keys"]]
-    sealed = deal(keys, Needs(**message.meta["needs"]), SumId.of(message.meta))
-    return Message("dealt", {}, {str(party): np.frombuffer(part, np.uint8) for party, part in enumerate(sealed)})
+    keys = {party: bytes.fromhex(key) for party, key in message.meta["public_keys"].items()}
+    sealed = deal(identity, keys, Needs(**message.meta["needs"]), Terms.from_json(message.meta["terms"]))
+    return Message("dealt", {}, {party: np.frombuffer(part, np.uint8) for party, part in sealed.items()})
 
 
 def main() -> None:
@@ -122,7 +127,8 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--socket", type=int, required=True)
     channel = Channel(socket.socket(fileno=parser.parse_args().socket))
-    serve(channel, lambda: (Message("ready"), _handle))
+    identity = Identity()
+    serve(channel, lambda: (Message("ready", {"identity": identity.public.hex()}), partial(_handle, identity)))
 
 
 if __name__ == "__main__":

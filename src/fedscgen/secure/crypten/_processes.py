@@ -66,7 +66,7 @@ class Processes:
         except BaseException:
             self.stop()
             raise
-        self.public_keys = [bytes.fromhex(ready[party].meta["public_key"]) for party in self.parties]
+        self.identities = {name: bytes.fromhex(answer.meta["identity"]) for name, answer in ready.items()}
 
     @property
     def are_alive(self) -> bool:

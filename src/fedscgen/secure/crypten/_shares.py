@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fedscgen.secure._identity import SIGNATURE_LENGTH, is_signed
 from fedscgen.secure._keys import KEY_LENGTH, KeyPair, add_mask, add_masks, seal, unseal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from fedscgen.secure._sum_id import SumId
+    from fedscgen.secure._identity import Identity
+    from fedscgen.secure.crypten._terms import Terms
+
+_SHOWN = KEY_LENGTH + SIGNATURE_LENGTH
 
 
 def split(words: np.ndarray, n_parties: int) -> list[bytes | memoryview]:
@@ -45,33 +48,33 @@ def add_share(total: np.ndarray, share: bytes, *, is_seed: bool) -> None:
 
 
 def seal_for_parties(
-    shares: Sequence[bytes | memoryview], keys: Sequence[bytes], sum_id: SumId, sender: str
-) -> list[bytes]:
+    shares: Sequence[bytes | memoryview], keys: Mapping[str, bytes], terms: Terms, sender: str, identity: Identity
+) -> dict[str, bytes]:
     """Encrypt each share to its party's public key. The coordinator, which relays it, sees ciphertext.
 
-    One fresh X25519 key pair serves all parties; its public half precedes each ciphertext.
+    One fresh X25519 key pair serves all parties; its public half and the sender's signature precede each ciphertext.
     """
     pair = KeyPair()
-    sealed = []
-    for party, (share, key) in enumerate(zip(shares, keys, strict=True)):
-        context = _context(sum_id, sender, party)
-        sealed.append(seal(pair.agree(key, context), share, context, after=pair.public))
+    shown = pair.public + identity.sign(terms.claim_share(sender, pair.public))
+    sealed = {}
+    for (party, key), share in zip(keys.items(), shares, strict=True):
+        context = terms.context(sender, party)
+        sealed[party] = seal(pair.agree(key, context), share, context, after=shown)
     return sealed
 
 
-def unseal_share(pair: KeyPair, sealed: memoryview, sum_id: SumId, sender: str, party: int) -> bytes:
-    """Decrypt what :func:`seal_for_parties` made for this party, sender and sum.
+def unseal_share(
+    pair: KeyPair, sealed: memoryview, terms: Terms, sender: str, party: str, identity: str | None
+) -> bytes:
+    """Decrypt what :func:`seal_for_parties` made for this party, on these terms; of anybody without an ``identity``.
 
     Raises
     ------
     ValueError
-        It was altered, or is meant for another party, sender or sum.
+        It is somebody else's, was altered, or is meant for another party or sum, or sealed on other terms.
     """
-    context = _context(sum_id, sender, party)
-    key = pair.agree(bytes(sealed[:KEY_LENGTH]), context)
-    return unseal(key, sealed[KEY_LENGTH:], context)
-
-
-def _context(sum_id: SumId, sender: str, party: int) -> bytes:
-    # JSON, as mere concatenation would let two different lists read the same
-    return json.dumps(["fedscgen crypten 2", sum_id.session, sum_id.number, sender, party]).encode()
+    public, signature = bytes(sealed[:KEY_LENGTH]), bytes(sealed[KEY_LENGTH:_SHOWN])
+    if identity is not None and not is_signed(terms.claim_share(sender, public), signature, bytes.fromhex(identity)):
+        raise ValueError("it is not signed, or on other terms, or somebody else's")
+    context = terms.context(sender, party)
+    return unseal(pair.agree(public, context), sealed[_SHOWN:], context)

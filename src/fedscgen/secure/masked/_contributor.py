@@ -10,7 +10,6 @@ can serve one sum only.
 from __future__ import annotations
 
 import secrets
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,15 +17,15 @@ import numpy as np
 
 from fedscgen._types import Message
 from fedscgen.secure._aggregator import AggregationError, Contribution, Sums
+from fedscgen.secure._checksum import N_CHECKS, Checksum
 from fedscgen.secure._fixed_point import MAX_ABS, check_precision
 from fedscgen.secure._identity import SIGNATURE_LENGTH
 from fedscgen.secure._keys import KEY_LENGTH, KeyPair, add_masks, derive, seal, unseal
+from fedscgen.secure._member import RunMember
+from fedscgen.secure._opened import describe_sum, hash_description, hash_keys
 from fedscgen.secure._protection import Protection
 from fedscgen.secure._selection import KEYS, VALUES, read_selection
-from fedscgen.secure._vector import flatten
-from fedscgen.secure.masked._checksum import N_CHECKS, Checksum
-from fedscgen.secure.masked._member import RunMember
-from fedscgen.secure.masked._opened import describe_sum, hash_description, hash_keys
+from fedscgen.secure._vector import flatten, from_rows, to_rows
 from fedscgen.secure.masked._protocol import (
     CONFIRM,
     MASKING,
@@ -39,19 +38,17 @@ from fedscgen.secure.masked._protocol import (
     bind_mask,
     channel_context,
     find_sum_id,
-    from_rows,
     majority,
     pair_context,
     self_context,
     shares_context,
     subtracts,
-    to_rows,
 )
 from fedscgen.secure.masked._shamir import SECRET_LENGTH, SHARE_LENGTH, split
 from fedscgen.secure.masked._states import AfterKeys, AfterShares, AfterTask
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from fedscgen.secure._sum_id import SumId
 
@@ -217,7 +214,11 @@ class MaskedContributor(RunMember):
         masking, threshold = message.meta[MASKING], state.terms.threshold
         survivors = self._check_sites(masking["survivors"], among=state.sites, threshold=threshold)
         if self._membership is not None and threshold < len(state.sites):
-            self._membership.check_confirmed(message, state.confirmed, survivors, max(threshold, self._least))
+            signers = masking["confirmed"]
+            signatures = from_rows(message.arrays, "confirmations", len(signers), SIGNATURE_LENGTH)
+            self._membership.check_confirmed(
+                state.terms.sum_id, signers, signatures, state.confirmed, survivors, max(threshold, self._least)
+            )
         dropped = tuple(masking["dropped"])
         if sorted((*survivors, *dropped)) != sorted(state.sites):
             raise ValueError(
@@ -245,14 +246,6 @@ class MaskedContributor(RunMember):
             CONFIRM, {"protection": Protection.PUBLIC}, {"signature": to_rows([signature], SIGNATURE_LENGTH)}
         )
 
-    @contextmanager
-    def _explain_errors(self, message: Message) -> Iterator[None]:
-        """Turn what is wrong with a message into an error that says whose and which."""
-        try:
-            yield
-        except (LookupError, TypeError, ValueError) as error:
-            raise AggregationError(f"site {self.site!r} refuses the message {message.kind!r}: {error}") from error
-
     def _take_state(self, message: Message, kind: type[_State]) -> _State:
         """Take what the stage before left. It is gone then: whatever the message is, no key serves a second one."""
         state, sum_id = self._state, find_sum_id(message)
@@ -263,23 +256,6 @@ class MaskedContributor(RunMember):
             )
         self._state = None
         return state
-
-    def _check_sites(self, sites: Sequence[str], *, among: Sequence[str], threshold: int) -> tuple[str, ...]:
-        """Check a list of sites: this one in it, each once and known, no fewer than it or the threshold demands."""
-        if len(set(sites)) != len(sites) or not set(sites) <= set(among) or self.site not in sites:
-            raise AggregationError(
-                f"site {self.site!r} refuses the sites {list(sites)}: "
-                f"they must include it, each once, and be among {list(among)}"
-            )
-        if len(sites) < self._least:
-            raise AggregationError(
-                f"site {self.site!r} refuses a sum over {len(sites)} sites: its own min_sites is {self._least}"
-            )
-        if len(sites) < threshold:
-            raise AggregationError(
-                f"site {self.site!r} refuses a sum over {len(sites)} sites: the threshold is {threshold}"
-            )
-        return tuple(sites)
 
     def _read_public_keys(
         self, message: Message, sites: tuple[str, ...], state: AfterKeys
@@ -294,7 +270,9 @@ class MaskedContributor(RunMember):
         if channel[self.site] != state.channel.public or mask[self.site] != state.mask.public:
             raise ValueError("it lists other public keys of this site than those it advertised")
         if self._membership is not None:
-            self._membership.check_keys(message, sites, channel, mask)
+            signatures = from_rows(message.arrays, "signature", len(sites), SIGNATURE_LENGTH)
+            signed = dict(zip(sites, signatures, strict=True))
+            self._membership.check_keys(find_sum_id(message), signed, channel, mask)
         return channel, mask
 
     def _open_shares(self, message: Message, state: AfterTask) -> dict[str, bytes]:

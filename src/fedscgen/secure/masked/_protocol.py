@@ -1,4 +1,4 @@
-"""What both halves of masked aggregation agree on: kinds of messages, what keys are good for, and bytes as arrays."""
+"""What both halves of masked aggregation agree on: kinds of messages, what keys are good for."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from fedscgen.secure._keys import derive, seal_length
 from fedscgen.secure._sum_id import SumId
 from fedscgen.secure.masked._shamir import SHARE_LENGTH
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
     from typing import Self
 
     from fedscgen._types import Message
@@ -103,23 +100,3 @@ def majority(n_sites: int) -> int:
 def subtracts(site: str, peer: str) -> bool:
     """Whether ``site`` subtracts the mask that it shares with ``peer``. One of the two does, the other adds it."""
     return site > peer
-
-
-def to_rows(items: Sequence[bytes], length: int) -> np.ndarray:
-    """Byte strings of ``length`` each as the rows of a uint8 array."""
-    return np.frombuffer(b"".join(items), dtype=np.uint8).reshape(len(items), length)
-
-
-def from_rows(arrays: Mapping[str, np.ndarray], name: str, n_rows: int, length: int) -> list[bytes]:
-    """Read what :func:`to_rows` made, of exactly this size.
-
-    Raises
-    ------
-    ValueError
-        The array is missing, or of another shape or dtype.
-    """
-    array = arrays.get(name)
-    if array is None or array.dtype != np.uint8 or array.shape != (n_rows, length):
-        found = "missing" if array is None else f"{array.dtype} of shape {array.shape}"
-        raise ValueError(f"{name!r} is {found}, expected uint8 of shape {(n_rows, length)}")
-    return [row.tobytes() for row in array]

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fedscgen._types import Message
-from fedscgen.secure._aggregator import AggregationError, Sums
+from fedscgen.secure._aggregator import AggregationError
+from fedscgen.secure._checksum import N_CHECKS
 from fedscgen.secure._identity import SIGNATURE_LENGTH
 from fedscgen.secure._keys import KEY_LENGTH, KeyPair, add_masks, derive
+from fedscgen.secure._opened import CheckedSums, OpenedSum, hash_keys
 from fedscgen.secure._protection import Protection
-from fedscgen.secure._vector import Manifest, common_manifest, n_words
-from fedscgen.secure.masked._checksum import N_CHECKS
-from fedscgen.secure.masked._opened import OpenedSum, hash_keys
+from fedscgen.secure._vector import Manifest, common_entry, common_manifest, from_rows, n_words, to_rows
 from fedscgen.secure.masked._protocol import (
     CONFIRM,
     PUBLIC_KEYS,
@@ -24,11 +23,9 @@ from fedscgen.secure.masked._protocol import (
     TOLD,
     UNMASK,
     bind_mask,
-    from_rows,
     pair_context,
     self_context,
     subtracts,
-    to_rows,
     write_meta,
 )
 from fedscgen.secure.masked._shamir import SHARE_LENGTH, combine
@@ -36,21 +33,10 @@ from fedscgen.secure.masked._shamir import SHARE_LENGTH, combine
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from fedscgen.secure._aggregator import Ask
+    from fedscgen.secure._aggregator import Ask, Sums
     from fedscgen.secure.masked._protocol import Terms
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class MaskedSums(Sums):
-    """An opened sum, with the words in which the sites can check it."""
-
-    opened: OpenedSum = field(kw_only=True)
-
-    def to_message(self) -> Message:
-        """The sum in words; :meth:`MaskedContributor.read_sum` reads it."""
-        return self.opened.to_message()
 
 
 class MaskedSum:
@@ -85,7 +71,7 @@ class MaskedSum:
         keys = hash_keys(self._channel_keys, self._mask_keys)
         opened = OpenedSum(total, manifest, self.terms.precision, self.terms.sum_id, tuple(self.survivors), keys)
         logger.info("opened sum %d, over %d sites", self.terms.sum_id.number, len(self.survivors))
-        return MaskedSums(**vars(opened.decode()), opened=opened)
+        return CheckedSums(**vars(opened.decode()), opened=opened)
 
     def _collect_keys(self) -> None:
         """Have every site advertise two public keys (AdvertiseKeys)."""
@@ -139,7 +125,7 @@ class MaskedSum:
                 np.add(total, words, out=total)
         self.survivors = list(self._check_enough(messages, answers))
         manifest = common_manifest(answers)
-        self._told = _find_common_terms(answers)
+        self._told = str(common_entry(answers, TOLD))
         length = n_words(manifest) + 1 + (N_CHECKS if self._signatures else 0)
         if total is None or total.shape != (length,):
             misfits = self.survivors
@@ -223,25 +209,6 @@ class MaskedSum:
                 "begin a new sum when enough sites can be reached"
             )
         return present
-
-
-def _find_common_terms(answers: Mapping[str, Message]) -> str:
-    """What all sites say of the terms on which they take part.
-
-    Raises
-    ------
-    AggregationError
-        They don't say the same: what they sent doesn't add up to anything.
-    """
-    told = {site: str(answer.meta.get(TOLD)) for site, answer in answers.items()}
-    (_, first), *others = told.items()
-    different = [site for site, other in others if other != first]
-    if different:
-        raise AggregationError(
-            f"site {different[0]!r} takes part in the sum on other terms than {next(iter(told))!r}: plan, opened sums, "
-            "keys, arrays or fractional bits differ; nothing was opened"
-        )
-    return first
 
 
 def _read_rows(site: str, answer: Message, name: str, n_rows: int, length: int) -> list[bytes]:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fedscgen.secure._aggregator import AggregationError, Contributor
+from fedscgen.secure._checksum import Checksum
 from fedscgen.secure._identity import Identity
-from fedscgen.secure.masked._checksum import Checksum
-from fedscgen.secure.masked._membership import Introductions, Membership
-from fedscgen.secure.masked._opened import OpenedSum
+from fedscgen.secure._membership import Introductions, Membership
+from fedscgen.secure._opened import OpenedSum
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from fedscgen._types import Message
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class RunMember(Contributor):
-    """Half of a masked contributor: with whom it sums.
+    """Half of a contributor, masked or of shares: with whom it sums.
 
     Used by itself, outside of a run, it asks for no membership. Once it has introduced itself it takes part in nothing
     without.
@@ -120,6 +121,31 @@ class RunMember(Contributor):
     @property
     def _least(self) -> int:
         return self.min_sites if self._membership is None else max(self.min_sites, self._membership.least)
+
+    @contextmanager
+    def _explain_errors(self, message: Message) -> Iterator[None]:
+        """Turn what is wrong with a message into an error that says whose and which."""
+        try:
+            yield
+        except (LookupError, TypeError, ValueError) as error:
+            raise AggregationError(f"site {self.site!r} refuses the message {message.kind!r}: {error}") from error
+
+    def _check_sites(self, sites: Sequence[str], *, among: Sequence[str], threshold: int) -> tuple[str, ...]:
+        """Check a list of sites: this one in it, each once and known, no fewer than it or the threshold demands."""
+        if len(set(sites)) != len(sites) or not set(sites) <= set(among) or self.site not in sites:
+            raise AggregationError(
+                f"site {self.site!r} refuses the sites {list(sites)}: "
+                f"they must include it, each once, and be among {list(among)}"
+            )
+        if len(sites) < self._least:
+            raise AggregationError(
+                f"site {self.site!r} refuses a sum over {len(sites)} sites: its own min_sites is {self._least}"
+            )
+        if len(sites) < threshold:
+            raise AggregationError(
+                f"site {self.site!r} refuses a sum over {len(sites)} sites: the threshold is {threshold}"
+            )
+        return tuple(sites)
 
     def _check_group(self, name: str, sites: tuple[str, ...], threshold: int, *, whole: bool) -> None:
         """All sums of a name are over the same sites; if the whole is asked for, none of them may be missing."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Self
 
-    from fedscgen.secure.masked._checksum import Checksum
+    from fedscgen.secure._checksum import Checksum
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,17 @@ class OpenedSum:
         values = decode(self.words[: n_words(self.manifest) + 1].copy(), self.precision)
         sums = Sums(unflatten(values, self.manifest), float(values[-1]), len(self.sites))
         return sums
+
+
+@dataclass(frozen=True)
+class CheckedSums(Sums):
+    """An opened sum, with the words in which the sites can check it."""
+
+    opened: OpenedSum = field(kw_only=True)
+
+    def to_message(self) -> Message:
+        """The sum in words, as sites read it that know each other."""
+        return self.opened.to_message()
 
 
 def describe_sum(run: str, number: int, history: str, keys: str, manifest: Manifest, precision: int) -> list[Any]:

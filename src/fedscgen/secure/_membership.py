@@ -12,15 +12,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fedscgen.secure._aggregator import AggregationError
-from fedscgen.secure._identity import SIGNATURE_LENGTH, Identity, fingerprint, is_signed
+from fedscgen.secure._identity import Identity, is_signed
+from fedscgen.secure._introduction import SITE, check_introduction, claim, introduce
 from fedscgen.secure._keys import KEY_LENGTH, KeyPair, seal, unseal
-from fedscgen.secure.masked._protocol import MASKING, find_sum_id, from_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Self
 
-    from fedscgen._types import Message
     from fedscgen.secure._sum_id import SumId
 
 
@@ -58,27 +57,32 @@ class Membership:
 
     def claim_keys(self, sum_id: SumId, site: str, channel: bytes, mask: bytes) -> bytes:
         """What a site signs of its public keys for a sum."""
-        return _claim("keys", self.run, sum_id.session, sum_id.number, site, channel.hex(), mask.hex())
+        return claim("keys", self.run, sum_id.session, sum_id.number, site, channel.hex(), mask.hex())
 
     def claim_survivors(self, sum_id: SumId, survivors: Sequence[str]) -> bytes:
         """What a site signs of the sites that are in a sum."""
-        return _claim("survivors", self.run, sum_id.session, sum_id.number, *survivors)
+        return claim("survivors", self.run, sum_id.session, sum_id.number, *survivors)
 
     def check_keys(
-        self, message: Message, sites: Sequence[str], channel: Mapping[str, bytes], mask: Mapping[str, bytes]
+        self, sum_id: SumId, signatures: Mapping[str, bytes], channel: Mapping[str, bytes], mask: Mapping[str, bytes]
     ) -> None:
         """Refuse public keys of anybody who isn't a site of the run, or that a site hasn't signed for this sum."""
-        strangers = sorted(set(sites).difference(self.identities))
+        strangers = sorted(set(signatures).difference(self.identities))
         if strangers:
             raise ValueError(f"site {strangers[0]!r} is none of this run")
-        signatures = from_rows(message.arrays, "signature", len(sites), SIGNATURE_LENGTH)
-        for site, signature in zip(sites, signatures, strict=True):
-            claim = self.claim_keys(find_sum_id(message), site, channel[site], mask[site])
+        for site, signature in signatures.items():
+            claim = self.claim_keys(sum_id, site, channel[site], mask[site])
             if not is_signed(claim, signature, self.identities[site]):
                 raise ValueError(f"site {site!r} has not signed these keys: they are somebody else's")
 
     def check_confirmed(
-        self, message: Message, confirmed: Sequence[str] | None, survivors: Sequence[str], least: int
+        self,
+        sum_id: SumId,
+        signers: Sequence[str],
+        signatures: Sequence[bytes],
+        confirmed: Sequence[str] | None,
+        survivors: Sequence[str],
+        least: int,
     ) -> None:
         """Refuse to unmask a sum unless so many sites have signed the same list as this one.
 
@@ -87,13 +91,11 @@ class Membership:
         """
         if survivors != confirmed:
             raise ValueError("the sites in the sum are others than those that this site has confirmed")
-        signers = message.meta[MASKING]["confirmed"]
         if len(set(signers)) != len(signers) or not set(signers) <= set(survivors):
             raise ValueError(f"confirmed by {signers}, of whom each must be in the sum and once")
         if len(signers) < least:
             raise ValueError(f"confirmed by {len(signers)} sites, and {least} have to")
-        claim = self.claim_survivors(find_sum_id(message), survivors)
-        signatures = from_rows(message.arrays, "confirmations", len(signers), SIGNATURE_LENGTH)
+        claim = self.claim_survivors(sum_id, survivors)
         for site, signature in zip(signers, signatures, strict=True):
             if not is_signed(claim, signature, self.identities[site]):
                 raise ValueError(f"site {site!r} was told of other sites in the sum")
@@ -122,9 +124,7 @@ class Introductions:
 
     def introduce(self) -> dict[str, str]:
         """Show the site's public identity and key, signed."""
-        channel = self._channel.public
-        signature = self._identity.sign(_claim("introduction", self._run, self._site, channel.hex()))
-        return {"identity": self._identity.public.hex(), "channel": channel.hex(), "signature": signature.hex()}
+        return introduce(SITE, self._site, self._identity, self._channel.public, self._run)
 
     def meet(
         self, agreed: str, introductions: Mapping[str, Mapping[str, str]], least: int, trusted: Mapping[str, str] | None
@@ -149,7 +149,8 @@ class Introductions:
             A site isn't known, or somebody else speaks in its name.
         """
         for site, shown in introductions.items():
-            self._identities[site], self._channels[site] = self._check(site, shown, trusted)
+            known = None if site == self._site else trusted
+            self._identities[site], self._channels[site] = check_introduction(SITE, site, shown, known, self._run)
         if self._identities.get(self._site) != self._identity.public:
             raise AggregationError(f"site {self._site!r} isn't introduced as itself")
         if len(set(self._identities.values())) < len(self._identities):
@@ -183,35 +184,9 @@ class Introductions:
     def _make_membership(self, group_key: bytes) -> Membership:
         return Membership(f"{self._run} {self._agreed}", self._least, self._identities, group_key)
 
-    def _check(self, site: str, shown: Mapping[str, str], trusted: Mapping[str, str] | None) -> tuple[bytes, bytes]:
-        identity, channel, signature = (_read_hex(shown, name) for name in ("identity", "channel", "signature"))
-        if trusted is not None and site != self._site:
-            if site not in trusted:
-                raise AggregationError(
-                    f"site {site!r} is unknown here: its fingerprint must come from its people, not from the "
-                    "coordinator; then let it in with fedscgen site trust"
-                )
-            if trusted[site] != fingerprint(identity):
-                raise AggregationError(f"somebody speaks in the name of site {site!r}: its fingerprint is another")
-        if not is_signed(_claim("introduction", self._run, site, channel.hex()), signature, identity):
-            raise AggregationError(f"site {site!r} has not signed its key for this run: it was told something else")
-        return identity, channel
-
     def _agree(self, peer: str) -> bytes:
         return self._channel.agree(self._channels[peer], b"fedscgen group key 1" + self._run.encode())
 
     def _context(self, sender: str, receiver: str) -> bytes:
         known = {site: (self._identities[site].hex(), self._channels[site].hex()) for site in sorted(self._identities)}
         return json.dumps([self._run, self._agreed, sender, receiver, known]).encode()
-
-
-def _claim(purpose: str, *entries: str | int) -> bytes:
-    # JSON, as mere concatenation would let two different claims read the same
-    return json.dumps([f"fedscgen {purpose} 1", *entries]).encode()
-
-
-def _read_hex(shown: Mapping[str, str], name: str) -> bytes:
-    try:
-        return bytes.fromhex(shown[name])
-    except (KeyError, TypeError, ValueError) as error:
-        raise AggregationError(f"an introduction has no readable {name!r}") from error
