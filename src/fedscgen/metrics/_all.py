@@ -45,16 +45,19 @@ _OWN: Mapping[str, Metric] = {
         lambda cells: nmi(cells.labels, cells.clusters),
         "bio conservation",
         "clusters find the cell types again: information that the two share",
+        scored_on="k-means clusters",
     ),
     "ARI": Metric(
         lambda cells: ari(cells.labels, cells.clusters),
         "bio conservation",
         "clusters find the cell types again: pairs of cells that the two place alike; by chance 0",
+        scored_on="k-means clusters",
     ),
     "GC": Metric(
         lambda cells: graph_connectivity(cells.neighbors[:, :15], cells.labels),
         "batch correction",
         "cells of one type hang together in the neighbour graph (graph connectivity)",
+        scored_on="15 nearest cells",
     ),
     "ILF1": Metric(
         lambda cells: isolated_label_f1(
@@ -62,56 +65,67 @@ _OWN: Mapping[str, Metric] = {
         ),
         "bio conservation",
         "types that few batches hold can still be told from the rest by a cluster (isolated-label F1)",
+        scored_on="Leiden clusters",
     ),
     "ASW_C": Metric(
         lambda cells: silhouette_label(cells.embedding, cells.labels),
         "bio conservation",
         "different cell types lie apart (silhouette width)",
+        scored_on="all distances",
     ),
     "ASW_B": Metric(
         lambda cells: silhouette_batch(cells.embedding, cells.labels, cells.batch),
         "batch correction",
         "cells of one type overlap across batches (silhouette width)",
+        scored_on="distances within types",
     ),
     "kBET": Metric(
         lambda cells: kbet(cells.neighbors[:, :50], cells.distances[:, :50], cells.labels, cells.batch),
         "batch correction",
         "neighbourhoods have the batch composition of all cells of that type (share of tests not rejected)",
+        scored_on="50 nearest cells, within types",
     ),
     "EBM": Metric(
         lambda cells: entropy_of_batch_mixing(cells.neighbors[:, :51], cells.batch),
         "batch correction",
         "neighbours come from all batches evenly (entropy of batch mixing)",
+        scored_on="50 nearest cells",
     ),
     "iLISI": Metric(
         lambda cells: ilisi(cells.neighbors, cells.distances, cells.batch),
         "batch correction",
         "neighbours come from many batches (local inverse Simpson's index)",
+        scored_on="90 nearest cells",
     ),
     "cLISI": Metric(
         lambda cells: clisi(cells.neighbors, cells.distances, cells.labels),
         "bio conservation",
         "neighbours are of one cell type (local inverse Simpson's index)",
+        scored_on="90 nearest cells",
     ),
     "kNN": Metric(
         lambda cells: knn_accuracy(cells.neighbors[:, :16], cells.labels),
         "bio conservation",
         "the nearest neighbours of a cell tell its type (accuracy)",
+        scored_on="15 nearest cells",
     ),
     "PCR": Metric(
         lambda cells: pcr_comparison(cells.before, cells.embedding, cells.batch),
         "batch correction",
         "the batch explains less of the variance than before correction (principal-component regression)",
+        scored_on="principal components",
     ),
     "ILASW": Metric(
         lambda cells: isolated_label_asw(cells.embedding, cells.labels, cells.batch),
         "bio conservation",
         "types that few batches hold lie apart from the rest (silhouette width)",
+        scored_on="all distances",
     ),
     "BRAS": Metric(
         lambda cells: bras(cells.embedding, cells.labels, cells.batch),
         "batch correction",
         "cells of one type overlap with those of all other batches together (adapted silhouette width)",
+        scored_on="distances within types",
     ),
     "TDI": Metric(
         # the uncorrected embedding is of principal components, and noise in further ones would change its unit
@@ -121,6 +135,7 @@ _OWN: Mapping[str, Metric] = {
         "bio conservation",
         "pairs of cell types that lie farther apart than in any batch before correction (share; 0 is best)",
         lower_is_better=True,
+        scored_on="means of types",
     ),
 }
 ALL_METRICS = tuple(_OWN)

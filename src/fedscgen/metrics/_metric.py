@@ -82,12 +82,15 @@ class Metric:
         What a high value says, in one line.
     lower_is_better
         Whether it counts something bad; 0 is best then.
+    scored_on
+        What it looks at in the embedding, in few words.
     """
 
     measure: Callable[[EmbeddedCells], float]
     group: MetricGroup
     meaning: str = ""
     lower_is_better: bool = False
+    scored_on: str = ""
 
 
 _METRICS: Registry[Metric] = Registry("metric")

@@ -1,8 +1,12 @@
 """Figures: of a result, as scanpy draws them, and the blocks that reports are built of."""
 
 from fedscgen.pl._cells import draw_cells, place_badges, scatter_png, to_picture, umap_layout
+from fedscgen.pl._confidence import confidence
 from fedscgen.pl._curves import Curve, line_chart_svg
+from fedscgen.pl._embedding import choose_cells, embedding, principal_components
+from fedscgen.pl._groups import Group, group_cells, group_column
 from fedscgen.pl._result import composition, ledger, moves, training
+from fedscgen.pl._scores import privacy, scores
 from fedscgen.pl._style import (
     INK,
     LABEL_COLOURS,
@@ -22,10 +26,16 @@ __all__ = [
     "MARKERS",
     "SITE_COLOURS",
     "Curve",
+    "Group",
     "Mark",
+    "choose_cells",
     "composition",
+    "confidence",
     "default_style",
     "draw_cells",
+    "embedding",
+    "group_cells",
+    "group_column",
     "inline_svg",
     "ledger",
     "line_chart_svg",
@@ -33,8 +43,11 @@ __all__ = [
     "moves",
     "new_axes",
     "place_badges",
+    "principal_components",
+    "privacy",
     "save_figure",
     "scatter_png",
+    "scores",
     "to_picture",
     "training",
     "umap_layout",

@@ -119,11 +119,16 @@ def draw_cells(
     order = np.random.default_rng(seed).permutation(len(layout))
     colours = np.array([mark.colour for mark in palette])[codes]
     markers = np.array([mark.marker for mark in palette])[codes]
-    size = float(np.clip(14_000 / len(layout), 2.0, 16.0)) * (inches / _PANEL_INCHES) ** 2
+    size = dot_size(len(layout), inches)
     for marker in sorted(set(markers), key=MARKERS.index):
         cells = order[markers[order] == marker]
         x, y = layout[cells].T
         axes.scatter(x, y, s=size, c=colours[cells], marker=marker, linewidths=0, alpha=0.85, rasterized=True)
+
+
+def dot_size(n_cells: int, inches: float) -> float:
+    """Area of a cell's dot in axes so wide, in square points."""
+    return float(np.clip(14_000 / n_cells, 2.0, 16.0)) * (inches / _PANEL_INCHES) ** 2
 
 
 def to_picture(position: np.ndarray) -> tuple[float, float]:

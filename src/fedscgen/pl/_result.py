@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from fedscgen.pl._axes import finish, take_axes
+from fedscgen.pl._groups import MISSING, group_column
 from fedscgen.pl._style import LABEL_COLOURS, SITE_COLOURS, make_marks
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ def training(
     """
     if history.empty:
         raise ValueError("the history is empty: nothing was trained (n_rounds=0)")
-    ax, own = _take_axes(ax, (6, 4))
+    ax, own = take_axes(ax, (6, 4))
     epochs = history["epoch"].max()
     sites = list(dict.fromkeys(history["site"]))
     for site, mark in zip(sites, make_marks(len(sites), SITE_COLOURS), strict=True):
@@ -57,7 +59,7 @@ def training(
     ax.plot(rounds.index, rounds, color="black", lw=2, label="federation")
     ax.set(xlabel="round", ylabel="validation loss", xlim=(0, history["round"].max()))
     ax.legend(frameon=False, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
-    return _finish(ax, own, show, save)
+    return finish(ax, own, show, save)
 
 
 def moves(
@@ -87,7 +89,7 @@ def moves(
     place = "site" if "site" in types else "batch"
     sums = types.groupby([place, "cell_type"], observed=True, sort=False)[["n_cells", "n_moved"]].sum()
     cells, n_moved = (sums[name].unstack(place) for name in ("n_cells", "n_moved"))
-    ax, own = _take_axes(ax, (2.5 + 0.9 * cells.shape[1], 1.5 + 0.35 * cells.shape[0]))
+    ax, own = take_axes(ax, (2.5 + 0.9 * cells.shape[1], 1.5 + 0.35 * cells.shape[0]))
     image = ax.imshow(n_moved / cells, vmin=0, vmax=1, cmap="cividis", aspect="auto")
     for (row, column), n in np.ndenumerate(cells.to_numpy(dtype=float)):
         if np.isfinite(n):
@@ -96,7 +98,7 @@ def moves(
     ax.set_xticks(range(cells.shape[1]), cells.columns, rotation=30, ha="right")
     ax.set_yticks(range(cells.shape[0]), cells.index)
     ax.figure.colorbar(image, ax=ax, label="share of the cells that moved")
-    return _finish(ax, own, show, save)
+    return finish(ax, own, show, save)
 
 
 def composition(
@@ -129,25 +131,18 @@ def composition(
     KeyError
         A column is missing.
     """
-    for key in (site_key, labels_key):
-        if key not in adata.obs:
-            raise KeyError(f"obs[{key!r}] not found; there are {', '.join(map(repr, adata.obs.columns))}")
-    labels = adata.obs[labels_key].astype("category")
-    names = list(labels.cat.categories)
-    given = adata.uns.get(f"{labels_key}_colors", ())
-    colours = list(given) if len(given) == len(names) else [m.colour for m in make_marks(len(names), LABEL_COLOURS)]
-    text = labels.astype(object).where(labels.notna(), "no label")
-    shares = pd.crosstab(adata.obs[site_key].astype(str), text, normalize="index")
-    ax, own = _take_axes(ax, (7, 1.2 + 0.45 * len(shares)))
+    sites, types = group_column(adata, site_key, SITE_COLOURS), group_column(adata, labels_key, LABEL_COLOURS)
+    shares = pd.crosstab(sites.of_cells(), types.of_cells(), normalize="index").loc[list(sites.names)]
+    ax, own = take_axes(ax, (7, 1.2 + 0.45 * len(shares)))
     left = np.zeros(len(shares))
-    for name, colour in [*zip(names, colours, strict=True), ("no label", "#bbbbbb")]:
-        if name in shares:
-            ax.barh(shares.index, shares[name], left=left, color=colour, label=str(name))
-            left = left + shares[name].to_numpy()
+    for name, mark in zip(types.names, types.marks, strict=True):
+        label = "no label" if name == MISSING else name
+        ax.barh(shares.index, shares[name], left=left, color=mark.colour, label=label)
+        left = left + shares[name].to_numpy()
     ax.set(xlim=(0, 1), xlabel="share of the site's cells")
     ax.invert_yaxis()
     ax.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
-    return _finish(ax, own, show, save)
+    return finish(ax, own, show, save)
 
 
 def ledger(
@@ -177,37 +172,11 @@ def ledger(
         raise ValueError("the ledger has no message to the coordinator")
     table = sent.groupby(["kind", "protection"], sort=False)["bytes"].sum().unstack("protection").fillna(0)
     table = table.loc[table.sum(axis=1).sort_values().index] / _BYTES_PER_MEGABYTE
-    ax, own = _take_axes(ax, (7, 1.2 + 0.35 * len(table)))
+    ax, own = take_axes(ax, (7, 1.2 + 0.35 * len(table)))
     left = np.zeros(len(table))
     for name, mark in zip(table, make_marks(table.shape[1], SITE_COLOURS), strict=True):
         ax.barh(table.index, table[name], left=left, color=mark.colour, label=str(name))
         left = left + table[name].to_numpy()
     ax.set(xlabel="megabytes that left the sites")
     ax.legend(frameon=False, fontsize="small", title="protection")
-    return _finish(ax, own, show, save)
-
-
-def _take_axes(ax: Axes | None, size: tuple[float, float]) -> tuple[Axes, bool]:
-    """Axes to draw on, and whether they are new."""
-    if ax is not None:
-        return ax, False
-    from matplotlib import pyplot as plt
-
-    _, new = plt.subplots(figsize=size, layout="constrained")
-    return new, True
-
-
-def _finish(ax: Axes, own: bool, show: bool | None, save: str | Path | None) -> Axes | None:
-    if save is not None:
-        from matplotlib.figure import Figure
-
-        figure = ax.figure
-        while not isinstance(figure, Figure):  # of axes in a part of a figure
-            figure = figure.figure
-        figure.savefig(save, bbox_inches="tight")
-    if show or (show is None and own and save is None):
-        from matplotlib import pyplot as plt
-
-        plt.show()
-        return None
-    return ax
+    return finish(ax, own, show, save)

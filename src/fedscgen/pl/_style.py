@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -76,10 +77,15 @@ def make_marks(n: int, colours: Sequence[str]) -> list[Mark]:
     n
         How many. They are distinct up to five times the number of colours.
     colours
-        The palette.
+        The palette. A colour that it has twice is another marker the second time.
     """
-    cycles = [divmod(i, len(colours)) for i in range(n)]
-    return [Mark(colours[c], MARKERS[k % len(MARKERS)], _DASHES[k % len(_DASHES)]) for k, c in cycles]
+    used: Counter[str] = Counter()
+    marks = []
+    for i in range(n):
+        colour = colours[i % len(colours)]
+        marks.append(Mark(colour, MARKERS[used[colour] % len(MARKERS)], _DASHES[used[colour] % len(_DASHES)]))
+        used[colour] += 1
+    return marks
 
 
 def new_axes(width: float, height: float, *, fill: bool) -> tuple[Figure, Axes]:

@@ -12,9 +12,9 @@ import numpy as np
 
 from fedscgen._words import quantity
 from fedscgen.metrics import metrics_table
-from fedscgen.pl import LABEL_COLOURS, SITE_COLOURS, umap_layout
+from fedscgen.pl import LABEL_COLOURS, SITE_COLOURS, Group, group_cells, umap_layout
 from fedscgen.report import _run_sections as sections
-from fedscgen.report.groups import Group, group_cells, umap_pair
+from fedscgen.report.groups import umap_pair
 from fedscgen.report.page import facts, section, text, volume, write_page
 
 if TYPE_CHECKING:

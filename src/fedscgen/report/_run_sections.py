@@ -10,8 +10,8 @@ import numpy as np
 
 from fedscgen._words import quantity
 from fedscgen.metrics import BATCH_CORRECTION, BIO_CONSERVATION
-from fedscgen.pl import SITE_COLOURS, Curve, line_chart_svg, make_marks
-from fedscgen.report.groups import Group, legend
+from fedscgen.pl import SITE_COLOURS, Curve, Group, line_chart_svg, make_marks
+from fedscgen.report.groups import legend
 from fedscgen.report.page import pairs, text, volume
 from fedscgen.secure import Protection
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedscgen.pl import Mark, make_marks, place_badges, scatter_png, to_picture
+from fedscgen.pl import Group, place_badges, scatter_png, to_picture
 from fedscgen.report.page import text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    import pandas as pd
+    from collections.abc import Mapping
 
 SHAPES = {
     "o": '<circle cx="8" cy="8" r="7"/>',
@@ -23,41 +20,6 @@ SHAPES = {
     "D": '<path d="M8 0 16 8 8 16 0 8Z"/>',
     "v": '<path d="M8 15 15 1H1Z"/>',
 }
-
-
-@dataclass(frozen=True)
-class Group:
-    """Sites or cell types, and which of them each cell belongs to.
-
-    Parameters
-    ----------
-    names, marks
-        Names and marks of the sites or cell types.
-    codes
-        Position of each cell's site or cell type among these, shape ``(n_cells,)``.
-    """
-
-    names: tuple[str, ...]
-    marks: tuple[Mark, ...]
-    codes: np.ndarray
-
-    def of_cells(self) -> np.ndarray:
-        """Name of each cell's site or type, shape ``(n_cells,)``."""
-        return np.asarray(np.asarray(self.names)[self.codes])
-
-
-def group_cells(column: pd.Series, colours: Sequence[str], *, by_size: bool = False) -> Group:
-    """Group cells by a column of ``obs``, in the order of its categories or by falling number of cells."""
-    import pandas as pd
-
-    names = column.astype(object).where(column.notna(), "(missing)").astype(str)
-    order = [str(name) for name in column.cat.categories] if isinstance(column.dtype, pd.CategoricalDtype) else []
-    counts = names.value_counts()
-    order = sorted(counts.index, key=lambda name: (order.index(name) if name in order else len(order), name))
-    if by_size:
-        order = sorted(order, key=lambda name: -counts[name])
-    codes = pd.Categorical(names, categories=order).codes.astype(np.int64)
-    return Group(tuple(order), tuple(make_marks(len(order), colours)), codes)
 
 
 def umap_pair(title: str, what: str, layouts: Mapping[str, np.ndarray], cells: Group, *, numbered: bool) -> str:

@@ -19,7 +19,8 @@ from fedscgen.benchmark.report._figures import (
     save_panels,
 )
 from fedscgen.benchmark.report._results import format_mean, summarize_seeds
-from fedscgen.report.groups import SHAPES, Group, legend
+from fedscgen.pl import Group
+from fedscgen.report.groups import SHAPES, legend
 from fedscgen.report.page import text
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import numpy as np
 from fedscgen.benchmark.report._figures import PANEL_WIDTH, Figure, Panel, draw_heat_map
 from fedscgen.benchmark.report._parts import Album, dot_panels, fold, score_table
 from fedscgen.benchmark.report._results import metrics_of, split_by
-from fedscgen.pl import LABEL_COLOURS, SITE_COLOURS, draw_cells, make_marks
-from fedscgen.report.groups import Group, legend, scatter
+from fedscgen.pl import LABEL_COLOURS, SITE_COLOURS, Group, draw_cells, make_marks
+from fedscgen.report.groups import legend, scatter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
