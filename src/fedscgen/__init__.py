@@ -1,8 +1,6 @@
 """Federated, privacy-preserving batch correction of single-cell RNA-seq."""
 
-from importlib.metadata import version
-
 from fedscgen._types import ClientUpdate, LabelStats, LatentShifts, Message, References, WireFormatError
 
-__version__ = version("fedscgen")
+__version__ = "0.2.0.dev0"
 __all__ = ["ClientUpdate", "LabelStats", "LatentShifts", "Message", "References", "WireFormatError", "__version__"]

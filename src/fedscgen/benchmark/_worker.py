@@ -20,6 +20,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedscgen import __version__
 from fedscgen._processes import end_after
 from fedscgen.benchmark._folder import ResultsFolder
 from fedscgen.benchmark._tasks import Task
@@ -27,7 +28,7 @@ from fedscgen.benchmark._tasks import Task
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_PACKAGES = ("fedscgen", "scvi-tools", "torch", "anndata", "scanpy", "scib-metrics", "scikit-learn", "numpy", "pandas")
+_PACKAGES = ("scvi-tools", "torch", "anndata", "scanpy", "scib-metrics", "scikit-learn", "numpy", "pandas")
 
 
 def main(folder: ResultsFolder, data_dir: str | None) -> None:
@@ -78,7 +79,7 @@ def _run(task: Task, folder: ResultsFolder, data_dir: str | None) -> None:
 
 
 def _versions() -> str:
-    found = []
+    found = [f"fedscgen {__version__}"]
     for package in _PACKAGES:
         try:
             found.append(f"{package} {version(package)}")

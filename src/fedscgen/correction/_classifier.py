@@ -73,7 +73,7 @@ class Classifier:
 
     @classmethod
     def from_sums(cls, sums: Mapping[str, np.ndarray]) -> Self:
-        """Estimate from the sums over sites of what :func:`label_moments` gives."""
+        """Estimate from the sums over sites of labels' moments."""
         n_cells = float(sums["n_cells"])
         center = sums["sum"] / n_cells
         spread = np.linalg.inv(_add_diagonal(sums["products"] - n_cells * np.outer(center, center), n_cells))
@@ -117,7 +117,7 @@ class Classifier:
         return scaled
 
     def calibrate(self, log_likelihoods: np.ndarray) -> Classifier:
-        """The same with the temperature that labelled cells fit best, given the sums of :func:`try_temperatures`.
+        """The same with the temperature that labelled cells fit best, given the sums of how likely labels are by each.
 
         Where no site had enough labelled cells, all sums are zero, and nothing changes.
         """

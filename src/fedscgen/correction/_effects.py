@@ -72,8 +72,10 @@ class BatchFit:
         Of all cells, shape ``(n_latent,)``.
     offsets
         Of the cells near each landmark, shape ``(n_landmarks, n_latent)``.
-    cells, means
-        Cells near each landmark, and their mean latent vector, ``(n_landmarks,)`` and ``(n_landmarks, n_latent)``.
+    cells
+        How many are near each landmark, ``(n_landmarks,)``.
+    means
+        Their mean latent vectors, ``(n_landmarks, n_latent)``.
     """
 
     def __init__(self, latent: np.ndarray, codes: np.ndarray, landmarks: Landmarks, n_steps: int = _N_STEPS) -> None:

@@ -27,7 +27,7 @@ def apply_inclusion(adata: AnnData, inclusion: Inclusion, minor_types: Sequence[
     inclusion
         ``"all"``, ``"dropped"`` or ``"combined"``.
     minor_types
-        The cell types in question, as in :attr:`PublishedDataset.minor_types`.
+        The cell types in question, as in ``minor_types`` of :class:`PublishedDataset`.
 
     Returns
     -------

@@ -123,8 +123,8 @@ def simulate(
         changed.
     site_key
         Column of ``obs`` with the sites. With several AnnData, the column of the result that will name them; if some
-        have it for something of their own, another is taken, see :attr:`SimulationResult.site_key`. The ``batch_key``
-        of ``site`` may then be missing at some of them, whose cells are one batch each.
+        have it for something of their own, another is taken, see ``site_key`` of :class:`SimulationResult`. The
+        ``batch_key`` of ``site`` may then be missing at some of them, whose cells are one batch each.
     settings
         What the sites do alike: ``"default"``, ``"components"`` without any training, ``"paper"`` for the published
         settings, or your own.

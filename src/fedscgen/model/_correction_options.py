@@ -13,7 +13,7 @@ from fedscgen.correction import Landmarks, Unlabeled
 
 @dataclass(frozen=True)
 class CorrectionOptions:
-    """How a site corrects its cells, as :meth:`FedSCGEN.correct` takes it.
+    """How a site corrects its cells, as :meth:`fedscgen.model.FedSCGEN.correct` takes it.
 
     Parameters
     ----------

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, fields, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from fedscgen import __version__
 from fedscgen._data import DataKeys
 from fedscgen._entries import Table, choice, flag, maybe, names, number, table, text, whole
 from fedscgen._files import create_whole
@@ -131,7 +131,7 @@ def write_files(folder: Path, saved: SavedModel, prefix: str = "") -> None:
     folder.mkdir()
     description = {
         "format": _FORMAT,
-        "fedscgen": version("fedscgen"),
+        "fedscgen": __version__,
         "architecture": saved.architecture,
         "model": dict(saved.model),
         "setup": dict(saved.setup),

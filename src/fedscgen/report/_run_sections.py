@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fedscgen import __version__
 from fedscgen._words import quantity
 from fedscgen.metrics import BATCH_CORRECTION, BIO_CONSERVATION
 from fedscgen.pl import SITE_COLOURS, Curve, Group, line_chart_svg, make_marks
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _SERVER = "server"
-_PACKAGES = ("fedscgen", "scvi-tools", "torch", "anndata", "scanpy", "umap-learn", "scikit-learn", "numpy")
+_PACKAGES = ("scvi-tools", "torch", "anndata", "scanpy", "umap-learn", "scikit-learn", "numpy")
 _METRICS = {
     "ASW_B": ("Silhouette, batch", "cells of one type overlap across sites"),
     "GC": ("Graph connectivity", "cells of one type hang together"),
@@ -288,6 +289,8 @@ def _protection(word: str) -> str:
 
 def settings(values: Mapping[str, Any] | None) -> str:
     """Two tables: what the run was asked to do, and the versions that did it."""
-    versions = {"Python": platform.python_version()} | {package: version(package) for package in _PACKAGES}
+    versions = {"Python": platform.python_version(), "fedscgen": __version__} | {
+        package: version(package) for package in _PACKAGES
+    }
     given = pairs("Settings", values) if values else "<div><h3>Settings</h3><p>None were recorded.</p></div>"
     return f"<div class='columns'>{given}{pairs('Versions', versions)}</div>"
