@@ -8,8 +8,6 @@ from matplotlib.image import imread
 from fedscgen.pl import (
     LABEL_COLOURS,
     SITE_COLOURS,
-    Curve,
-    line_chart_svg,
     make_marks,
     place_badges,
     scatter_png,
@@ -73,14 +71,11 @@ def test_dots_lie_where_their_cells_are_in_the_colour_of_their_group():
 
 def test_pictures_ignore_the_user_s_style_and_leave_it_alone():
     palette = make_marks(1, SITE_COLOURS)
-    curves = [Curve(palette[0], np.arange(3), np.array([3.0, 2.0, 1.0]))]
     plain = scatter_png(CORNERS, np.zeros(4, dtype=int), palette)
-    chart = line_chart_svg(curves, x_label="Round", y_label="Loss")
     style = {"savefig.bbox": "tight", "savefig.dpi": 30, "axes.facecolor": "red", "font.size": 30, "lines.color": "red"}
     with mpl.rc_context(style):
         before = dict(mpl.rcParams)
         assert scatter_png(CORNERS, np.zeros(4, dtype=int), palette) == plain
-        assert line_chart_svg(curves, x_label="Round", y_label="Loss") == chart
         assert dict(mpl.rcParams) == before
 
 
@@ -106,33 +101,3 @@ def test_a_badge_stands_beside_a_group_that_it_would_hide():
     layout = 0.5 + 0.003 * np.random.default_rng(0).normal(size=(10, 2))
     (badge,) = place_badges(layout, np.zeros(10, dtype=int), 1)
     assert np.abs(layout - badge).max(axis=1).min() > 0.02
-
-
-def test_chart_takes_the_page_s_colour_and_needs_nothing_from_outside():
-    palette = make_marks(2, SITE_COLOURS)
-    curves = [Curve(mark, np.arange(1, 4), np.array([3.0, np.nan, 1.0])) for mark in palette]
-    svg = line_chart_svg(curves, x_label="Round", y_label="Loss")
-    assert svg.startswith("<svg viewBox=")
-    assert svg.endswith("</svg>")
-    assert "currentColor" in svg
-    assert "http" not in svg
-    assert "#010203" not in svg
-    assert all(mark.colour in svg for mark in palette)
-
-
-def test_chart_is_logarithmic_only_where_losses_span_a_wide_range():
-    (mark,) = make_marks(1, SITE_COLOURS)
-
-    def chart(*values):
-        return line_chart_svg([Curve(mark, np.arange(3), np.array(values))], x_label="", y_label="")
-
-    straight = chart(3.0, 2.0, 1.0)
-    assert chart(300.0, 200.0, 100.0).count("line2d") == straight.count("line2d")
-    assert chart(1000.0, 30.0, 1.0).count("line2d") > straight.count("line2d")  # minor ticks
-
-
-def test_chart_without_any_value_is_empty_but_whole():
-    (mark,) = make_marks(1, SITE_COLOURS)
-    svg = line_chart_svg([Curve(mark, np.arange(2), np.full(2, np.nan))], x_label="Round", y_label="Loss")
-    assert svg.endswith("</svg>")
-    assert line_chart_svg([], x_label="Round", y_label="Loss").endswith("</svg>")

@@ -43,6 +43,20 @@ def test_training_has_a_line_for_each_site_and_the_federation(result):
     np.testing.assert_array_equal(ax.lines[3].get_xdata(), [1, 2])
 
 
+def test_training_takes_colours_and_either_loss():
+    rows = [(site, 0, epoch, 300.0 / 10**epoch) for site in ("a", "b") for epoch in (1, 2, 3)]
+    history = pd.DataFrame(rows, columns=["site", "round", "epoch", "train_loss"])
+    ax = pl.training(history, loss="train_loss", palette={"b": "#00ff00", "a": "#ff0000"}, show=False)
+    assert [line.get_color() for line in ax.lines] == ["#ff0000", "#00ff00"]
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), [30, 3, 0.3])
+    np.testing.assert_array_equal(ax.lines[0].get_xdata(), [1, 2, 3])
+    assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_yscale()) == ("epoch", "training loss", "log")
+    history["train_loss"] = [3.0, np.nan, 1.0] * 2
+    assert pl.training(history, loss="train_loss", show=False).get_yscale() == "linear"
+    with pytest.raises(ValueError, match="unknown loss 'loss'"):
+        pl.training(history, loss="loss")
+
+
 def test_moves_says_how_many_cells_there_are_and_which_share_moved(result):
     ax = pl.moves(result.types, show=False)
     types = result.types.set_index(["cell_type", "site"])

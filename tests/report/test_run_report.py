@@ -2,6 +2,7 @@ import base64
 import io
 import re
 from importlib.metadata import version
+from xml.etree import ElementTree as ET
 
 import anndata
 import matplotlib as mpl
@@ -67,7 +68,7 @@ def test_report_stands_alone(html, page):
     assert not page.all("link")
     for _, attributes in page.elements:
         for name in ("src", "href", "xlink:href", "action", "data"):
-            assert attributes.get(name, "#").startswith(("#", "data:image/png;base64,"))
+            assert attributes.get(name, "#").startswith(("#", "data:image/png;base64,", "data:image/svg+xml;base64,"))
         assert not any(name.startswith("on") for name in attributes)
     assert "http" not in re.sub(r"http-equiv", "", html)
     assert "@import" not in html
@@ -135,9 +136,46 @@ def test_report_holds_the_metrics_before_and_after(ideal_demo, page):
 
 def test_report_draws_both_losses_and_says_them(page):
     charts = [attributes["aria-label"] for attributes in page.all("div") if attributes.get("role") == "img"]
+    charts = [chart for chart in charts if "loss by" in chart]
     assert len(charts) == 2
     assert charts[0].startswith("Training loss by round: Hospital A from 0.15 to 0.1; ")  # exp(-3) and exp(-8) on top
     assert "Hospital C from 0.27 to 0.22" in charts[1]
+
+
+def test_report_draws_and_says_the_federation_s_loss(tmp_path, quick):
+    history = losses("x", "y").assign(federation_loss=[0.9, 0.9, 0.7, 0.7] * 2)
+    page = report(tmp_path, small(), history)
+    chart = page.charts("Validation loss by round")[0]
+    assert chart == "Validation loss by round: x from 0.5 to 0.5; y from 0.5 to 0.5; federation from 0.9 to 0.7"
+    assert "of the weights that a round began with" in page.text
+
+
+def test_each_figure_has_a_file_to_keep(page):
+    files = {link["download"]: link["href"] for link in page.all("a") if "download" in link}
+    assert {"train_loss.svg", "validation_loss.svg", "ledger.svg"} <= set(files)
+    for name, href in files.items():
+        kind, content = href.split(";base64,")
+        content = base64.b64decode(content)
+        assert kind == ("data:image/svg+xml" if name.endswith(".svg") else "data:image/png")
+        if name.endswith(".svg"):
+            ET.fromstring(content)  # noqa: S314  (our own)
+            assert b"currentColor" not in content
+
+
+def test_report_never_says_none_of_a_setting(tmp_path, quick):
+    page = report(tmp_path, small(), losses("x", "y"), settings={"reference": None, "gene_list": (), "zero": 0})
+    assert page.row("reference") == ["reference", "not set"]
+    assert page.row("gene_list") == ["gene_list", "not set"]
+    assert page.row("zero") == ["zero", "0"]
+
+
+def test_report_draws_what_moved(tmp_path, quick):
+    types = pd.DataFrame(
+        {"site": ["x", "y"], "cell_type": "B", "n_cells": [4, 5], "n_moved": [4, 0], "why": "", "like": ""}
+    )
+    page = report(tmp_path, small(), losses("x", "y"), types=types)
+    assert page.charts("Numbers of cells by site")[0].endswith("4 of 9 in all")
+    assert "moves.svg" in [link.get("download") for link in page.all("a")]
 
 
 def test_report_sums_up_what_left_the_sites(page):

@@ -2,10 +2,9 @@
 
 from fedscgen.pl._cells import draw_cells, place_badges, scatter_png, to_picture, umap_layout
 from fedscgen.pl._confidence import confidence
-from fedscgen.pl._curves import Curve, line_chart_svg
 from fedscgen.pl._embedding import choose_cells, embedding, principal_components
 from fedscgen.pl._groups import Group, group_cells, group_column
-from fedscgen.pl._result import composition, ledger, moves, training
+from fedscgen.pl._result import Loss, composition, ledger, moves, training
 from fedscgen.pl._scores import privacy, scores
 from fedscgen.pl._style import (
     INK,
@@ -25,8 +24,8 @@ __all__ = [
     "LABEL_COLOURS",
     "MARKERS",
     "SITE_COLOURS",
-    "Curve",
     "Group",
+    "Loss",
     "Mark",
     "choose_cells",
     "composition",
@@ -38,7 +37,6 @@ __all__ = [
     "group_column",
     "inline_svg",
     "ledger",
-    "line_chart_svg",
     "make_marks",
     "moves",
     "new_axes",

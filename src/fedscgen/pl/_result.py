@@ -2,34 +2,52 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 
+from fedscgen._types import check_choice
 from fedscgen.pl._axes import finish, take_axes
 from fedscgen.pl._groups import MISSING, group_column
-from fedscgen.pl._style import LABEL_COLOURS, SITE_COLOURS, make_marks
+from fedscgen.pl._style import INK, LABEL_COLOURS, SITE_COLOURS, make_marks
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from anndata import AnnData
     from matplotlib.axes import Axes
 
+Loss = Literal["validation_loss", "train_loss"]
+
 _BYTES_PER_MEGABYTE = 1e6
+_LOG_SCALE_FROM = 20.0  # ratio of largest to smallest loss
+_LOSSES = {"validation_loss": "validation loss", "train_loss": "training loss"}
 
 
 def training(
-    history: pd.DataFrame, *, ax: Axes | None = None, show: bool | None = None, save: str | Path | None = None
+    history: pd.DataFrame,
+    *,
+    loss: Loss = "validation_loss",
+    palette: Mapping[str, str] | None = None,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    save: str | Path | None = None,
 ) -> Axes | None:
-    """Draw each site's validation loss over the rounds, and the federation's.
+    """Draw each site's loss over the rounds, or over the epochs of a single round, and the federation's.
+
+    The axis of losses is logarithmic where they span a factor above 20.
 
     Parameters
     ----------
     history
-        ``result.history`` of a simulation: columns ``"site"``, ``"round"``, ``"epoch"``, ``"validation_loss"`` and
-        ``"federation_loss"``.
+        ``result.history`` of a simulation: columns ``"site"``, ``"round"``, ``"epoch"`` and the loss, and
+        ``"federation_loss"``, the validation loss over all sites, where it is known.
+    loss
+        ``"validation_loss"``, beside which the federation's is drawn, or ``"train_loss"``.
+    palette
+        Colours of the sites, by name. ``None``: the package's.
     ax
         Axes to draw on; new ones if ``None``.
     show
@@ -44,22 +62,37 @@ def training(
     Raises
     ------
     ValueError
-        There was no training.
+        There was no training, or no loss of that name.
     """
+    check_choice(loss, Loss, "loss")
     if history.empty:
         raise ValueError("the history is empty: nothing was trained (n_rounds=0)")
     ax, own = take_axes(ax, (6, 4))
-    epochs = history["epoch"].max()
-    sites = list(dict.fromkeys(history["site"]))
-    for site, mark in zip(sites, make_marks(len(sites), SITE_COLOURS), strict=True):
-        of_site = history[history["site"] == site]
-        at = of_site["round"] - 1 + of_site["epoch"] / epochs
-        ax.plot(at, of_site["validation_loss"], color=mark.colour, ls=mark.dash, marker=mark.marker, ms=3, label=site)
-    rounds = history.groupby("round")["federation_loss"].first()
-    ax.plot(rounds.index, rounds, color="black", lw=2, label="federation")
-    ax.set(xlabel="round", ylabel="validation loss", xlim=(0, history["round"].max()))
+    at, unit = _find_progress(history)
+    sites = list(dict.fromkeys(history["site"].astype(str)))
+    colours = SITE_COLOURS if palette is None else [palette[site] for site in sites]
+    for site, mark in zip(sites, make_marks(len(sites), colours), strict=True):
+        rows = np.flatnonzero(history["site"].astype(str) == site)
+        rows = rows[np.argsort(at[rows], kind="stable")]
+        style: dict[str, Any] = {"color": mark.colour, "ls": mark.dash, "marker": mark.marker, "ms": 3}
+        ax.plot(at[rows], history[loss].to_numpy(dtype=float)[rows], label=site, **style)
+    if loss == "validation_loss" and "federation_loss" in history:
+        rounds = history.groupby("round")["federation_loss"].first()
+        ax.plot(rounds.index, rounds, color=INK, lw=2, label="federation")
+    values = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in ax.lines])
+    values = values[np.isfinite(values)]
+    if len(values) and values.min() > 0 and values.max() / values.min() > _LOG_SCALE_FROM:
+        ax.set_yscale("log")
+    ax.set(xlabel=unit, ylabel=_LOSSES[loss], xlim=(0, at.max() * 1.02))
     ax.legend(frameon=False, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
     return finish(ax, own, show, save)
+
+
+def _find_progress(history: pd.DataFrame) -> tuple[np.ndarray, str]:
+    """Position of each row, and its unit: rounds, each ending at its number, or epochs where there is one round."""
+    rounds = np.unique(history["round"].to_numpy(), return_inverse=True)[1]
+    epochs = history["epoch"].groupby([history["site"].astype(str), rounds]).rank(method="dense").to_numpy()
+    return (epochs, "epoch") if rounds.max() == 0 else (rounds + epochs / epochs.max(), "round")
 
 
 def moves(

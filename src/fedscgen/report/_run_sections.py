@@ -11,8 +11,11 @@ import numpy as np
 from fedscgen import __version__
 from fedscgen._words import quantity
 from fedscgen.metrics import BATCH_CORRECTION, BIO_CONSERVATION
-from fedscgen.pl import SITE_COLOURS, Curve, Group, line_chart_svg, make_marks
-from fedscgen.report.groups import legend
+from fedscgen.pl import SITE_COLOURS, Group, make_marks
+from fedscgen.pl import ledger as draw_ledger
+from fedscgen.pl import moves as draw_moves
+from fedscgen.pl import training as draw_training
+from fedscgen.report._figures import show_figure
 from fedscgen.report.page import pairs, text, volume
 from fedscgen.secure import Protection
 
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     import pandas as pd
+
+    from fedscgen.pl import Loss
 
 _SERVER = "server"
 _PACKAGES = ("scvi-tools", "torch", "anndata", "scanpy", "umap-learn", "scikit-learn", "numpy")
@@ -75,17 +80,22 @@ def list_moved(types: pd.DataFrame) -> str:
     if types.empty:
         return "<p>The model doesn't tell which cells moved.</p>"
     n_cells, n_moved = (int(types[column].sum()) for column in ("n_cells", "n_moved"))
+    size = (2.5 + 0.9 * types["site"].nunique(), 1.5 + 0.35 * types["cell_type"].nunique())
+    alt = f"Numbers of cells by site and type, shaded by the share that moved: {n_moved:,} of {n_cells:,} in all"
+    figure = show_figure("moves", "Share that moved", alt, lambda ax: draw_moves(types, ax=ax), size)
     rows = "".join(
         f"<tr><th scope='row'>{text(row.site)}</th><td>{text(row.cell_type)}</td>"
         f"<td class='number'>{row.n_cells:,}</td>"
-        f"<td class='number'>{row.n_moved:,}</td><td>{text(row.why)}{text(f' (is it {row.like}?)' if row.like else '')}"
+        f"<td class='number'>{row.n_moved:,}</td><td class='remark'>"
+        f"{text(row.why)}{text(f' (is it {row.like}?)' if row.like else '')}"
         "</td></tr>"
         for row in types.itertuples(index=False)
     )
     return (
         f"<p>Of {n_cells:,} cells, {n_moved:,} have another place than before the correction. A cell that didn't move "
-        "isn't corrected.</p><div class='scroll'><table><thead><tr><th scope='col'>Site</th><th scope='col'>Cell type"
-        "</th><th scope='col' class='number'>Cells</th><th scope='col' class='number'>Moved</th><th scope='col'>Remark"
+        f"isn't corrected.</p>{figure}<div class='scroll'><table><thead><tr><th scope='col'>Site</th><th scope='col'>"
+        "Cell type</th><th scope='col' class='number'>Cells</th>"
+        "<th scope='col' class='number'>Moved</th><th scope='col'>Remark"
         f"</th></tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
@@ -180,14 +190,13 @@ def training(history: pd.DataFrame, sites: Group) -> str:
     """Loss and validation loss of every site against rounds, or against epochs where there was one round."""
     if not len(history):
         return "<p>No training was recorded.</p>"
-    known = dict(zip(sites.names, sites.marks, strict=True))
     names = list(dict.fromkeys(history["site"].astype(str)))
-    if not set(names) <= set(known):
-        known = dict(zip(names, make_marks(len(names), SITE_COLOURS), strict=True))
-    drawn = Group(tuple(names), tuple(known[name] for name in names), np.empty(0, dtype=np.int64))
-    titles = {"train_loss": "Training loss", "validation_loss": "Validation loss"}
+    palette = {name: mark.colour for name, mark in zip(sites.names, sites.marks, strict=True)}
+    if not set(names) <= set(palette):
+        palette = {name: mark.colour for name, mark in zip(names, make_marks(len(names), SITE_COLOURS), strict=True)}
+    titles: dict[Loss, str] = {"train_loss": "Training loss", "validation_loss": "Validation loss"}
     shown = [column for column in titles if np.isfinite(history[column].to_numpy(dtype=float)).any()]
-    figures = [_chart(history, drawn, column, titles[column]) for column in shown]
+    figures = [_chart(history, palette, column, titles[column]) for column in shown]
     averaged = (
         "Every site trains on its own cells; after each round the weights are averaged, so that small steps between "
         "rounds are normal. "
@@ -195,39 +204,27 @@ def training(history: pd.DataFrame, sites: Group) -> str:
         else ""
     )
     kept_out = "Validation loss is measured on cells kept out of training." if "validation_loss" in shown else ""
+    if kept_out and "federation_loss" in history:
+        kept_out += " The federation's is that over all sites, of the weights that a round began with."
     return (
         "<p>The loss measures how far the model's reconstruction of a cell is from the cell itself: lower is better, "
         f"and the curves should fall and level off. {averaged}{kept_out}</p>"
-        f"{legend(drawn)}<div class='pair'>{''.join(figures)}</div>"
+        f"<div class='pair'>{''.join(figures)}</div>"
     )
 
 
-def _chart(history: pd.DataFrame, sites: Group, column: str, title: str) -> str:
-    x, label = _progress(history)
-    y, owner = history[column].to_numpy(dtype=float), history["site"].astype(str).to_numpy()
-    curves, last = [], []
-    for name, mark in zip(sites.names, sites.marks, strict=True):
-        own = np.flatnonzero(owner == name)
-        own = own[np.argsort(x[own], kind="stable")]
-        curves.append(Curve(mark, x[own], y[own]))
-        finite = own[np.isfinite(y[own])]
-        if len(finite):
-            last.append(f"{name} from {y[finite[0]]:.3g} to {y[finite[-1]]:.3g}")
-    svg = line_chart_svg(curves, x_label=label, y_label=title)
-    alt = f"{title} by {label.lower()}: {'; '.join(last)}"
-    return (
-        f"<figure><figcaption>{title}</figcaption><div class='plot chart' role='img' aria-label='{text(alt)}'>{svg}"
-        "</div></figure>"
-    )
-
-
-def _progress(history: pd.DataFrame) -> tuple[np.ndarray, str]:
-    """Position of each row, and its axis: rounds, each ending at its number, or epochs where there is one round."""
-    rounds = np.unique(history["round"].to_numpy(), return_inverse=True)[1]
-    epochs = history["epoch"].groupby([history["site"].astype(str), rounds]).rank(method="dense").to_numpy()
-    if rounds.max() == 0:
-        return epochs, "Epoch"
-    return rounds + epochs / epochs.max(), "Round"
+def _chart(history: pd.DataFrame, palette: Mapping[str, str], column: Loss, title: str) -> str:
+    known = history[np.isfinite(history[column].to_numpy(dtype=float))]
+    last = [
+        f"{name} from {own.iloc[0]:.3g} to {own.iloc[-1]:.3g}"
+        for name, own in known.sort_values(["round", "epoch"], kind="stable").groupby("site", sort=False)[column]
+    ]
+    if column == "validation_loss" and "federation_loss" in history:
+        rounds = history.groupby("round")["federation_loss"].first()
+        last.append(f"federation from {rounds.iloc[0]:.3g} to {rounds.iloc[-1]:.3g}")
+    unit = "round" if history["round"].nunique() > 1 else "epoch"
+    alt = f"{title} by {unit}: {'; '.join(last)}"
+    return show_figure(column, title, alt, lambda ax: draw_training(history, loss=column, palette=palette, ax=ax))
 
 
 def ledger(table: pd.DataFrame | None) -> str:
@@ -248,8 +245,16 @@ def ledger(table: pd.DataFrame | None) -> str:
         f"<td class='number'>{volume(total)}</td><td>{_protection(protection)}</td></tr>"
         for (_, kind, route, protection), (size, total) in zip(summary.index, summary.to_numpy(), strict=True)
     )
+    to_server = table[sent & (table["receiver"] == _SERVER)]
+    figure = ""
+    if len(to_server):
+        kinds = ", ".join(map(str, to_server["kind"].unique()))
+        alt = f"Megabytes that left the sites for the coordinator by kind: {kinds}"
+        known = to_server.assign(protection=_words(to_server), kind=to_server["kind"].astype(str))
+        size = (6.5, 1.2 + 0.35 * known["kind"].nunique())
+        figure = show_figure("ledger", "What went to the coordinator", alt, lambda ax: draw_ledger(known, ax=ax), size)
     return (
-        f"{_ledger_lead(table[sent])}<div class='scroll'><table><thead><tr><th scope='col'>What</th>"
+        f"{_ledger_lead(table[sent])}{figure}<div class='scroll'><table><thead><tr><th scope='col'>What</th>"
         "<th scope='col'>From → to</th><th scope='col' class='number'>Messages</th>"
         "<th scope='col' class='number'>Volume</th><th scope='col'>Protection</th></tr></thead>"
         f"<tbody>{rows}</tbody></table></div>"
@@ -292,5 +297,6 @@ def settings(values: Mapping[str, Any] | None) -> str:
     versions = {"Python": platform.python_version(), "fedscgen": __version__} | {
         package: version(package) for package in _PACKAGES
     }
-    given = pairs("Settings", values) if values else "<div><h3>Settings</h3><p>None were recorded.</p></div>"
+    shown = {name: "not set" if value in (None, ()) else value for name, value in (values or {}).items()}
+    given = pairs("Settings", shown) if shown else "<div><h3>Settings</h3><p>None were recorded.</p></div>"
     return f"<div class='columns'>{given}{pairs('Versions', versions)}</div>"
