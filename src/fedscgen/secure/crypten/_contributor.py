@@ -94,7 +94,7 @@ class CryptenContributor(RunMember):
         return sites
 
     def read_sum(self, message: Message, number: int) -> Sums:
-        """What was opened; see :class:`RunMember`. Of a selection, of which there is no checksum, it is believed."""
+        """What was opened, if it is the sites' sum. Of a selection, of which there is no checksum, it is believed."""
         if set(message.arrays) == {VALUES} and (number in self._selections or not self._is_in_run):
             return Sums.from_message(message)
         return super().read_sum(message, number)

@@ -133,7 +133,7 @@ class MaskedContributor(RunMember):
         return sites
 
     def read_sum(self, message: Message, number: int) -> Sums:
-        """What was opened, once all sites agree on it. Of a selection, which shows what it chooses, it is believed."""
+        """What was opened, if it is the sites' sum. Of a selection, which shows what it chooses, it is believed."""
         if self.reveal_keys and set(message.arrays) == {KEYS, VALUES}:
             return Sums.from_message(message)
         return super().read_sum(message, number)
