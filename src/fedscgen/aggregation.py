@@ -27,6 +27,7 @@ _BETA1, _BETA2, _ADAPTIVITY, _SERVER_LR = 0.9, 0.99, 1e-3, 1e-2
 
 _MEAN, _VAR = ".running_mean", ".running_var"
 _TINY = 1e-12
+_CHUNK = 2**15
 _SLACK = 1e-3  # far above what fixed point and float32 round
 
 
@@ -114,12 +115,18 @@ def from_sums(
     the sites' means. With ``"averaged"`` they are the mean of the sites' variances alone, as published (Bakhtiari et
     al. 2025). ``like`` gives the order of names.
     """
-    means = {name: array / total for name, array in sums.items()}
-    for name in means:
-        if name.endswith(_VAR):
-            of_means = 0.0 if batchnorm == "averaged" else means[_mean_of(name)] ** 2
-            means[name] = np.maximum(means[name] - of_means, 0.0)  # fixed-point sums may land a rounding error below
-    return {name: means[name].astype(np.float32) for name in (like if like is not None else means)}
+    return {name: _divide(name, sums, total, batchnorm) for name in (like if like is not None else sums)}
+
+
+def _divide(name: str, sums: Mapping[str, np.ndarray], total: float, batchnorm: BatchNormPolicy) -> np.ndarray:
+    """One pooled array, in float32. Of large ones there is never a copy in float64."""
+    if not name.endswith(_VAR):
+        pooled = np.empty(sums[name].shape, dtype=np.float32)
+        np.divide(sums[name], total, out=pooled, dtype=np.float64, casting="same_kind")
+        return pooled
+    of_means = 0.0 if batchnorm == "averaged" else (sums[_mean_of(name)] / total) ** 2
+    variance: np.ndarray = np.maximum(sums[name] / total - of_means, 0.0)  # rounded sums may land an error below
+    return variance.astype(np.float32)
 
 
 class ServerOptimizer:
@@ -206,14 +213,20 @@ def policy_of_result(policy: BatchNormPolicy) -> BatchNormPolicy:
 def change_norm(before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]) -> float:
     """L2 norm of what has changed in the parameters, as a share of the norm that they had; BatchNorm's don't count."""
     names = [name for name in before if not name.endswith((_MEAN, _VAR))]
-    changed = sum(_sum_squares(after[n] - before[n]) for n in names)
+    changed = sum(_sum_squares(after[n], less=before[n]) for n in names)
     norm = sum(_sum_squares(before[n]) for n in names)
     return float(np.sqrt(changed / max(norm, _TINY)))
 
 
-def _sum_squares(array: np.ndarray) -> float:
-    flat = array.astype(np.float64).reshape(-1)
-    return float(flat @ flat)
+def _sum_squares(array: np.ndarray, less: np.ndarray | None = None) -> float:
+    """Squares of an array, or of what it differs from another by, in float64 and in pieces that stay in cache."""
+    total, values = 0.0, array.reshape(-1)
+    others = None if less is None else less.reshape(-1)
+    for start in range(0, values.size, _CHUNK):
+        part = values[start : start + _CHUNK]
+        part = (part if others is None else part - others[start : start + _CHUNK]).astype(np.float64)
+        total += float(part @ part)
+    return total
 
 
 def statistics_of(summable: Mapping[str, np.ndarray]) -> NamedArrays:

@@ -45,3 +45,25 @@ def test_a_checksum_tells_nothing_of_its_term():
     checks = np.array([Checksum(KEY, number).of_term(words, "north") for number in range(400)]).ravel()
     assert len(np.unique(checks)) == checks.size
     np.testing.assert_allclose(np.quantile(checks / PRIME, [0.25, 0.5, 0.75]), [0.25, 0.5, 0.75], atol=0.06)
+
+
+@pytest.mark.parametrize("n_words", [1, 511, 512, 513, 64 * 512 + 1, 70_000])
+def test_products_are_exact_whatever_the_words(n_words):
+    """They are computed in floating point, which holds the largest ones just so."""
+    words = np.random.default_rng(0).integers(0, 2**64, n_words, dtype=np.uint64)
+    words[:512] = as_words([2**63 - 1])
+    words[-1] = as_words([-(2**63)])[0]
+    checksum = Checksum(KEY, "sum")
+    of_columns, of_rows = (checksum._draw(name, n).astype(object) for name, n in [(b"columns", 512), (b"rows", 200)])
+    places = np.arange(n_words)
+    factors = of_columns[places % 512] * of_rows[places // 512]
+    expected = (words.view(np.int64).astype(object)[:, None] * factors).sum(axis=0) % PRIME
+    assert checksum._multiply(words).tolist() == expected.tolist()
+
+
+def test_the_largest_products_are_exact():
+    """Every secret number the largest one, and every word, too."""
+    checksum = Checksum(KEY, "sum")
+    checksum._draw = lambda purpose, n: np.full((n, 3), PRIME - 1, dtype=np.uint64)
+    words = as_words([2**63 - 1] * 1024)
+    assert checksum._multiply(words).tolist() == [1024 * (2**63 - 1) % PRIME] * 3

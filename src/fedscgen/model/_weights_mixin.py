@@ -60,7 +60,7 @@ class WeightsMixin(BaseModelClass):
         own = self.module.weights()
         aggregation.check_update(weights, own, who="these weights")
         chosen = aggregation.weights_for_site(weights, own, batchnorm if self.is_trained_ else "pooled")
-        self.module.load_state_dict({name: torch.tensor(array) for name, array in chosen.items()}, strict=False)
+        self.module.load_state_dict({name: _view(array) for name, array in chosen.items()}, strict=False)
         self.module.eval()
         self.is_trained_ = True
         self.references = None  # which belong to the weights before
@@ -75,3 +75,8 @@ class WeightsMixin(BaseModelClass):
     def aggregate(updates: Sequence[ClientUpdate], strategy: Strategy = "weighted_fedavg") -> NamedArrays:
         """Average the sites' updates in the clear; see :func:`fedscgen.aggregation.aggregate`."""
         return aggregation.aggregate(updates, strategy)
+
+
+def _view(array: np.ndarray) -> torch.Tensor:
+    """An array as a tensor; torch would warn of one that can't be written to, which is copied."""
+    return torch.from_numpy(array) if array.flags.writeable else torch.tensor(array)

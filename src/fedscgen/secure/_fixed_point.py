@@ -112,26 +112,24 @@ def encode(
     """
     array = np.asarray(array)
     words = np.empty(array.shape, dtype=np.uint64) if out is None else out
-    # the words' own memory holds the floats until they are rounded: large arrays need no second buffer
-    scaled = words.view(np.float64)
+    values, flat = array.reshape(-1), words.reshape(-1)
+    scale, limit = weight * 2.0**precision, max_abs * 2.0**precision
     with np.errstate(invalid="ignore", over="ignore"):
-        np.multiply(array, weight * 2.0**precision, out=scaled, dtype=np.float64)
-        low, high = scaled.min(initial=0.0), scaled.max(initial=0.0)
-    limit = max_abs * 2.0**precision
-    if not (-limit <= low and high <= limit):  # NaN fails both comparisons
-        raise AggregationError(_refusal(array, scaled, limit, name, weight=weight, max_abs=max_abs))
-    words.view(np.int64)[...] = np.rint(scaled, out=scaled)
+        for start in range(0, flat.size, _CHUNK):
+            part = flat[start : start + _CHUNK]
+            # the words' own memory holds the floats until they are rounded
+            scaled = part.view(np.float64)
+            np.multiply(values[start : start + _CHUNK], scale, out=scaled, dtype=np.float64)
+            if not (-limit <= scaled.min() and scaled.max() <= limit):  # NaN fails both comparisons
+                raise AggregationError(_refusal(array, scale, limit, name, weight=weight, max_abs=max_abs))
+            part.view(np.int64)[...] = np.rint(scaled, out=scaled)
     return words
 
 
 def decode(words: np.ndarray, precision: int) -> np.ndarray:
-    """Read words as two's complement multiples of ``2**-precision``; float64, in the words' own memory."""
-    flat = words.reshape(-1)
-    integers, values = flat.view(np.int64), flat.view(np.float64)
-    for start in range(0, words.size, _CHUNK):
-        part = slice(start, start + _CHUNK)
-        values[part] = integers[part] * 2.0**-precision
-    return values.reshape(words.shape)
+    """Read words as two's complement multiples of ``2**-precision``, in float64."""
+    values: np.ndarray = np.multiply(words.view(np.int64), 2.0**-precision)
+    return values
 
 
 def _check_range(max_abs: float, n_sites: int) -> None:
@@ -154,8 +152,8 @@ def _explain_range(precision: int, max_abs: float, n_sites: int) -> str:
     )
 
 
-def _refusal(array: np.ndarray, scaled: np.ndarray, limit: float, name: str, *, weight: float, max_abs: float) -> str:
-    position = int(np.flatnonzero(~(np.abs(scaled) <= limit))[0])
+def _refusal(array: np.ndarray, scale: float, limit: float, name: str, *, weight: float, max_abs: float) -> str:
+    position = int(np.flatnonzero(~(np.abs(np.multiply(array, scale, dtype=np.float64)) <= limit))[0])
     value, place = array.reshape(-1)[position], list(map(int, np.unravel_index(position, array.shape)))
     where = f"{name}{place}" if place else name
     if not np.isfinite(value) or not np.isfinite(weight):

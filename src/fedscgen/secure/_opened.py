@@ -89,9 +89,8 @@ class OpenedSum:
 
     def decode(self) -> Sums:
         """The sum as numbers."""
-        values = decode(self.words[: n_words(self.manifest) + 1].copy(), self.precision)
-        sums = Sums(unflatten(values, self.manifest), float(values[-1]), len(self.sites))
-        return sums
+        values = decode(self.words[: n_words(self.manifest) + 1], self.precision)
+        return Sums(unflatten(values, self.manifest), float(values[-1]), len(self.sites))
 
 
 @dataclass(frozen=True)
