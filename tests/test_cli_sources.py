@@ -1,5 +1,6 @@
 """Files that each hold a site's cells, with other genes and columns than the others'."""
 
+import numpy as np
 import pytest
 from anndata import read_h5ad
 from typer.testing import CliRunner
@@ -78,3 +79,27 @@ def test_a_site_without_a_name_is_refused(files, tmp_path, name):
     done = CliRunner().invoke(app, ["simulate", *sources, "-o", str(tmp_path / "out")])
     assert done.exit_code == 2
     assert "names no site: write NAME=" in done.stderr.replace("\n", " ")
+
+
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning", "ignore:.*:FutureWarning", "ignore:n_jobs.*:UserWarning")
+def test_files_without_a_cell_are_left_out_by_name(files, tmp_path):
+    read_h5ad(files[0])[:0].copy().write_h5ad(files[0])
+    command = ["simulate", *files, "-o", tmp_path / "out", "--settings", "components"]
+    done = CliRunner().invoke(app, [*map(str, command)])
+    assert done.exit_code == 0, done.output
+    assert "site0 is left out: its file holds no cell" in done.stdout
+    assert set(read_h5ad(tmp_path / "out" / "corrected.h5ad").obs["batch"]) == {"site1", "site2"}
+
+
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning", "ignore:.*:FutureWarning", "ignore:n_jobs.*:UserWarning")
+def test_a_site_of_which_the_preparation_keeps_no_cell_is_left_out_by_name(files, tmp_path):
+    for i, path in enumerate(files):
+        cells = read_h5ad(path)
+        cells.X = np.rint(np.expm1(cells.X.toarray())).astype(np.float32)
+        cells.X[:, 5 if i == 1 else cells.n_vars :] = 0  # five genes are too few
+        cells.write_h5ad(path)
+    command = ["simulate", *files, "-o", tmp_path / "out", "--settings", "components", "--prepare", "--min-genes", "6"]
+    done = CliRunner().invoke(app, [*map(str, command)])
+    assert done.exit_code == 0, done.output
+    assert "site1 is left out: none of" in done.stdout
+    assert set(read_h5ad(tmp_path / "out" / "corrected.h5ad").obs["batch"]) == {"site0", "site2"}

@@ -36,6 +36,9 @@ PREDICTED_KEYS = (CELL_TYPE_KEY, CONFIDENCE_KEY, CONFLICT_KEY)
 RESULT_KEYS = (*PREDICTED_KEYS, MOVED_KEY)
 """Columns of ``obs`` that a correction may write."""
 
+FEWEST_CELLS = 4
+"""Cells that training needs: one to validate, the others to train on."""
+
 _CHECKED_CELLS = 4096
 _LARGEST_LOG_VALUE = 50.0
 _LARGEST_VALUE = 1e9  # beyond it squares and their sums lose what is small
@@ -162,6 +165,15 @@ def check_data(adata: AnnData | MuData, keys: DataKeys, who: str = "", *, refuse
             warnings.warn(who + doubt, UserWarning, stacklevel=2)
     except (KeyError, TypeError, ValueError) as error:
         raise type(error)(who + str(error.args[0])) from error
+
+
+def check_size(n_cells: int) -> None:
+    """Refuse so few cells that none are left to train on beside those that validate."""
+    if n_cells < FEWEST_CELLS:
+        raise ValueError(
+            f"{quantity(n_cells, 'cell')} {'is' if n_cells == 1 else 'are'} too few to train on: at least "
+            f"{FEWEST_CELLS} are needed; leave the site out, and have it correct them with the trained model"
+        )
 
 
 def check_unique(names: pd.Index, what: str) -> None:

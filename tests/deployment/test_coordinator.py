@@ -373,6 +373,17 @@ def test_it_begins_with_fewer_sites_than_hoped_for_if_they_are_enough(carrier, r
     assert (output / "model").exists()
 
 
+def test_a_site_of_one_cell_takes_no_part_and_the_others_go_on(
+    carrier, run, output, cells, make_site, tmp_path, caplog
+):
+    cells["west"] = cells["west"][:1].copy()
+    carrier.sites["at west"] = make_site("west", run=2)
+    run(join_timeout=0.5)
+    assert "1 cell is too few to train on: at least 4 are needed" in caplog.text
+    assert "at west is left out: could not answer 'introduction': the log of site 'west' says why" in caplog.text
+    assert {path.parts[-3] for path in tmp_path.glob("*/run-*/corrected.h5ad")} == {"north", "south"}
+
+
 def test_a_correction_needs_a_model_with_references(carrier, run, tmp_path):
     write_model(tmp_path / "model", SavedModel({}, [], None, {}, architecture="another"))
     with pytest.raises(ValueError, match="model holds no references: name what a training has written"):

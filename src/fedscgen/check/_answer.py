@@ -160,7 +160,7 @@ class SiteCheck:
 
     def _find_objections(self, plan: Plan) -> list[str]:
         """What the site would refuse of a training as the plan has it."""
-        settings, objections = plan.settings, list(self._objections)
+        settings, objections = plan.settings, [*self._objections, *self._cells.objections]
         for consent in [] if self._policy is None else _list_consents(self._policy, plan):
             try:
                 consent()

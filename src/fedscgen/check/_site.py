@@ -10,7 +10,7 @@ import pandas as pd
 
 from fedscgen._batches import name_batches
 from fedscgen._categories import trim, with_names_as_strings, without_spaces
-from fedscgen._data import summarize_expression
+from fedscgen._data import FEWEST_CELLS, summarize_expression
 from fedscgen._normalize import sum_cells
 from fedscgen.correction import expect_cells
 from fedscgen.prepare import PREPARED_KEY, LabelProposal, to_common
@@ -118,6 +118,7 @@ class Site:
             values,
             sums,
             names_unlabeled=options.unlabeled_category is not None,
+            objections=_object_to_size(adata.n_obs),
             lost=_describe_lost(adata.uns.get(PREPARED_KEY)),
             columns=columns,
             repeated_cell=next(map(str, adata.obs_names[adata.obs_names.duplicated()]), ""),
@@ -163,6 +164,12 @@ def propose_by_meaning(meanings: Sequence[Mapping[str, str]]) -> LabelProposal:
             if common.setdefault(meaning, name) != name:
                 sure[name] = common[meaning]
     return LabelProposal(sure)
+
+
+def _object_to_size(n_cells: int) -> tuple[str, ...]:
+    if n_cells >= FEWEST_CELLS:
+        return ()
+    return (f"fewer than {FEWEST_CELLS} cells are too few to train on: the trained model can correct them",)
 
 
 def _describe_lost(preparation: Mapping[str, Any] | None) -> str:

@@ -146,10 +146,10 @@ def prepare_sites(
 ) -> dict[str, AnnData]:
     """The cells of each site, made of its counts; what was done is told.
 
-    With ``left_out``, why a site's can't be made is put there, and the others go on. A layer is for the sites that have
-    it.
+    With ``left_out``, why a site's can't be made is put there, and the others go on; without it they do where the
+    preparation has left a site no cell. A layer is for the sites that have it.
     """
-    from fedscgen.prepare import describe_preparation, prepare, read_gene_table
+    from fedscgen.prepare import NoCellError, describe_preparation, prepare, read_gene_table
 
     table = None if gene_table is None else read_gene_table(gene_table)
     if not any(options.layer in (None, "X", "raw", *adata.layers) for adata in sites.values()):
@@ -160,9 +160,12 @@ def prepare_sites(
             held = options.layer in (None, "X", "raw", *adata.layers)
             prepared[name] = prepare(adata, options if held else replace(options, layer=None), gene_table=table)
         except (KeyError, ValueError) as error:
-            if left_out is None:
+            if left_out is not None:
+                left_out[name] = str(error.args[0])
+            elif isinstance(error, NoCellError) and len(sites) > 1:
+                typer.echo(f"{name} is left out: {error.args[0]}")
+            else:
                 raise type(error)(f"{name}: {error.args[0]}") from error
-            left_out[name] = str(error.args[0])
             continue
         typer.echo(f"{name}: {describe_preparation(prepared[name])}")
     return prepared
@@ -212,12 +215,23 @@ def read_all(
     if recipe is not None:
         sites = prepare_sites(sites, *recipe)
         settings = replace(settings, site=replace(settings.site, layer=None))
+    sites = _leave_out_empty(sites)
     labels_key = settings.site.labels_key
     lacking = any(labels_key not in adata.obs for adata in sites.values())
     if lacking and labels_key is not None and settings.site.unlabeled_category is None:
         settings = settings.change(unlabeled_category=_NO_LABEL)
     site_key, union = name_column(sites, site_key), settings.federation.genes == "union"
     return join_sites(sites, site_key, labels_key, settings.site.batch_key, union=union), site_key, settings
+
+
+def _leave_out_empty(sites: dict[str, AnnData]) -> dict[str, AnnData]:
+    """The sites that have cells; who has none is told."""
+    for name in [name for name, adata in sites.items() if not adata.n_obs]:
+        typer.echo(f"{name} is left out: its file holds no cell")
+    left = {name: adata for name, adata in sites.items() if adata.n_obs}
+    if not left:
+        raise ValueError("no site has a cell that could be used")
+    return left
 
 
 def begin_with_counts(seed: int, settings: SimulationSettings) -> tuple[AnnData, SimulationSettings]:

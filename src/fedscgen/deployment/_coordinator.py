@@ -14,7 +14,7 @@ from fedscgen.check import CHECK_PAGE, LABEL_MAP, check_together, describe_check
 from fedscgen.deployment._aggregators import make_aggregator
 from fedscgen.deployment._introduction import Proposal
 from fedscgen.deployment._transport import CarrierTransport
-from fedscgen.federation import FederationSettings, InitialModel, PrivacyLedger, Server, SiteError
+from fedscgen.federation import InitialModel, PrivacyLedger, Server, SiteError
 from fedscgen.model import SavedModel, read_model, write_model
 from fedscgen.prepare import write_label_map
 from fedscgen.secure import AggregationError, PlainAggregator
@@ -93,15 +93,7 @@ def _correct(transport: CarrierTransport, config: CoordinatorConfig, output: Pat
     trained = read_model(cast("Path", config.trained_model))  # a configuration without one is refused
     if trained.references is None:
         raise ValueError(f"trained-model={config.trained_model} holds no references: name what a training has written")
-    given = config.settings
-    settings = FederationSettings(  # those of training, such as whose BatchNorm statistics count, have no say here
-        genes=given.genes,
-        target_sum=given.target_sum,
-        min_sites=given.min_sites,
-        seed=given.seed,
-        architecture=trained.architecture,
-        model=trained.model,
-    )
+    settings = replace(config.settings, architecture=trained.architecture, model=trained.model).of_correction()
     _gather(transport, config)
     Server(transport, PlainAggregator(), settings).serve(trained.genes, trained.weights, trained.references)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from fedscgen._data import check_size
 from fedscgen._files import create_whole, keep_private, write_whole
 from fedscgen._output import try_writing, write_cells
 from fedscgen._read_cells import read_cells
@@ -137,6 +138,8 @@ class Site:
             policy.check(proposal.aggregator, reveals_counts=proposal.reveals_counts, n_sites=proposal.n_sites)
             aggregator = proposal.aggregator
         adata, options = read_cells(config.data), config.options
+        if proposal.workflow == "training":
+            check_size(adata.n_obs)
         try_writing(adata, self._folder)
         if config.label_map is not None and options.labels_key is not None:
             key = add_common_labels(adata, read_label_map(config.label_map), labels_key=options.labels_key)

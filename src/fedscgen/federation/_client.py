@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fedscgen._batches import name_batches
-from fedscgen._data import check_data
+from fedscgen._data import check_data, check_size
 from fedscgen._genes import lacks_genes
 from fedscgen._normalize import normalize_counts
 from fedscgen._options import check_kind
@@ -262,6 +262,7 @@ class Client:
         if plan.settings.reference == "landmarks":
             refuse_options_by_type(shrink=self._correction.shrink, unlabeled=self._correction.unlabeled)
         self._cells.check_sums(plan.settings.target_sum)
+        check_size(self._adata.n_obs)
         described = self._cells.describe(plan.settings)
         self._guard.agree(plan)
         introduction = self._contributor.introduce(plan.fingerprint)

@@ -232,6 +232,11 @@ class FederationSettings:
             changes = {**_PUBLISHED, **changes, "model": network}
         return cls(**changes)
 
+    def of_correction(self) -> Self:
+        """Those that count where a trained model corrects; others, such as whose BatchNorm statistics count, don't."""
+        kept = ("genes", "target_sum", "min_sites", "seed", "architecture", "model")
+        return type(self)(**{name: getattr(self, name) for name in kept})
+
     def least_of(self, n_sites: int) -> int:
         """Fewest of so many sites with which the federation goes on."""
         return n_sites if self.min_sites is None else self.min_sites

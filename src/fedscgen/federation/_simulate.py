@@ -25,10 +25,11 @@ from fedscgen.federation._models import find_model
 from fedscgen.federation._padding import padded_copy
 from fedscgen.federation._server import Server
 from fedscgen.federation._settings import FederationSettings, SiteOptions
-from fedscgen.federation._simulated_sites import join_batches, options_of, read_backed, take_sites
+from fedscgen.federation._simulated_sites import check_sites, join_batches, options_of, read_backed, take_sites
+from fedscgen.federation._small_sites import correct_later, find_members, note_small_sites
 from fedscgen.federation._transport import InProcessTransport
 from fedscgen.model import CorrectionOptions
-from fedscgen.secure import make_aggregator
+from fedscgen.secure import PlainAggregator, make_aggregator
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,8 +57,8 @@ class SimulationResult:
         ``var["n_sites"]`` counts the sites that hold a gene.
     types
         One row per site, batch within it and cell type: ``site``, ``batch``, ``cell_type``, ``n_cells``, ``n_moved``,
-        ``why`` cells stay or move with their batch only, and ``like``, a shared type of almost this name. It is in
-        ``corrected.uns["fedscgen_types"]``, too. Empty for a model that doesn't tell.
+        ``why`` cells stay or move with their batch only, or a site took no part in training, and ``like``, a shared
+        type of almost this name. It is in ``corrected.uns["fedscgen_types"]``, too. Empty for a model that tells none.
     history
         One row per site, round and epoch: ``site``, ``round``, ``epoch``, ``train_loss``, ``validation_loss``,
         ``seconds``, and ``federation_loss``, the validation loss over all sites of the weights that the round began
@@ -112,6 +113,8 @@ def simulate(
 ) -> SimulationResult:
     """Run a whole federation: every site trains, agrees on references and corrects its cells.
 
+    A site of fewer than four cells takes no part in training: the others' model corrects its cells.
+
     Client and server are those of a real federation; here they share a process, and messages still pass through the
     wire format.
 
@@ -159,7 +162,8 @@ def simulate(
     Warns
     -----
     UserWarning
-        Data that are unlikely to be meant, or no cell type is held by enough sites and cells move without labels.
+        Data that are unlikely to be meant; a site has too few cells to train; or no cell type is held by enough sites
+        and cells move without labels.
 
     Examples
     --------
@@ -183,6 +187,7 @@ def simulate(
     gc.collect()  # the sites' cells, which their models refer to in circles
     site_key = name_column(data, site_key)
     if isinstance(data, Mapping):
+        data = {name: data[name] for name in run.parts}
         corrected = concatenate(run.parts, site_key)
         keys = {name: options_of(cells, site).keys for name, cells in data.items()}
         data = concatenate({name: padded_copy(data[name], keys[name], run.genes) for name in data}, site_key)
@@ -250,15 +255,17 @@ def _run(
     on_round: Callable[[int, NamedArrays], None] | None,
 ) -> _Run:
     """Make the clients, and let them run."""
-    sites = take_sites(data, site_key, settings, site.keys)
-    aggregator = make_aggregator(secure, len(sites))
+    sites = take_sites(data, site_key, site.keys)
+    members = find_members(sites)
+    check_sites(members, site_key, settings)
+    aggregator, later = make_aggregator(secure, len(members)), PlainAggregator()
     seed = settings.find_seed()
     client_class = Client if isinstance(data, Mapping) else _LightClient
     clients = [
         client_class(
             name,
             cells,
-            aggregator.contributor(name),
+            (aggregator if name in members else later).contributor(name),
             options_of(cells, site),
             correction,
             accelerator=accelerator,
@@ -266,19 +273,21 @@ def _run(
         )
         for i, (name, cells) in enumerate(sites.items())
     ]
-    server = Server(InProcessTransport(clients), aggregator, replace(settings, seed=seed), given)
+    training = [client for client in clients if client.site in members]
+    server = Server(InProcessTransport(training), aggregator, replace(settings, seed=seed), given)
     try:
         with aggregator:
             server.run(
                 lambda rounds: track(rounds, "Federated training", total=settings.n_rounds, disable=not show_progress),
                 on_round,
             )
+        failed = correct_later(server, [client for client in clients if client not in training])
     finally:
         for client in clients:
             client.close()
     return _Run(
         parts={client.site: client.corrected for client in clients if client.corrected is not None},
-        types=_collect_types(clients),
+        types=note_small_sites(_collect_types(clients), failed, sites),
         history=_collect_history(clients, server.losses),
         references=_find_references(server, clients),
         ledger=join_ledgers(client.ledger for client in clients),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -17,15 +17,13 @@ if TYPE_CHECKING:
     from fedscgen.federation._settings import FederationSettings, SiteOptions
 
 
-def take_sites(
-    data: AnnData | Mapping[str, AnnData], site_key: str, settings: FederationSettings, keys: DataKeys
-) -> dict[str, AnnData]:
+def take_sites(data: AnnData | Mapping[str, AnnData], site_key: str, keys: DataKeys) -> dict[str, AnnData]:
     """Each site's cells by its name.
 
     Raises
     ------
     TypeError, ValueError
-        A site has no proper name, or there is one site alone and ``min_sites`` doesn't ask for it.
+        A site has no proper name, or the data are of another kind.
     KeyError
         No site has the column of batches.
     """
@@ -33,7 +31,6 @@ def take_sites(
     check_length("site", sites)
     if isinstance(data, Mapping):
         _check_batches(sites, keys)
-    _check_sites(sites, site_key, settings)
     return sites
 
 
@@ -77,7 +74,7 @@ def _check_names(sites: Mapping[str, AnnData]) -> dict[str, AnnData]:
     return dict(sites)
 
 
-def _check_sites(sites: Mapping[str, AnnData], site_key: str, settings: FederationSettings) -> None:
+def check_sites(sites: Collection[str], site_key: str, settings: FederationSettings) -> None:
     """Refuse one site alone, unless ``min_sites`` asks for it."""
     if len(sites) > 1 or settings.min_sites == 1:
         return

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from scvi.train import Trainer, TrainingPlan
 
+from fedscgen._data import check_size
 from fedscgen._options import check_whole
-from fedscgen._words import quantity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +22,6 @@ MONITOR = "validation_loss"
 MONITORS = (MONITOR, "elbo_validation", "reconstruction_loss_validation", "kl_local_validation")
 """What is known of the validation cells after each epoch."""
 
-_FEWEST_CELLS = 4  # one to validate, the others to train on
 _FEWEST_TO_TRAIN = 3  # BatchNorm needs more than one
 _UNUSED = {
     "datamodule": "the registered cells are trained on: register those of your data module instead",
@@ -52,11 +51,7 @@ def draw_split(n_cells: int, train_size: float, validation_size: float | None, s
     ValueError
         There are too few cells, or the shares aren't above 0 and at most 1 together.
     """
-    if n_cells < _FEWEST_CELLS:
-        raise ValueError(
-            f"{quantity(n_cells, 'cell')} {'is' if n_cells == 1 else 'are'} too few to train on: at least "
-            f"{_FEWEST_CELLS} are needed; leave the site out, and have it correct them with the trained model"
-        )
+    check_size(n_cells)
     if not 0 < train_size <= 1:
         raise ValueError(f"train_size={train_size}: choose a share above 0 and at most 1")
     n_train = math.ceil(n_cells * train_size)

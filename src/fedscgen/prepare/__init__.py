@@ -11,7 +11,7 @@ from fedscgen.prepare._labels import (
     write_label_map,
 )
 from fedscgen.prepare._options import PrepareOptions
-from fedscgen.prepare._prepare import PREPARED_KEY, describe_preparation, prepare
+from fedscgen.prepare._prepare import PREPARED_KEY, NoCellError, describe_preparation, prepare
 from fedscgen.prepare._read import read_raw
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "PREPARED_KEY",
     "GeneTable",
     "LabelProposal",
+    "NoCellError",
     "PrepareOptions",
     "add_common_labels",
     "describe_preparation",

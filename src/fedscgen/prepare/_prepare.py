@@ -41,6 +41,10 @@ _MITOCHONDRIAL_IDS = frozenset(
 )  # fmt: skip
 
 
+class NoCellError(ValueError):
+    """No cell is left."""
+
+
 def prepare(adata: AnnData, options: PrepareOptions | None = None, *, gene_table: GeneTable | None = None) -> AnnData:
     """Filter cells, name genes as the federation does, and log-normalise.
 
@@ -216,7 +220,7 @@ def _filter(adata: AnnData, options: PrepareOptions, mitochondrial: np.ndarray) 
         kept &= ~whether
     if not kept.any():
         told = "; ".join(f"{n}: {reason}" for reason, n in left_out.items())
-        raise ValueError(
+        raise NoCellError(
             f"none of {adata.n_obs} cells is kept ({told}): check that counts are cells x genes, or the thresholds"
         )
     return left_out, kept
