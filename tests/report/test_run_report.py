@@ -1,6 +1,7 @@
 import base64
 import io
 import re
+import sys
 from importlib.metadata import version
 from xml.etree import ElementTree as ET
 
@@ -117,8 +118,6 @@ def test_report_holds_the_metrics_before_and_after(ideal_demo, page):
     embeddings = {"before": before, "after": ideal_demo.obsm["X_fedscgen"]}
     table = metrics_table(embeddings, ideal_demo.obs["batch"], ideal_demo.obs["cell_type"])
     shown = {
-        "Batch correction": "batch correction",
-        "Bio conservation": "bio conservation",
         "Silhouette, batch": "ASW_B",
         "Graph connectivity": "GC",
         "NMI": "NMI",
@@ -126,12 +125,38 @@ def test_report_holds_the_metrics_before_and_after(ideal_demo, page):
         "Silhouette, cell type": "ASW_C",
     }
     for title, column in shown.items():
-        _, first, second, change, _ = page.row(title)
+        _, first, second, change = page.row(title)
         assert float(first) == pytest.approx(table.loc["before", column], abs=6e-4)
         assert float(second) == pytest.approx(table.loc["after", column], abs=6e-4)
         assert float(change.strip("▲▼ ")) == pytest.approx(float(second) - float(first), abs=1e-9)
         assert ("▲" in change) == (float(second) > float(first))
+    batch, bio = ["Silhouette, batch", "Graph", "kBET", "iLISI"], ["NMI", "ARI", "Silhouette, cell", "cLISI"]
+    for title, members in (("Batch correction", batch), ("Bio conservation", bio)):
+        assert "plain mean of the 4 below" in page.row(title)[0]
+        for column in (1, 2):
+            mean = np.mean([float(page.row(name)[column]) for name in members])
+            assert float(page.row(title)[column]) == pytest.approx(mean, abs=1e-3)
     assert "▲" in page.row("Batch correction")[3]
+
+
+def test_report_says_what_neighbourhoods_were_scored_on(ideal_demo, page):
+    from fedscgen.metrics import ilisi, neighbors_and_distances
+
+    neighbors, distances = neighbors_and_distances(ideal_demo.obsm["X_fedscgen"], 90)
+    expected = ilisi(neighbors, distances, ideal_demo.obs["batch"])
+    assert float(page.row("iLISI")[2]) == pytest.approx(expected, abs=6e-4)
+    assert page.row("iLISI")[0].endswith("scored on 90 nearest cells")
+    assert page.row("kBET")[0].endswith("scored on 50 nearest cells, within types")
+    assert "Scored on 700 cells with a label" in page.text
+    assert page.charts("Scores before and after")[0].endswith("ASW_B, GC, kBET, iLISI, NMI, ARI, ASW_C, cLISI")
+
+
+def test_report_without_the_extra_names_what_is_missing(tmp_path, quick, monkeypatch):
+    monkeypatch.setitem(sys.modules, "scib_metrics", None)
+    page = report(tmp_path, small(), losses("x", "y"))
+    assert "kBET, iLISI, cLISI are not here" in page.text
+    assert "benchmark" in page.text
+    assert "plain mean of the 2 below" in page.row("Batch correction")[0]
 
 
 def test_report_draws_both_losses_and_says_them(page):
@@ -256,7 +281,7 @@ def test_report_of_a_single_site_is_written_without_metrics(tmp_path, quick):
 
 def test_report_draws_sites_that_hold_several_batches(tmp_path, quick):
     page = report(tmp_path, small(), losses("north", "south"))
-    (chart, _) = (attributes["aria-label"] for attributes in page.all("div") if attributes.get("role") == "img")
+    (chart,) = page.charts("Training loss")
     assert chart == "Training loss by round: north from 1 to 1; south from 1 to 1"
     assert "2 sites trained one model together over 2 rounds" in page.text
 

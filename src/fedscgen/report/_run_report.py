@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedscgen._words import quantity
-from fedscgen.metrics import metrics_table
+from fedscgen.metrics import EmbeddedCells, UndefinedMetricError, list_metrics, metrics_table
 from fedscgen.pl import LABEL_COLOURS, SITE_COLOURS, Group, group_cells, umap_layout
 from fedscgen.report import _run_sections as sections
 from fedscgen.report.groups import umap_pair
@@ -31,6 +31,7 @@ LEDGER_COLUMNS = ("sender", "receiver", "kind", "bytes", "protection")
 _MAX_CELLS = 20_000  # that are laid out, drawn and measured
 _N_COMPONENTS = 20
 _MIN_CELLS = 3
+_OF_NEIGHBORHOODS = ("kBET", "iLISI", "cLISI")
 _SEED = 0
 
 
@@ -212,4 +213,22 @@ def _measure(cells: _Cells) -> str:
         table = metrics_table(embeddings, cells.sites.of_cells(), cells.labels.of_cells(), seed=_SEED)
     except ValueError as error:
         return f"<p>The metrics can't be computed on these cells: {text(error)}.</p>"
-    return sections.metrics(table)
+    table, missing = _measure_neighborhoods(table, cells, cells.labels.codes)
+    return sections.metrics(table, cells.n_shown, missing)
+
+
+def _measure_neighborhoods(table: pd.DataFrame, cells: _Cells, types: np.ndarray) -> tuple[pd.DataFrame, str]:
+    """The table with the metrics that need an extra, or why they are missing."""
+    known = list_metrics()
+    for when, embedding in (("before", cells.before), ("after", cells.after)):
+        now, before = (np.asarray(each, dtype=np.float64) for each in (embedding, cells.before))
+        embedded = EmbeddedCells(now, before, cells.sites.codes, types, _SEED)
+        for name in _OF_NEIGHBORHOODS:
+            try:
+                table.loc[when, name] = known[name].measure(embedded)
+            except UndefinedMetricError as error:
+                logger.warning("%s has no value on the cells %s correction: %s", name, when, error)
+                table.loc[when, name] = np.nan
+            except ModuleNotFoundError as error:
+                return table, str(error)
+    return table, ""

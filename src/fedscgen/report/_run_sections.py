@@ -10,8 +10,8 @@ import numpy as np
 
 from fedscgen import __version__
 from fedscgen._words import quantity
-from fedscgen.metrics import BATCH_CORRECTION, BIO_CONSERVATION
-from fedscgen.pl import SITE_COLOURS, Group, make_marks
+from fedscgen.metrics import BATCH_CORRECTION, BIO_CONSERVATION, list_metrics
+from fedscgen.pl import SITE_COLOURS, Group, make_marks, scores
 from fedscgen.pl import ledger as draw_ledger
 from fedscgen.pl import moves as draw_moves
 from fedscgen.pl import training as draw_training
@@ -31,10 +31,18 @@ _SERVER = "server"
 _PACKAGES = ("scvi-tools", "torch", "anndata", "scanpy", "umap-learn", "scikit-learn", "numpy")
 _METRICS = {
     "ASW_B": ("Silhouette, batch", "cells of one type overlap across sites"),
+    "kBET": ("kBET", "neighbourhoods within a type hold the sites in its proportions"),
+    "iLISI": ("iLISI", "neighbours come from many sites"),
+    "cLISI": ("cLISI", "neighbours are of one type"),
     "GC": ("Graph connectivity", "cells of one type hang together"),
     "ASW_C": ("Silhouette, cell type", "different types lie apart"),
     "NMI": ("NMI", "k-means clusters find the cell types again: shared information"),
     "ARI": ("ARI", "the same, by pairs of cells"),
+}
+_NEIGHBORHOODS = ("kBET", "iLISI", "cLISI")
+_GROUPS = {
+    "Batch correction": (*BATCH_CORRECTION, "kBET", "iLISI"),
+    "Bio conservation": (*BIO_CONSERVATION, "cLISI"),
 }
 _EXPLANATIONS = {word.value: word.explanation for word in Protection}
 _UNKNOWN = "unknown word: count it as not protected"
@@ -148,41 +156,47 @@ def cells(n_all: int, n_shown: int | None, *, n_components: int, embedding: str)
     )
 
 
-def metrics(table: pd.DataFrame) -> str:
-    """Before, after and change of each metric; rows ``"before"`` and ``"after"`` of ``metrics_table``."""
-    rows = []
-    for name, members in (("batch correction", BATCH_CORRECTION), ("bio conservation", BIO_CONSERVATION)):
-        title = f"{name.capitalize()} <small>mean of the {len(members)} below</small>"
-        rows.append(_metric_row(title, table.loc["before", name], table.loc["after", name], "mean"))
-        for metric in members:
+def metrics(table: pd.DataFrame, n_cells: int, missing: str = "") -> str:
+    """Before, after and change of each metric, and what it was scored on.
+
+    ``table`` has the rows ``"before"`` and ``"after"``, ``missing`` says why some metrics aren't in it.
+    """
+    rows, columns = [], []
+    for name, members in _GROUPS.items():
+        shown = [metric for metric in members if metric in table]
+        means = table[shown].mean(axis=1)  # of those that have a value
+        title = f"{name} <small>plain mean of the {len(shown)} below</small>"
+        rows.append(_metric_row(title, means["before"], means["after"], "mean"))
+        for metric in shown:
             label, meaning = _METRICS[metric]
-            title = f"{text(label)}<br><small>{text(meaning)}</small>"
+            small = f"{text(meaning)}; scored on {text(list_metrics()[metric].scored_on)}"
+            title = f"{text(label)}<br><small>{small}</small>"
             rows.append(_metric_row(title, table.loc["before", metric], table.loc["after", metric]))
+        columns += shown
+    left_out = f"<p class='note'>{', '.join(_NEIGHBORHOODS)} are not here: {text(missing)}.</p>" if missing else ""
+    alt = f"Scores before and after correction by metric: {', '.join(columns)}"
+    size = (1.8 + 0.75 * len(columns), 3.4)
+    figure = show_figure("scores", "The same as a table", alt, lambda ax: scores(table[columns], ax=ax), size)
     return (
         "<p>Every number runs from 0 to 1, and higher is better. <b>Batch correction</b> says how well the sites mix, "
         "<b>bio conservation</b> how well cell types stay apart; a correction that only mixes, or only separates, "
-        "scores on one of them alone. Scaled as in scib-metrics (Luecken et al. 2022).</p>"
+        "scores on one of them alone. Scaled as in scib-metrics (Luecken et al. 2022), whose means are of other "
+        f"metrics: don't compare the means with those of other tools. Scored on {n_cells:,} cells with a label, before "
+        "correction in the principal components and afterwards in the corrected latent space.</p>"
         "<div class='scroll'><table><thead><tr><th scope='col'>Metric</th><th scope='col' class='number'>Before</th>"
-        "<th scope='col' class='number'>After</th><th scope='col' class='number'>Change</th>"
-        "<th scope='col' class='track'>○ before&ensp;● after</th></tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
+        "<th scope='col' class='number'>After</th><th scope='col' class='number'>Change</th></tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody></table></div>{left_out}{figure}"
     )
 
 
 def _metric_row(title: str, before: float, after: float, kind: str = "") -> str:
     change = round(after, 3) - round(before, 3)
     arrow, tone = ("▲", "good") if change > 0 else ("▼", "bad") if change < 0 else ("", "")
-    x0, x1 = (100 * min(max(value, 0.0), 1.0) for value in (before, after))
-    track = (
-        "<svg aria-hidden='true'><line x1='0' x2='100%' y1='50%' y2='50%'/>"
-        f"<line class='move' x1='{x0:.1f}%' x2='{x1:.1f}%' y1='50%' y2='50%'/>"
-        f"<circle class='before' cx='{x0:.1f}%' cy='50%' r='4'/>"
-        f"<circle class='after' cx='{x1:.1f}%' cy='50%' r='4.5'/></svg>"
-    )
+    shown = [f"{before:.3f}", f"{after:.3f}", f"{arrow} {change:+.3f}"]
+    first, second, third = ("–" if "nan" in value else value for value in shown)
     return (
-        f"<tr class='{kind}'><th scope='row'>{title}</th><td class='number'>{before:.3f}</td>"
-        f"<td class='number'>{after:.3f}</td><td class='number {tone}'>{arrow} {change:+.3f}</td>"
-        f"<td class='track'>{track}</td></tr>"
+        f"<tr class='{kind}'><th scope='row'>{title}</th><td class='number'>{first}</td>"
+        f"<td class='number'>{second}</td><td class='number {tone}'>{third}</td></tr>"
     )
 
 
