@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from cells import make_adata
 from fedscgen.cli import app
+from page import Page
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:n_jobs value 1 overridden:UserWarning", "ignore:.*:DeprecationWarning", "ignore:.*:FutureWarning"
@@ -64,7 +65,11 @@ def test_demo_writes_cells_model_and_report(tmp_path):
     corrected = read_h5ad(tmp_path / "demo" / "corrected.h5ad")
     assert corrected.n_obs == 700
     assert corrected.obsm["X_fedscgen"].shape == (700, 10)
-    assert "<h1" in (tmp_path / "demo" / "report.html").read_text()
+    page = Page((tmp_path / "demo" / "report.html").read_text())
+    shown = {row[0]: row[1] for row in page.rows if len(row) == 2}
+    keys = {"site_key": "batch", "labels_key": "cell_type", "layer": "not set", "expression": "fedscgen_corrected"}
+    assert {name: shown[name] for name in keys} == keys
+    assert "n_hidden" in shown["model"]
     assert list(tmp_path.iterdir()) == [tmp_path / "demo"], "no temporary folder is left"
 
 

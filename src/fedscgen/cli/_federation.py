@@ -277,7 +277,8 @@ def _report(path: Path, adata: AnnData, site_key: str, result: SimulationResult,
         obsm={LATENT_KEY: corrected.obsm[LATENT_KEY]},
     )
     labelled = site.keys.labels_of(shown).codes >= 0
-    settings = {**vars(result.settings), "gene_list": f"{len(result.settings.gene_list)} names"}
+    resolved = {**vars(result.settings.spell_out()), "gene_list": f"{len(result.settings.gene_list)} names"}
+    settings = {"site_key": site_key, **vars(site), **vars(result.correction), **resolved}
     try:
         write_report(
             path,
