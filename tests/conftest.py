@@ -44,3 +44,18 @@ def pbmc():
     if not REAL_CELLS.exists():
         pytest.skip(f"the real cells are not here: {REAL_CELLS}")
     return read_h5ad(REAL_CELLS)
+
+
+@pytest.fixture
+def quiet_figures():
+    """Draw into memory, and forget it."""
+    import matplotlib.pyplot as plt
+    import scanpy as sc
+
+    backend, autoshow = plt.get_backend(), sc.settings.autoshow
+    plt.switch_backend("Agg")
+    sc.settings.autoshow = False
+    yield
+    plt.close("all")
+    plt.switch_backend(backend)
+    sc.settings.autoshow = autoshow

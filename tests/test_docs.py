@@ -88,21 +88,6 @@ def test_workflow_installs_what_the_readme_does():
     assert f".venv-test/bin/{run}" in workflow
 
 
-@pytest.fixture
-def quiet_figures():
-    """Draw into memory, and forget it."""
-    import matplotlib.pyplot as plt
-    import scanpy as sc
-
-    backend, autoshow = plt.get_backend(), sc.settings.autoshow
-    plt.switch_backend("Agg")
-    sc.settings.autoshow = False
-    yield
-    plt.close("all")
-    plt.switch_backend(backend)
-    sc.settings.autoshow = autoshow
-
-
 # scanpy, umap and pandas warn as they like; ours are tested elsewhere
 @pytest.mark.filterwarnings("ignore")
 def test_readme_example_runs(tmp_path, monkeypatch, quiet_figures):
