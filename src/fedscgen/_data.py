@@ -202,7 +202,7 @@ def working_copy(adata: AnnData, keys: DataKeys, genes: Sequence[str]) -> AnnDat
 def _doubts(adata: AnnData | MuData, keys: DataKeys, refuse_counts: bool) -> Iterator[str]:
     """Raise what is wrong, and yield what seems so."""
     if isinstance(adata, AnnCollection):
-        raise TypeError("an AnnCollection holds no matrix of its own: pass collection[:].to_adata()")
+        raise TypeError("an AnnCollection holds no matrix of its own: pass anndata.concat([...]) of its parts")
     rna = keys.modality_of(adata)
     if isinstance(adata, MuData):
         _check_paired(adata, rna, keys)

@@ -28,7 +28,7 @@ def gene_columns(var_names: pd.Index, genes: Sequence[str]) -> np.ndarray | None
     ValueError
         Genes are missing; the message names them.
     """
-    if len(var_names) == len(genes) and (var_names == genes).all():
+    if len(var_names) == len(genes) and (var_names == list(genes)).all():
         return None
     columns: np.ndarray = var_names.get_indexer(genes)
     missing = [gene for gene, column in zip(genes, columns, strict=True) if column < 0]

@@ -132,9 +132,9 @@ def test_query_data_of_other_genes_are_refused(trained):
 
 def test_a_collection_is_refused_with_the_remedy(adata):
     collection = AnnCollection([adata, adata.copy()], join_obs="inner", index_unique="-")
-    with pytest.raises(TypeError, match=r"pass collection\[:\]\.to_adata\(\)"):
+    with pytest.raises(TypeError, match=r"pass anndata\.concat\(\[\.\.\.\]\) of its parts"):
         FedSCGEN.setup_anndata(collection)
-    FedSCGEN.setup_anndata(collection[:].to_adata())
+    FedSCGEN.setup_anndata(anndata.concat([adata, adata], index_unique="-"))
 
 
 def test_cells_that_only_other_modalities_have_are_refused(adata):

@@ -238,7 +238,8 @@ class _LightClient(Client):
             self.corrected.X = None
         self.close()
         self._adata.X = None
-        self._adata.layers.clear()
+        for name in [name for name in self._adata.layers if name is not None]:  # where None is, it is X
+            del self._adata.layers[name]
         return answer
 
 
