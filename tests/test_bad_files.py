@@ -9,7 +9,6 @@ import re
 
 import h5py
 import numpy as np
-import pandas as pd
 import pytest
 from mudata import MuData
 from scipy import sparse
