@@ -70,7 +70,8 @@ class DataKeys:
         if self.modality is None:
             raise ValueError("this is a MuData, but the model was set up with an AnnData: pass mdata.mod[...]")
         if self.modality not in adata.mod:
-            raise ValueError(f"modality {self.modality!r} is not in mdata.mod; it holds {list_names(adata.mod)}")
+            held = list_names(adata.mod)
+            raise ValueError(f"modality {self.modality!r} is not in mdata.mod; it holds {held}: name the one with RNA")
         return adata.mod[self.modality]
 
     def expression_of(self, adata: AnnData | MuData) -> Matrix:

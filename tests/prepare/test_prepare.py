@@ -91,8 +91,24 @@ def test_what_was_normalised_to_another_sum_is_brought_to_the_federation_s(count
     assert (before != other.X).nnz == 0
     np.testing.assert_allclose(prepared.X.toarray(), expected.X.toarray(), rtol=1e-4)
     assert "counts" not in prepared.layers
+
+
+def test_logarithms_without_some_genes_are_refused(counts):
+    other = AnnData(prepare(counts, PrepareOptions(min_genes=0, target_sum=1e6)).X)
     with pytest.raises(ValueError, match="no counts: none of X, counts, raw holds whole numbers"):
         prepare(other[:, :300].copy(), LOOSE)
+
+
+def test_estimated_counts_need_not_be_whole(counts):
+    estimated = counts.copy()
+    estimated.X = estimated.X * 0.93
+    with pytest.raises(ValueError, match="no counts: none of X, counts, raw holds whole numbers"):
+        prepare(AnnData(estimated.X.minimum(9.3)), LOOSE)
+    estimated.X.data[0] = 60.5
+    prepared = prepare(estimated, LOOSE)
+    assert "counts from X, not whole" in describe_preparation(prepared)
+    np.testing.assert_allclose(prepared.layers["counts"].toarray(), estimated.X.toarray())
+    np.testing.assert_allclose(np.expm1(prepared.X.toarray()).sum(axis=1), 1e4, rtol=1e-3)
 
 
 def test_bad_input_is_told(counts):

@@ -54,6 +54,7 @@ def prepare(adata: AnnData, options: PrepareOptions | None = None, *, gene_table
 
     Where there are no counts, normalised expression or its logarithm (natural, or to the base 2, of one more) serves in
     their place if all cells have the same sum, whatever it is, since that of the federation is then a multiple of it.
+    Numbers that aren't whole, and too large for logarithms, are taken for estimated counts.
 
     Parameters
     ----------
@@ -155,6 +156,9 @@ def _find_counts(adata: AnnData, layer: str | None) -> tuple[str, Matrix, pd.Dat
         for how in _NORMALISED if name in places else ():
             if (molecules := _undo(places[name][0], how)) is not None:
                 return f"{name}{how}", molecules, places[name][1]
+    for name in wanted:  # no logarithm is as large
+        if name in places and summarize_expression(places[name][0]).looks_raw:
+            return f"{name}, not whole", sparse.csr_matrix(places[name][0], dtype=np.float32), places[name][1]
     raise ValueError(
         f"no counts: none of {', '.join(wanted)} holds whole numbers of molecules, or the same sum of normalised ones "
         f"in every cell, or logarithms of these; name the layer that does (there are {', '.join(places) or 'none'}), "
