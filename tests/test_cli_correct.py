@@ -5,8 +5,10 @@ import re
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from anndata import read_h5ad
+from anndata.io import read_zarr
 from typer.testing import CliRunner
 
 from cells import SMALL, make_adata
@@ -30,8 +32,8 @@ def folder(tmp_path):
     return tmp_path
 
 
-def correct(folder, name, *options):
-    command = ["correct", folder / name, "-m", folder / "model", "-o", folder / "out.h5ad", "--batch-key", "batch"]
+def correct(folder, name, *options, out="out.h5ad"):
+    command = ["correct", folder / name, "-m", folder / "model", "-o", folder / out, "--batch-key", "batch"]
     return CliRunner().invoke(app, [*map(str, command), *options])
 
 
@@ -47,6 +49,31 @@ def test_the_result_has_the_files_own_genes(folder, name, options, n_genes):
     assert corrected.n_vars == n_genes
     assert ("fedscgen_corrected" in corrected.var) == bool(options)
     assert not any(key.startswith("_scvi") for key in [*corrected.obs, *corrected.uns])
+
+
+@pytest.mark.filterwarnings("ignore:Writing zarr v2 data:UserWarning")
+def test_folders_hold_what_files_do(folder):
+    wider = read_h5ad(folder / "wider.h5ad")
+    wider.obs["lane"] = ["a", "b"] * 75
+    wider.write_h5ad(folder / "wider.h5ad")
+    wider.write_zarr(folder / "wider.zarr")
+    expected = FedSCGEN.load(folder / "model", wider, batch_key=["batch", "lane"]).correct()
+    for kind in ("h5ad", "zarr"):
+        done = correct(folder, f"wider.{kind}", "--batch-key", "lane", out=f"out.{kind}")
+        assert done.exit_code == 0, done.output
+        corrected = read_h5ad(folder / "out.h5ad") if kind == "h5ad" else read_zarr(folder / "out.zarr")
+        for key in ("X", "fedscgen_corrected"):
+            given, wanted = (one.X if key == "X" else one.layers[key] for one in (corrected, expected))
+            np.testing.assert_array_equal(given.toarray(), wanted.toarray())
+        np.testing.assert_array_equal(corrected.obsm["X_fedscgen"], expected.obsm["X_fedscgen"])
+        assert set(corrected.obs["fedscgen_batch"]) == set(expected.obs["fedscgen_batch"])
+
+
+def test_a_result_of_another_format_is_refused_in_one_line(folder):
+    done = correct(folder, "wider.h5ad", out="out.csv")
+    assert done.exit_code == 2
+    assert "out.csv: a result is written as .h5ad or .zarr; let the name end so" in " ".join(done.output.split())
+    assert not (folder / "out.csv").exists()
 
 
 def test_a_file_without_a_third_of_the_genes_is_refused_in_one_line(folder):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from fedscgen._data import DataKeys
+from fedscgen._data import DataKeys, with_column
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -26,7 +26,7 @@ def name_batches(adata: AnnData, batch_key: BatchKey) -> tuple[AnnData, str | No
     Parameters
     ----------
     adata
-        Not altered: a copy gets the joined column of a list.
+        Not altered: another one, which shares matrices with it, gets the joined column of a list.
     batch_key
         A column of ``obs``, or a list of them.
 
@@ -39,10 +39,7 @@ def name_batches(adata: AnnData, batch_key: BatchKey) -> tuple[AnnData, str | No
     """
     if batch_key is None or isinstance(batch_key, str):
         return adata, batch_key
-    batches = join_columns(adata, batch_key)
-    named = adata.copy()
-    named.obs[BATCH_KEY] = batches
-    return named, BATCH_KEY
+    return with_column(adata, BATCH_KEY, join_columns(adata, batch_key)), BATCH_KEY
 
 
 def find_held(

@@ -10,16 +10,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from anndata.abc import CSCDataset
 from anndata.experimental import AnnCollection
 from mudata import MuData
 from scipy import sparse
 
 from fedscgen._categories import find_spaced, trim, with_names_as_strings, without_spaces
 from fedscgen._genes import gene_columns
+from fedscgen._rows import Matrix, read_rows, row_chunks
 from fedscgen._words import list_names, quantity
-
-Matrix = Any
-"""Cells x genes: a numpy array, a sparse matrix or array, or one of anndata's matrices on disk."""
 
 LATENT_KEY = "X_fedscgen"
 REENCODED_KEY = "X_fedscgen_reencoded"
@@ -36,10 +35,8 @@ PREDICTED_KEYS = (CELL_TYPE_KEY, CONFIDENCE_KEY, CONFLICT_KEY)
 RESULT_KEYS = (*PREDICTED_KEYS, MOVED_KEY)
 """Columns of ``obs`` that a correction may write."""
 
-FEWEST_CELLS = 4
-"""Cells that training needs: one to validate, the others to train on."""
+FEWEST_CELLS = 4  # that training needs: one to validate, the others to train on
 
-_CHECKED_CELLS = 4096
 _LARGEST_LOG_VALUE = 50.0
 _LARGEST_VALUE = 1e9  # beyond it squares and their sums lose what is small
 
@@ -92,6 +89,11 @@ class DataKeys:
     def where(self) -> str:
         """What messages call the expression."""
         return "X" if self.layer is None else f"layers[{self.layer!r}]"
+
+    @property
+    def path(self) -> str:
+        """What files call the expression."""
+        return "X" if self.layer is None else f"layers/{self.layer}"
 
     def column_home(self, adata: AnnData | MuData, key: str) -> str | None:
         """The modality whose ``obs`` holds the column; ``None`` for the object's own ``obs``."""
@@ -188,16 +190,29 @@ def check_unique(names: pd.Index, what: str) -> None:
 
 
 def working_copy(adata: AnnData, keys: DataKeys, genes: Sequence[str]) -> AnnData:
-    """Just what the model needs, of just these genes, to be set up in place of the user's own AnnData.
-
-    The matrix is shared with ``adata`` where the genes are the same.
-    """
+    """Just what the model needs, of just these genes; the matrix is shared with ``adata`` where they are the same."""
     matrix = keys.expression_of(adata)
     columns = gene_columns(adata.var_names, genes)
     matrix = matrix if columns is None else matrix[:, columns]
     obs = adata.obs[[key for key in (keys.batch_key, keys.labels_key) if key is not None]].copy()
-    layers = {} if keys.layer is None else {keys.layer: matrix}
-    return AnnData(X=matrix, obs=obs, var=pd.DataFrame(index=list(genes)), layers=layers)
+    var = pd.DataFrame(index=list(genes))
+    return AnnData(matrix, obs, var, layers={} if keys.layer is None else {keys.layer: matrix})
+
+
+def first_cells(adata: AnnData, layer: str | None, n_cells: int = 1000) -> AnnData:
+    """Some cells in memory, with all that setting a model up looks at."""
+    matrix = read_rows(DataKeys(layer=layer).expression_of(adata), slice(n_cells))
+    obs, var = adata.obs[:n_cells].copy(), pd.DataFrame(index=adata.var_names)
+    return AnnData(matrix, obs, var, layers={} if layer is None else {layer: matrix})
+
+
+def with_column(adata: AnnData, key: str, values: Any) -> AnnData:
+    """The same cells with one more column of ``obs``; matrices are shared."""
+    raw = None if adata.raw is None else {name: getattr(adata.raw, name) for name in ("X", "var", "varm")}
+    aligned = {name: dict(getattr(adata, name)) for name in ("obsm", "varm", "obsp", "varp")}
+    layers = {name: adata.layers[name] for name in adata.layers if name is not None}
+    obs = adata.obs.assign(**{key: values})
+    return AnnData(adata.X, obs, adata.var.copy(), dict(adata.uns), layers=layers, raw=raw, **aligned)
 
 
 def _doubts(adata: AnnData | MuData, keys: DataKeys, refuse_counts: bool) -> Iterator[str]:
@@ -205,6 +220,11 @@ def _doubts(adata: AnnData | MuData, keys: DataKeys, refuse_counts: bool) -> Ite
     if isinstance(adata, AnnCollection):
         raise TypeError("an AnnCollection holds no matrix of its own: pass anndata.concat([...]) of its parts")
     rna = keys.modality_of(adata)
+    if not isinstance(rna.obs, pd.DataFrame):
+        raise TypeError(
+            f"obs is {type(rna.obs).__name__}, as anndata reads lazily: read it with adata.to_memory(), or, for cells "
+            'that memory doesn\'t hold, open the file with anndata.read_h5ad(path, backed="r")'
+        )
     if isinstance(adata, MuData):
         _check_paired(adata, rna, keys)
     if rna.n_obs == 0 or rna.n_vars == 0:
@@ -251,6 +271,11 @@ def _check_paired(mdata: MuData, rna: AnnData, keys: DataKeys) -> None:
 
 def _doubts_about_expression(matrix: Matrix, rna: AnnData, where: str, refuse_counts: bool) -> Iterator[str]:
     """Raise on NaN and inf, by cell and gene; yield on negative values and on what looks like raw counts."""
+    if isinstance(matrix, CSCDataset):
+        raise ValueError(
+            f"{where} lies in its file by columns (CSC), all of which would be read for each cell: load it with "
+            "adata.to_memory(), or write it by rows, with adata.X = adata.X.tocsr()"
+        )
     values = summarize_expression(matrix)
     if not values.finite:
         raise ValueError(_non_finite(matrix, rna, where))
@@ -305,34 +330,8 @@ def summarize_expression(matrix: Matrix) -> ExpressionSummary:
 
 def _value_chunks(matrix: Matrix) -> Iterator[tuple[int, Matrix, np.ndarray]]:
     """Yield the first row of each chunk of cells, the chunk, and the values that it holds."""
-    for start in range(0, matrix.shape[0], _CHECKED_CELLS):
-        chunk = matrix[start : start + _CHECKED_CELLS]
-        yield start, chunk, chunk.data if sparse.issparse(chunk) else np.asarray(chunk)
-
-
-def chunks_of(matrix: Matrix, rows: np.ndarray, chunk_size: int) -> Iterator[Matrix]:
-    """Yield these rows, in ascending order, some at a time; sparse ones stay sparse."""
-    for start in range(0, len(rows), chunk_size):
-        chunk = matrix[rows[start : start + chunk_size]]
-        yield chunk if sparse.issparse(chunk) else np.asarray(chunk)
-
-
-def dense_chunks(
-    matrix: Matrix, columns: np.ndarray | None, chunk_size: int, cells: np.ndarray | None = None
-) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yield rows and float32 values of shape ``(<= chunk_size, n_genes)``; only a chunk is ever dense.
-
-    With ``cells``, positions in the matrix, it is these, and the rows are positions among them.
-    """
-    n_cells = matrix.shape[0] if cells is None else len(cells)
-    for start in range(0, n_cells, chunk_size):
-        rows = slice(start, min(start + chunk_size, n_cells))
-        chunk = matrix[rows if cells is None else cells[rows]]
-        chunk = chunk.toarray() if sparse.issparse(chunk) else np.asarray(chunk)
-        chunk = chunk if columns is None else chunk[:, columns]
-        with np.errstate(over="ignore"):  # the caller sees inf
-            values = np.ascontiguousarray(chunk, dtype=np.float32)
-        yield rows, values
+    for rows, chunk in row_chunks(matrix):
+        yield rows.start, chunk, chunk.data if sparse.issparse(chunk) else chunk
 
 
 def _non_finite(matrix: Matrix, rna: AnnData, where: str) -> str:

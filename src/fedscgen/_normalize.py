@@ -14,7 +14,8 @@ from fedscgen._data import describe_counts, summarize_expression
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from fedscgen._data import DataKeys, Matrix
+    from fedscgen._data import DataKeys
+    from fedscgen._rows import Matrix
 
 HOW = "each cell was normalised to 10,000 and log1p taken before anything else"
 _TOTAL = 1e4

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 from scipy import sparse
 
@@ -92,15 +93,20 @@ def estimate_bytes(adata: AnnData) -> int:
                         for key in part)]  # fmt: skip
     if adata.raw is not None:
         parts += [adata.raw.X, adata.raw.var]
-    return _ROOM_BESIDES + sum(map(_count_bytes, [*parts, adata.obs, adata.var]))
+    return _ROOM_BESIDES + sum(map(count_bytes, [*parts, adata.obs, adata.var]))
 
 
-def _count_bytes(part: Any) -> int:
+def count_bytes(part: Any) -> int:
+    """Bytes of a table or matrix, in memory or in a file; 0 where nobody knows."""
     if isinstance(part, pd.DataFrame):
         return int(part.memory_usage(deep=True).sum())
     if sparse.issparse(part):
         return sum(getattr(part, name).nbytes for name in ("data", "indices", "indptr") if hasattr(part, name))
-    return int(getattr(part, "nbytes", 0))
+    group = getattr(part, "group", None)  # of a sparse matrix in a file
+    if group is not None:
+        return sum(group[name].nbytes for name in ("data", "indices", "indptr"))
+    n_bytes = getattr(part, "nbytes", 0)
+    return 0 if np.isnan(n_bytes) else int(n_bytes)
 
 
 def try_writing(adata: AnnData, folder: Path) -> None:
@@ -123,9 +129,10 @@ def try_writing(adata: AnnData, folder: Path) -> None:
         There is no room for it.
     """
     with tempfile.TemporaryDirectory(dir=folder, prefix=".trial-") as trial:
-        check_room(Path(trial) / "the result", estimate_bytes(adata) + _count_bytes(adata.X))
+        check_room(Path(trial) / "the result", estimate_bytes(adata) + count_bytes(adata.X))
         try:
-            adata[:2].copy().write_h5ad(Path(trial) / "trial.h5ad")
+            two = adata[:2]
+            (two.to_memory() if adata.isbacked else two.copy()).write_h5ad(Path(trial) / "trial.h5ad")
         except OSError:
             raise
         except Exception as error:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from anndata import AnnData
 
-    from fedscgen._data import Matrix
+    from fedscgen._rows import Matrix
 
 BATCH, LABELS, COUNTS = "batch", "cell_type", "counts"
 UNLABELLED = "unlabelled"

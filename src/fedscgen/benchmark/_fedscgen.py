@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-    from fedscgen._data import Matrix
+    from fedscgen._rows import Matrix
     from fedscgen._types import NamedArrays, References
     from fedscgen.correction import Landmarks
     from fedscgen.federation import FederationSettings, Preset, SimulationResult, SimulationSettings

@@ -16,7 +16,7 @@ from fedscgen.benchmark._tables import QUANTILES
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from fedscgen._data import Matrix
+    from fedscgen._rows import Matrix
     from fedscgen.benchmark._protocols import Labelling
     from fedscgen.benchmark._tasks import Task
 

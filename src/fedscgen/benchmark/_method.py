@@ -12,7 +12,7 @@ from fedscgen.benchmark._cells import Cells, Embedded
 if TYPE_CHECKING:
     import numpy as np
 
-    from fedscgen._data import Matrix
+    from fedscgen._rows import Matrix
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -12,10 +13,7 @@ from fedscgen._types import MAX_MISSING_GENES
 from fedscgen._words import quantity
 from fedscgen.cli._arguments import OVERWRITE, LabelMap, Layer, Normalize, Overwrite, Unlabelled
 from fedscgen.cli._errors import user_errors
-from fedscgen.cli._sources import name_types_alike, one_or_several, print_types, read_logarithms
-
-if TYPE_CHECKING:
-    from anndata import AnnData
+from fedscgen.cli._sources import name_types_alike, one_or_several, open_logarithms, print_types
 
 
 def correct(
@@ -24,7 +22,7 @@ def correct(
         typer.Argument(metavar="FILE", help="This site's log-normalised cells: .h5ad, .h5mu or .zarr."),
     ],
     model: Annotated[Path, typer.Option("--model", "-m", help="Folder of a saved model.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write (.h5ad).")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File (.h5ad) or folder (.zarr) to write.")],
     batch_key: Annotated[
         list[str] | None,
         typer.Option(
@@ -66,52 +64,51 @@ def correct(
     """Correct the cells of a site that took no part in training; nothing leaves the site.
 
     Needs the folder model/ that a federation wrote, and a file with the same genes, in any order; few may be missing.
-    Cells without a label get predicted ones.
+    Cells without a label get predicted ones. Expression is read from .h5ad and .zarr, and written, some cells at a
+    time, so that memory needn't hold it.
     """
     with user_errors(), create_whole(output, overwrite=overwrite, remedy=OVERWRITE) as target:
         check_readable(file)
         if not (model / "model.json").is_file():
             raise ValueError(f"{model} holds no FedSCGEN model: model.json is missing")
         from fedscgen._batches import name_batches
-        from fedscgen._data import MOVED_KEY, TYPES_KEY
-        from fedscgen._output import try_writing, write_cells
+        from fedscgen._data import MOVED_KEY, TYPES_KEY, first_cells
+        from fedscgen._result_file import check_suffix
         from fedscgen._types import References
         from fedscgen.correction import include_batches
         from fedscgen.model import FedSCGEN
 
-        adata, batches = name_batches(read_logarithms(file, layer, normalize), one_or_several(batch_key))
-        try_writing(adata, target.parent)
-        if label_map is not None:
-            labels_key = name_types_alike(adata, None if unlabelled else labels_key or "cell_type", label_map)
-        named = {"labels_key": labels_key, "unlabeled_category": unlabeled_category}
-        keys: dict[str, Any] = {
-            "batch_key": batches,
-            "layer": layer,
-            **{key: name for key, name in named.items() if name},
-        }
-        keys |= {"labels_key": None, "unlabeled_category": None} if unlabelled else {}
-        loaded = FedSCGEN.load(model, adata, max_missing_genes=max_missing_genes, **keys)
-        if loaded.references is None:
-            raise ValueError(f"{model} holds no references: save the model that a federation returned")
-        if include_newcomer:
-            if not isinstance(loaded.references, References):
-                raise ValueError("--include-newcomer is for references by cell type; landmarks serve every newcomer")
-            loaded.references = include_batches(loaded.references, loaded.get_label_stats(), min_cells=min_cells)
-        corrected = loaded.correct(
-            adata if keep_genes else None,
-            allow_unaligned=allow_unaligned,
-            max_missing_genes=max_missing_genes,
-            keep_genes=keep_genes,
-        )
-        _drop_bookkeeping(corrected)
-        write_cells(corrected, target)
+        check_suffix(output, "--output")
+        with open_logarithms(file, layer, normalize) as given:
+            adata, batches = name_batches(given, one_or_several(batch_key))
+            if label_map is not None:
+                labels_key = name_types_alike(adata, None if unlabelled else labels_key or "cell_type", label_map)
+            named = {"labels_key": labels_key, "unlabeled_category": unlabeled_category}
+            keys: dict[str, Any] = {
+                "batch_key": batches,
+                "layer": layer,
+                **{key: name for key, name in named.items() if name},
+            }
+            keys |= {"labels_key": None, "unlabeled_category": None} if unlabelled else {}
+            registered = adata.to_memory() if include_newcomer else first_cells(adata, layer)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # correct() says it of all cells
+                loaded = FedSCGEN.load(model, registered, max_missing_genes=max_missing_genes, **keys)
+            if loaded.references is None:
+                raise ValueError(f"{model} holds no references: save the model that a federation returned")
+            if include_newcomer:
+                if not isinstance(loaded.references, References):
+                    raise ValueError(
+                        "--include-newcomer is for references by cell type; landmarks serve every newcomer"
+                    )
+                loaded.references = include_batches(loaded.references, loaded.get_label_stats(), min_cells=min_cells)
+            corrected = loaded.correct(
+                adata,
+                allow_unaligned=allow_unaligned,
+                max_missing_genes=max_missing_genes,
+                keep_genes=keep_genes,
+                out=target,
+            )
     print_types(corrected.uns[TYPES_KEY])
     n_moved = int(corrected.obs[MOVED_KEY].sum())
     typer.echo(f"Wrote {quantity(corrected.n_obs, 'corrected cell')} to {output}. {n_moved} of them moved.")
-
-
-def _drop_bookkeeping(adata: AnnData) -> None:
-    """Drop what registering the data has left in a copy of them."""
-    adata.obs = adata.obs.loc[:, ~adata.obs.columns.str.startswith("_scvi")]
-    for key in [key for key in adata.uns if key.startswith("_scvi")]:
-        del adata.uns[key]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +12,7 @@ import typer
 from fedscgen._files import check_readable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import pandas as pd
     from anndata import AnnData
@@ -259,17 +260,20 @@ def name_types_alike(adata: AnnData, labels_key: str | None, label_map: Path) ->
     return add_common_labels(adata, read_label_map(label_map), labels_key=labels_key)
 
 
-def read_logarithms(file: Path, layer: str | None, normalize: bool) -> AnnData:
-    """A newcomer's cells, of which counts are refused or, on request, normalised."""
+@contextmanager
+def open_logarithms(file: Path, layer: str | None, normalize: bool) -> Iterator[AnnData]:
+    """A newcomer's cells, of which counts are refused or, on request, normalised; else expression stays in the file."""
     from fedscgen._data import DataKeys
     from fedscgen._normalize import normalize_counts, refuse_counts
-    from fedscgen._read_cells import read_cells
+    from fedscgen._read_cells import open_cells, read_cells
 
-    adata, keys = read_cells(file), DataKeys(layer=layer)
+    keys = DataKeys(layer=layer)
     if normalize:
-        return normalize_counts(adata, keys)
-    refuse_counts(adata, keys)
-    return adata
+        yield normalize_counts(read_cells(file), keys)
+        return
+    with open_cells(file) as adata:
+        refuse_counts(adata, keys)
+        yield adata
 
 
 def print_types(types: pd.DataFrame) -> None:

@@ -12,7 +12,7 @@ from anndata import AnnData
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from fedscgen._data import Matrix
+    from fedscgen._rows import Matrix
     from fedscgen._types import NamedArrays
 
 AMONG_TOP, DISPERSION, HAS_DISPERSION = "n_among_top", "dispersion", "n_with_dispersion"

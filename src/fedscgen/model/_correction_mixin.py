@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,16 +9,13 @@ import pandas as pd
 
 from fedscgen._data import (
     CORRECTED_LAYER,
-    KNOWN_KEY,
     LATENT_KEY,
     MOVED_KEY,
     PREDICTED_KEYS,
-    REENCODED_KEY,
     TYPES_KEY,
     check_data,
-    dense_chunks,
 )
-from fedscgen._genes import gene_columns, replace_columns
+from fedscgen._genes import lacks_genes
 from fedscgen._output import drop_outdated
 from fedscgen._types import MAX_MISSING_GENES, LatentShifts, References
 from fedscgen.correction import (
@@ -37,18 +33,18 @@ from fedscgen.correction import (
     tabulate_moves,
     warn_of_lost_labels,
 )
+from fedscgen.model._corrected_cells import CorrectedCells
 from fedscgen.model._correction_options import CorrectionOptions, require_types
-from fedscgen.model._expression import move_expression
-from fedscgen.model._fill_genes import FILLED_KEY, fill_genes
+from fedscgen.model._expression import ExpressionChange
 from fedscgen.model._references_mixin import ReferencesMixin
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from anndata import AnnData
     from mudata import MuData
 
     from fedscgen.correction import Correction
-
-logger = logging.getLogger(__name__)
 
 
 class CorrectionMixin(ReferencesMixin):
@@ -70,6 +66,7 @@ class CorrectionMixin(ReferencesMixin):
         allow_unaligned: bool = False,
         max_missing_genes: float = MAX_MISSING_GENES,
         keep_genes: bool = False,
+        out: str | Path | None = None,
     ) -> AnnData:
         """Move the cells of every batch to where they belong, in latent space and in expression.
 
@@ -112,6 +109,10 @@ class CorrectionMixin(ReferencesMixin):
         keep_genes
             Keep genes that the model doesn't know, with the expression that they have; ``var["fedscgen_corrected"]``
             tells the others from them.
+        out
+            A file ``.h5ad`` or a folder ``.zarr`` to make, whose cells needn't fit into memory: expression is written
+            while it is read, chunk by chunk. It appears when it is complete; that it can be written, and that there is
+            room, is checked before anything is computed.
 
         Returns
         -------
@@ -126,13 +127,19 @@ class CorrectionMixin(ReferencesMixin):
         and type: cells, how many moved, and why others didn't. Embeddings of scanpy's are called ``"X_umap_before"``
         and so on, and graphs of neighbours are left out, as they are of the cells before.
 
+        With ``out``, what is returned lacks ``X``, layers and ``raw``: they are in the file. With ``expression=None``
+        it shares them with ``adata`` and can't write to them; a ``copy()`` of it can.
+
         Raises
         ------
         RuntimeError
             The model hasn't been trained.
         ValueError
             Both ``references`` and ``shifts`` are given, ``shifts`` are given and should be shrunk, there are neither
-            landmarks nor cell types, or an option is out of range or doesn't fit the kind of references.
+            landmarks nor cell types, an option is out of range or doesn't fit the kind of references, or ``out`` names
+            no format that can be written.
+        OSError
+            ``out`` exists, can't be written, or there is no room for it.
         NoSharedLabelError
             As in :meth:`get_references`, if no references are known; or every cell of a batch has a label, and none
             of these is known elsewhere.
@@ -147,20 +154,46 @@ class CorrectionMixin(ReferencesMixin):
             shrink, unlabeled, min_confidence, expression, denoise, reencode, batch_size, allow_unaligned,
             max_missing_genes, keep_genes,
         )  # fmt: skip
-        given = self.adata if adata is None else adata
-        given = given.to_memory() if given.isbacked and given is not self.adata else given
+        adata = self.adata if adata is None else adata
         references = self.references if references is None and shifts is None else references
-        self._check_correctable(given, references, shifts, shrink, unlabeled)
-        adata = fill_genes(given, self.keys, self.genes, max_missing_genes)
-        latent = self.get_latent_representation(adata, batch_size=batch_size)
+        self._check_correctable(adata, references, shifts, shrink, unlabeled)
+        given = self.keys.modality_of(adata)
+        lacks_genes(given.var_names, self.genes, max_missing_genes)
+        cells = CorrectedCells(given, self.keys.path, self.genes, keep_genes=keep_genes)
+        corrected = cells.light
+        self._tidy(corrected, adata)
+        with cells.place(out, expression, dense=denoise) as path:
+            latent, correction, types = self._move_cells(
+                adata, references, shifts, batch_size, shrink=shrink, unlabeled=unlabeled, min_confidence=min_confidence
+            )
+            moved, known = correction.latent, correction.known
+            if shifts is None:  # whoever gives them has chosen what moves
+                check_moves(types, allow_unaligned=allow_unaligned or not known)
+            corrected.obsm[LATENT_KEY] = correction.embedding
+            self._note_types(corrected, correction)
+            del correction  # as large as the vectors, and no longer needed
+            corrected.obs[MOVED_KEY], corrected.uns[TYPES_KEY] = (moved != latent).any(axis=1), types
+            change = ExpressionChange(self, latent, moved, corrected.var_names, denoise=denoise, reencode=reencode)
+            return cells.finish(path, change, expression, batch_size)
+
+    def _move_cells(
+        self,
+        adata: AnnData | MuData,
+        references: References | Landmarks | None,
+        shifts: LatentShifts | None,
+        batch_size: int,
+        *,
+        shrink: bool,
+        unlabeled: Unlabeled | None,
+        min_confidence: float,
+    ) -> tuple[np.ndarray, Correction, pd.DataFrame]:
+        """Latent vectors before, what they become, and which types have moved."""
+        latent = self._encode_all(adata, batch_size)
         batches, labels = self._categories(adata)
         of_adata = latent, batches, labels
         rows = self._find_registered(adata, *of_adata, batch_size)
         if rows is not None:  # a part of a batch is moved as the whole batch is
-            latent, (batches, labels) = (
-                self.get_latent_representation(batch_size=batch_size),
-                self._categories(self.adata),
-            )
+            latent, (batches, labels) = self._encode_all(self.adata, batch_size), self._categories(self.adata)
         if isinstance(references, Landmarks) and not references.labels and (labels.codes >= 0).any():
             warn_of_lost_labels("these landmarks were found without labels, so find new ones where labels are to count")
         if shifts is not None:
@@ -172,20 +205,8 @@ class CorrectionMixin(ReferencesMixin):
             )
         if rows is not None:
             correction, (latent, batches, labels) = correction.take(rows), of_adata
-        moved = (correction.latent != latent).any(axis=1)
-        types = tabulate_moves(batches, labels, moved, correction.known)
-        if shifts is None:  # whoever gives them has chosen what moves
-            check_moves(types, allow_unaligned=allow_unaligned or not correction.known)
-        corrected = self._copy_for_output(given, keep_genes)
-        corrected.obsm[LATENT_KEY] = correction.embedding
-        self._note_types(corrected, correction)
-        corrected.obs[MOVED_KEY], corrected.uns[TYPES_KEY] = moved, types
-        if expression is not None:
-            self._write_expression(corrected, latent, correction.latent, expression, denoise, batch_size)
-        if reencode:
-            chunks = dense_chunks(correction.latent, None, batch_size)
-            corrected.obsm[REENCODED_KEY] = np.concatenate([self._encode(self._decode(chunk)) for _, chunk in chunks])
-        return corrected
+        types = tabulate_moves(batches, labels, (correction.latent != latent).any(axis=1), correction.known)
+        return latent, correction, types
 
     def predict(
         self,
@@ -272,47 +293,10 @@ class CorrectionMixin(ReferencesMixin):
             if values is not None:
                 corrected.obs[key] = values
 
-    def _write_expression(
-        self, corrected: AnnData, latent: np.ndarray, moved: np.ndarray, key: str, denoise: bool, batch_size: int
-    ) -> None:
-        known = corrected.var_names.isin(self.genes)
-        genes = gene_columns(pd.Index(self.genes), list(corrected.var_names[known]))
-
-        def decode(vectors: np.ndarray) -> np.ndarray:
-            decoded = self._decode(vectors)
-            return decoded if genes is None else decoded[:, genes]
-
-        if denoise:
-            matrix = np.empty((corrected.n_obs, known.sum()), dtype=np.float32)
-            for rows, chunk in dense_chunks(moved, None, batch_size):
-                matrix[rows] = decode(chunk)
-        else:
-            own = self.keys.expression_of(corrected)
-            own = own if known.all() else own[:, known]
-            matrix = move_expression(own, latent, moved, decode, batch_size)
-        if not known.all():
-            matrix = replace_columns(self.keys.expression_of(corrected), np.flatnonzero(known), matrix)
-        if key == "X":
-            corrected.X = matrix
-        else:
-            corrected.layers[key] = matrix
-
-    def _copy_for_output(self, adata: AnnData | MuData, keep_genes: bool) -> AnnData:
-        rna = self.keys.modality_of(adata)
-        known = rna.var_names.isin(self.genes)
-        wanted = known | keep_genes
-        if FILLED_KEY in rna.var:
-            wanted = wanted & ~rna.var[FILLED_KEY].to_numpy(dtype=bool)
-        chosen = rna if wanted.all() else rna[:, wanted]
-        corrected = chosen.to_memory() if rna.isbacked else chosen.copy()
-        corrected.var = corrected.var.drop(columns=FILLED_KEY, errors="ignore")
-        if not known.all():
-            logger.info("%d genes aren't the model's: %s", (~known).sum(), "kept" if keep_genes else "left out")
-        if keep_genes and not known.all():
-            corrected.var[KNOWN_KEY] = known[wanted]
+    def _tidy(self, corrected: AnnData, adata: AnnData | MuData) -> None:
+        """Bring a light copy of the cells to what a result takes over."""
         for key in (self.keys.batch_key, self.keys.labels_key):
             if key is not None and key not in corrected.obs:
                 corrected.obs[key] = self.keys.column_of(adata, key)
         own = self.adata_manager.data_registry.values() if adata is self.adata else ()
         drop_outdated(corrected, (self.keys.batch_key, self.keys.labels_key, *(entry["attr_key"] for entry in own)))
-        return corrected

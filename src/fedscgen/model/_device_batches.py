@@ -1,4 +1,4 @@
-"""Mini-batches made where the network is: cells go to a GPU once, and not again in every epoch."""
+"""Mini-batches made where the network is, where cells go once; or of cells in a file, read as they are needed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import torch
 from scipy import sparse
 from scvi import REGISTRY_KEYS
 from torch.utils.data import RandomSampler, SequentialSampler
+
+from fedscgen._rows import dense_chunks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +27,32 @@ def fits(matrix: Any, n_cells: int, device: torch.device) -> bool:
     size = matrix.size * (4 if isinstance(matrix, np.ndarray) else _BYTES_PER_ENTRY)
     needed = size * n_cells / max(matrix.shape[0], 1)
     return bool(needed < _LARGEST_SHARE * free)
+
+
+class FileBatches:
+    """The mini-batches that scvi-tools' ``AnnDataLoader`` gives of the same cells in memory.
+
+    Parameters
+    ----------
+    matrix
+        Cells x genes, in a file or yet to be computed.
+    rows, batch_size, shuffle, drop_last
+        As :class:`DeviceBatches` takes them.
+    """
+
+    def __init__(self, matrix: Any, rows: np.ndarray, batch_size: int, *, shuffle: bool, drop_last: bool) -> None:
+        self._sampler = RandomSampler(rows) if shuffle else SequentialSampler(rows)
+        self._matrix, self._rows = matrix, rows
+        self._batch_size, self._drop_last = batch_size, drop_last
+
+    def __len__(self) -> int:
+        return _count_batches(len(self._rows), self._batch_size, self._drop_last)
+
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+        _draw_seed()
+        cells = self._rows[np.array(list(self._sampler), dtype=np.int64)][: len(self) * self._batch_size]
+        for _, chunk in dense_chunks(self._matrix, None, self._batch_size, cells):
+            yield {REGISTRY_KEYS.X_KEY: torch.from_numpy(chunk)}
 
 
 class DeviceBatches:
@@ -73,11 +101,10 @@ class DeviceBatches:
             self._values = self._put(chosen.astype(np.float32, copy=False))
 
     def __len__(self) -> int:
-        whole, rest = divmod(self._n_cells, self._batch_size)
-        return whole + (rest > 0 and not self._drop_last)
+        return _count_batches(self._n_cells, self._batch_size, self._drop_last)
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
-        torch.empty((), dtype=torch.int64).random_()  # as torch's loaders draw a seed for their workers
+        _draw_seed()
         order = torch.tensor(list(self._sampler), dtype=torch.int64)
         counts = None if self._counts is None else self._counts[order]
         order = order.to(self._device)
@@ -98,3 +125,13 @@ class DeviceBatches:
 
     def _put(self, array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
+
+
+def _count_batches(n_cells: int, batch_size: int, drop_last: bool) -> int:
+    whole, rest = divmod(n_cells, batch_size)
+    return whole + (rest > 0 and not drop_last)
+
+
+def _draw_seed() -> None:
+    """Draw a random number, as torch's loaders do for their workers."""
+    torch.empty((), dtype=torch.int64).random_()

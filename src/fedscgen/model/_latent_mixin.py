@@ -9,9 +9,10 @@ import torch
 from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass
 
-from fedscgen._data import DataKeys, dense_chunks
+from fedscgen._data import DataKeys
 from fedscgen._genes import gene_columns
 from fedscgen._options import check_whole
+from fedscgen._rows import dense_chunks
 from fedscgen.correction import label_stats_of
 
 if TYPE_CHECKING:
@@ -116,8 +117,12 @@ class LatentMixin(BaseModelClass):
         indices: Sequence[int] | None,
         batch_size: int | None,
         dataloader: Iterable[dict[str, torch.Tensor]] | None = None,
+        fill: bool = False,
     ) -> Iterator[torch.Tensor]:
-        """Yield expression of shape ``(<= batch_size, n_genes)``, of all cells or of these."""
+        """Yield expression of shape ``(<= batch_size, n_genes)``, of all cells or of these.
+
+        With ``fill``, genes that the cells lack are zero; else they are an error.
+        """
         self._check_if_trained(warn=False)
         if dataloader is not None:
             if not (adata is None and indices is None and batch_size is None):
@@ -129,12 +134,22 @@ class LatentMixin(BaseModelClass):
             return
         size = _CELLS_AT_A_TIME if batch_size is None else batch_size
         check_whole("batch_size", size, 1)
-        matrix, columns = self._expression(self.adata if adata is None else adata)
+        matrix, columns = self._expression(self.adata if adata is None else adata, fill)
         cells = None if indices is None else np.arange(matrix.shape[0])[np.asarray(indices)]
         for rows, chunk in dense_chunks(matrix, columns, size, cells):
             if not np.isfinite(chunk).all():
                 raise ValueError(self._name_non_finite(adata, indices, rows, chunk))
             yield torch.from_numpy(chunk)
+
+    def _encode_all(self, adata: AnnData | MuData, batch_size: int) -> np.ndarray:
+        """Latent vectors of these cells, with zeros for genes that they lack, ``(n_cells, n_latent)``."""
+        chunks = self._chunks(adata, None, batch_size, fill=True)
+        latent = np.empty((adata.n_obs, self.module.encoder.mean.out_features), dtype=np.float32)
+        row = 0
+        for chunk in chunks:
+            latent[row : row + len(chunk)] = self._encode(chunk)
+            row += len(chunk)
+        return latent
 
     def _name_non_finite(
         self, adata: AnnData | MuData | None, indices: Sequence[int] | None, rows: slice, chunk: np.ndarray
@@ -148,11 +163,13 @@ class LatentMixin(BaseModelClass):
             f"{self.genes[column]!r}): remove or repair such values"
         )
 
-    def _expression(self, adata: AnnData | MuData) -> tuple[Any, np.ndarray | None]:
-        """The matrix, and the columns of it that are the model's genes."""
+    def _expression(self, adata: AnnData | MuData, fill: bool = False) -> tuple[Any, np.ndarray | None]:
+        """The matrix, and the columns of it that are the model's genes; with ``fill``, -1 for those that it lacks."""
+        names = self.keys.modality_of(adata).var_names
         columns = None
         if adata is not self.adata:
-            columns = gene_columns(self.keys.modality_of(adata).var_names, self.genes)
+            lacks = fill and not set(self.genes) <= set(names)
+            columns = names.get_indexer(self.genes) if lacks else gene_columns(names, self.genes)
         return self.keys.expression_of(adata), columns
 
     def _categories(self, adata: AnnData | MuData) -> tuple[pd.Categorical, pd.Categorical]:
@@ -172,3 +189,8 @@ class LatentMixin(BaseModelClass):
         with torch.inference_mode():
             decoded: torch.Tensor = self.module.generative(torch.from_numpy(latent))["px"]
         return decoded.cpu().numpy()
+
+    def _decode_change(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            change: torch.Tensor = self.module.decode_change(torch.from_numpy(before), torch.from_numpy(after))
+        return change.cpu().numpy()

@@ -126,6 +126,16 @@ class FedVAE(BaseModuleClass):
         px = self.decoder(z)
         return {"px": px if self.linear_path is None else px + self.linear_path.decode(z)}
 
+    @auto_move_data
+    def decode_change(self, before: Tensor, after: Tensor) -> Tensor:
+        """What ``after`` is decoded to less what ``before`` is, ``(n_cells, n_input)``.
+
+        The last layer is linear, and so it is taken once, of the difference.
+        """
+        change = self.decoder.hidden(after) - self.decoder.hidden(before)
+        decoded: Tensor = change @ self.decoder.output.weight.T
+        return decoded if self.linear_path is None else decoded + (after - before) @ self.linear_path.axes
+
     def loss(
         self,
         tensors: dict[str, Tensor],

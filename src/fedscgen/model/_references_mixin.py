@@ -98,8 +98,11 @@ class ReferencesMixin(LatentMixin):
     def _find_registered(
         self, adata: AnnData | MuData, latent: np.ndarray, batches: pd.Categorical, labels: pd.Categorical, size: int
     ) -> np.ndarray | None:
-        """Rows of these cells among the registered ones; None unless all are there, with this batch and label."""
-        if adata is self.adata or adata.n_obs == 0:
+        """Rows of these cells among the registered ones, of which they are a part, with this batch and label; or None.
+
+        Which latent vectors they have, in their order, is said by ``latent``.
+        """
+        if adata is self.adata or not 0 < adata.n_obs < self.adata.n_obs:
             return None
         rows: np.ndarray = self.adata.obs_names.get_indexer(adata.obs_names)
         own = self._categories(self.adata) if (rows >= 0).all() else ()

@@ -8,7 +8,7 @@ import threading
 import warnings
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -17,7 +17,8 @@ from scvi import REGISTRY_KEYS
 from scvi.dataloaders import AnnDataLoader, DataSplitter
 from scvi.train import TrainingPlan
 
-from fedscgen.model._device_batches import DeviceBatches, fits
+from fedscgen._rows import is_in_memory
+from fedscgen.model._device_batches import DeviceBatches, FileBatches, fits
 from fedscgen.model._training_arguments import MONITOR
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 logger = logging.getLogger(__name__)
+
+Batches: TypeAlias = AnnDataLoader | DeviceBatches | FileBatches
 
 _OWN_OF_BATCHES = {"batch_size", "data_and_attributes"}
 
@@ -85,11 +88,11 @@ class BatchSplitter(DataSplitter):
         super().__init__(*args, **kwargs)
         self._fixed_batches = fixed_batches
 
-    def train_dataloader(self) -> AnnDataLoader | DeviceBatches:
+    def train_dataloader(self) -> Batches:
         """Give the training cells in mini-batches."""
         return self._batches(self.train_idx, shuffle=not self._fixed_batches, drop_last=self.drop_last)
 
-    def val_dataloader(self) -> AnnDataLoader | DeviceBatches | None:
+    def val_dataloader(self) -> Batches | None:
         """Give the validation cells in mini-batches, if there are any."""
         return self._batches(self.val_idx, shuffle=False, drop_last=False) if len(self.val_idx) else None
 
@@ -98,10 +101,13 @@ class BatchSplitter(DataSplitter):
         """Cells that are given in columns, through all of which each mini-batch would go."""
         return self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY).tocsr()
 
-    def _batches(self, rows: np.ndarray, *, shuffle: bool, drop_last: bool) -> AnnDataLoader | DeviceBatches:
+    def _batches(self, rows: np.ndarray, *, shuffle: bool, drop_last: bool) -> Batches:
         matrix, device = self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY), self.trainer.strategy.root_device
         by_columns = sparse.issparse(matrix) and matrix.format == "csc"
         asked = {name for name, value in self.data_loader_kwargs.items() if value}
+        if asked <= _OWN_OF_BATCHES and not is_in_memory(matrix):
+            size = self.data_loader_kwargs["batch_size"]
+            return FileBatches(matrix, rows, size, shuffle=shuffle, drop_last=drop_last)
         if asked <= _OWN_OF_BATCHES:
             matrix = self._in_rows if by_columns else matrix
             on_device = fits(matrix, len(rows), device)

@@ -10,7 +10,7 @@ from scvi import REGISTRY_KEYS
 from scvi.model.base import UnsupervisedTrainingMixin
 
 from fedscgen import aggregation
-from fedscgen._data import chunks_of, dense_chunks
+from fedscgen._rows import chunks_of, dense_chunks
 from fedscgen._types import ClientUpdate
 from fedscgen.model._module import FedVAE
 from fedscgen.model._training import (

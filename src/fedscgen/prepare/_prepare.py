@@ -18,7 +18,7 @@ from fedscgen.prepare._options import PrepareOptions
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fedscgen._data import Matrix
+    from fedscgen._rows import Matrix
 
 PREPARED_KEY = "fedscgen_prepare"
 """Where ``uns`` says what was done."""
