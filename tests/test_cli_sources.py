@@ -103,3 +103,12 @@ def test_a_site_of_which_the_preparation_keeps_no_cell_is_left_out_by_name(files
     assert done.exit_code == 0, done.output
     assert "site1 is left out: none of" in done.stdout
     assert set(read_h5ad(tmp_path / "out" / "corrected.h5ad").obs["batch"]) == {"site0", "site2"}
+
+
+@pytest.mark.parametrize("command", ["simulate", "check"])
+def test_one_file_is_no_two_sites(files, tmp_path, command):
+    sources = [str(files[0]), f"other={files[0].parent}/./{files[0].name}"]
+    options = ["-o", str(tmp_path / "out")] if command == "simulate" else []
+    done = CliRunner().invoke(app, [command, *sources, *options])
+    assert done.exit_code == 2
+    assert "are one file: name each site's own, once" in " ".join(done.stderr.split())

@@ -92,6 +92,7 @@ def test_the_guides_to_newcomers_and_correction_run(in_folder):
         run_block(code, names)
     assert names["corrected"].n_obs == names["adata"].n_obs
     names |= {"FedSCGEN": FedSCGEN, "adata": adata}
+    adata.write_h5ad("cells.h5ad")
     for code in read_blocks("docs/guide/correction.md", "python"):
         run_block(code, names)
     assert names["shifts"].shifts.shape[0] == 3

@@ -79,10 +79,9 @@ class DataKeys:
         matrix = rna.X if self.layer is None else rna.layers[self.layer]
         if matrix is None:
             raise ValueError("X is empty: put log-normalised expression there, or name a layer that holds it")
-        if matrix.dtype.kind not in "fiub":
-            raise TypeError(
-                f"{self.where} holds {matrix.dtype} instead of real numbers: convert it with astype('float32')"
-            )
+        if matrix.dtype.kind not in "fiu":
+            remedy = "name a layer that" if matrix.dtype.kind == "b" else "convert it with astype('float32') if it"
+            raise TypeError(f"{self.where} holds {matrix.dtype} instead of real numbers: {remedy} holds expression")
         return matrix
 
     @property

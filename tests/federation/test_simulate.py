@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scvi
 import torch
+from mudata import MuData
 
 from cells import SMALL, make_adata
 from fedscgen import federation
@@ -235,7 +236,7 @@ def test_without_a_shared_type_nothing_is_trained(adata, monkeypatch):
 
 
 def test_types_below_min_cells_are_not_shared(adata):
-    with pytest.raises(NoSharedLabelError, match=r"lower min_cells, or correct without labels \(labels_key=None\)"):
+    with pytest.raises(NoSharedLabelError, match=r"lower min_cells, or correct without labels \(labels_key=None"):
         simulate(adata, min_cells=100, **QUICK)
 
 
@@ -380,3 +381,8 @@ def test_a_learning_rate_decays_from_round_to_round(adata):
 def test_settings_out_of_range_are_refused(adata, name, value):
     with pytest.raises(ValueError, match=f"{name}={value}: from"):
         simulate(adata, **{**QUICK, name: value})
+
+
+def test_a_site_that_is_no_anndata_is_refused_with_the_remedy(adata):
+    with pytest.raises(TypeError, match=r"site 'a' is a MuData: pass an AnnData, which of a MuData is the modality"):
+        simulate({"a": MuData({"rna": adata}), "b": adata}, **QUICK)

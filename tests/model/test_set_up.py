@@ -201,3 +201,14 @@ def test_cells_with_what_no_network_can_take_are_not_encoded(trained, adata, val
     new.X[7, 3] = value
     with pytest.raises(ValueError, match=r"X holds (nan|inf) as float32 \(first at cell 'cell7', gene 'gene3'\)"):
         trained.get_latent_representation(new, indices=[2, 7])
+
+
+def test_a_view_is_refused_with_the_remedy(adata):
+    with pytest.raises(ValueError, match=r"this AnnData is a view of another.*pass adata\.copy\(\)"):
+        FedSCGEN.setup_anndata(adata[:50])
+
+
+def test_whether_a_gene_is_expressed_is_no_expression(adata):
+    adata.X = adata.X > 0
+    with pytest.raises(TypeError, match="X holds bool instead of real numbers: name a layer that holds expression"):
+        FedSCGEN.setup_anndata(adata)

@@ -128,9 +128,14 @@ def read_gene_list(path: Path | None) -> tuple[str, ...] | None:
 
 
 def check_sources(sources: Sequence[str]) -> None:
-    """Refuse files that aren't there or hold nothing, before anything is loaded that could read them."""
+    """Refuse files that aren't there, hold nothing or are given twice, before what could read them is loaded."""
+    given: dict[Path, str] = {}
     for source in sources:
-        check_readable(_find_file(source)[1])
+        path = _find_file(source)[1]
+        check_readable(path)
+        if path.resolve() in given:
+            raise ValueError(f"{given[path.resolve()]} and {source} are one file: name each site's own, once")
+        given[path.resolve()] = source
 
 
 def _find_file(source: str) -> tuple[str, Path]:

@@ -120,8 +120,9 @@ def check_moves(table: pd.DataFrame, *, allow_unaligned: bool, who: str = "") ->
         shown = ", ".join(map(repr, names[:3])) + ("" if len(names) <= 3 else f" and {len(names) - 3} more")
         raise NoSharedLabelError(
             f"{who}no cell type of batch {shown} is known elsewhere ({_list(apart)}), so that labels don't tell where "
-            "its cells belong: check that they are spelled as they are there, leave them out (labels_key=None) where "
-            "references are landmarks, or say that a batch may be so (allow_unaligned=True)"
+            "its cells belong: check that they are spelled as they are there, leave them out (labels_key=None, "
+            "--unlabelled) where references are landmarks, or say that a batch may be so (allow_unaligned=True, "
+            "--allow-unaligned)"
         )
     stays = table[(table["n_moved"] < table["n_cells"]) & unknown]
     if len(stays):

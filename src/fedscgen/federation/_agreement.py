@@ -269,7 +269,7 @@ def find_shared_labels(
         without = "correct without labels" if reference == "landmarks" else "use reference='landmarks' without labels"
         raise NoSharedLabelError(
             f"no cell type is reported by {min_holders} sites: check that labels are spelled alike everywhere "
-            f"({listed}){salt}, lower min_cells{fewer}, or {without} (labels_key=None)"
+            f"({listed}){salt}, lower min_cells{fewer}, or {without} (labels_key=None, --unlabelled)"
         )
     return shared if len(reported) > 1 else []
 

@@ -71,6 +71,11 @@ def _check_names(sites: Mapping[str, AnnData]) -> dict[str, AnnData]:
     for name in sites:
         if not isinstance(name, str) or not name:
             raise TypeError(f"site {name!r} has no name that is text: write {str(name) or 'north'!r}")
+        if not isinstance(sites[name], AnnData):
+            raise TypeError(
+                f"site {name!r} is a {type(sites[name]).__name__}: pass an AnnData, which of a MuData is the modality "
+                "mdata.mod['rna'], with the columns in its obs"
+            )
     return dict(sites)
 
 

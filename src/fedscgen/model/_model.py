@@ -156,6 +156,8 @@ class FedSCGEN(TrainingMixin, CorrectionMixin, LikelihoodMixin, SaveLoadMixin, I
             The expression looks like raw counts or holds negative values, there is one label only, or a batch has no
             cell with a label.
         """
+        if getattr(adata, "is_view", False):
+            raise ValueError("this AnnData is a view of another, which nothing can be registered in: pass adata.copy()")
         if batch_key is not None and not isinstance(batch_key, str):
             adata.obs[BATCH_KEY] = join_columns(adata, batch_key)
             batch_key = BATCH_KEY
