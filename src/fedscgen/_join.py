@@ -34,7 +34,7 @@ def concatenate(parts: Mapping[str, AnnData], site_key: str) -> AnnData:
     whole = whole[:, genes].copy() if list(whole.var_names) != genes else whole
     if (holders < len(parts)).any():
         whole.var["n_sites"] = holders
-    for key in whole.obs.select_dtypes(include=object).columns:
+    for key in [key for key, kind in whole.obs.dtypes.items() if kind.name == "object"]:
         whole.obs[key] = _make_writable(whole.obs[key])
     return whole
 

@@ -130,13 +130,20 @@ def _write(store: Any, key: str, part: Any, **options: Any) -> None:
         write_elem(store, key, part, dataset_kwargs=options)
 
 
+def _chosen_format() -> Any:
+    """Zarr's format that the user has chosen; anndata 0.14 is to know but the third."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # that it will
+        return getattr(anndata.settings, "zarr_write_format", 3)
+
+
 @contextmanager
 def _open(path: Path) -> Iterator[Any]:
     if path.suffix == ".h5ad":
         with h5py.File(path, "w") as file:
             yield file
         return
-    version: Any = getattr(anndata.settings, "zarr_write_format", 2)
+    version = _chosen_format()
     folder = zarr.open_group(str(path), mode="w", zarr_format=version)
     yield folder
     if version == 2:  # the other format has no such thing yet

@@ -1,5 +1,6 @@
 """Genes that the sites choose together by sums are those that scanpy chooses on all cells in one place."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -40,7 +41,8 @@ def blood():
 
 def of_scanpy(adata, n_top):
     """Names that scanpy finds on the pooled cells, in their order."""
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`n_top_genes` \\(=\\d+\\) > number of normalized dispersions")
         found = sc.pp.highly_variable_genes(adata, n_top_genes=n_top, flavor="seurat", batch_key="batch", inplace=False)
     return list(adata.var_names[found["highly_variable"].to_numpy()])
 
