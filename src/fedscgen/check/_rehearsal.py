@@ -15,14 +15,20 @@ from scipy import sparse
 from fedscgen._batches import name_batches
 from fedscgen.aggregation import weighted_sum
 from fedscgen.check._site import label_alike
-from fedscgen.correction import LandmarkSums, find_landmarks, label_positions, move_to_landmarks, name_cells
+from fedscgen.correction import (
+    LandmarkSums,
+    find_landmarks,
+    label_positions,
+    move_to_landmarks,
+    name_cells,
+    sum_answers,
+)
 from fedscgen.principal_components import find_principal_components, second_moments
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from fedscgen._types import NamedArrays
-    from fedscgen.correction import Question
     from fedscgen.federation import FederationSettings, SiteOptions
 
 _MOST_CELLS, _MOST_OF_A_SITE = 12_000, 3_000
@@ -160,13 +166,8 @@ class _Trial:
             LandmarkSums(latent, self.samples[site].batches, codes[site], len(self.known), self.options.min_cells)
             for site, latent in self.latents.items()
         ]
-
-        def sum_over_sites(question: Question) -> NamedArrays:
-            answers = [part.answer(question) for part in parts]
-            return {name: np.sum([answer[name] for answer in answers], axis=0) for name in answers[0]}
-
         landmarks = find_landmarks(
-            sum_over_sites, self.known, label_noise=self.settings.label_noise, min_holders=self.options.min_holders
+            sum_answers(parts), self.known, label_noise=self.settings.label_noise, min_holders=self.options.min_holders
         )
         return {
             site: move_to_landmarks(self.latents[site], self.samples[site].batches, codes[site], landmarks).guess

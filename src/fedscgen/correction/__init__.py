@@ -43,7 +43,7 @@ from fedscgen.correction._references import (
     merge_references,
     predict_labels,
 )
-from fedscgen.correction._sums import LandmarkSums, expect_cells, weigh_labels
+from fedscgen.correction._sums import LandmarkSums, expect_cells, sum_answers, weigh_labels
 
 __all__ = [
     "FEWEST_HOLDERS",
@@ -85,6 +85,7 @@ __all__ = [
     "seek_landmarks",
     "shift_latent",
     "suggest_spelling",
+    "sum_answers",
     "tabulate_moves",
     "warn_of_lost_labels",
     "weigh_labels",

@@ -24,13 +24,12 @@ from fedscgen.correction._references import (
     mean_shifts,
     predict_labels,
 )
-from fedscgen.correction._sums import LandmarkSums, expect_cells
+from fedscgen.correction._sums import LandmarkSums, expect_cells, sum_answers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fedscgen._types import LatentShifts, NamedArrays
-    from fedscgen.correction._landmarks import Question
+    from fedscgen._types import LatentShifts
 
 UNKNOWN = "unknown"
 _N_NEIGHBORS = 15
@@ -198,12 +197,7 @@ def find_own_references(
         LandmarkSums(latent[own], batches.codes[own], codes[own], len(shared), min_cells)
         for own in (batches.codes == batch for batch in held)
     ]
-
-    def sum_over_batches(question: Question) -> NamedArrays:
-        answers = [part.answer(question) for part in parts]
-        return {name: np.sum([answer[name] for answer in answers], axis=0) for name in answers[0]}
-
-    return find_landmarks(sum_over_batches, shared, label_noise=label_noise, seed=seed)
+    return find_landmarks(sum_answers(parts), shared, label_noise=label_noise, seed=seed)
 
 
 def _refuse_unless_unlabelled(error: NoSharedLabelError, labels: pd.Categorical, n_batches: int) -> None:

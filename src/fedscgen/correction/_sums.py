@@ -10,6 +10,8 @@ from fedscgen.correction._classifier import label_moments
 from fedscgen.correction._effects import BatchFit
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     import numpy.typing as npt
 
     from fedscgen._types import NamedArrays
@@ -79,6 +81,17 @@ class LandmarkSums:
         if self._last is None or self._last[0] != landmarks:
             self._last = landmarks, [BatchFit(latent, codes, landmarks) for latent, codes in self._batches]
         return self._last[1]
+
+
+def sum_answers(parts: Sequence[LandmarkSums]) -> Callable[[Question], NamedArrays]:
+    """What :func:`find_landmarks` asks, where all cells are at hand: the sum over these sites or batches.
+
+    Parameters
+    ----------
+    parts
+        The answers of each.
+    """
+    return lambda question: _add([part.answer(question) for part in parts])
 
 
 def weigh_labels(latent: np.ndarray, codes: np.ndarray, n_types: int, min_cells: int) -> np.ndarray:

@@ -55,7 +55,7 @@ def check_labels(
         if labels and len(alone) == len(labels) and complete[site]:
             _refuse(site, alone, asked, allowed=site in unaligned_sites)
         elif asked:
-            _warn(f"site {site!r}: types that no other site reports by this name ({asked}): spell them alike")
+            warn(f"site {site!r}: types that no other site reports by this name ({asked}): spell them alike")
         elif alone:
             logger.info("site %r: %d types that too few sites report: %s", site, len(alone), ", ".join(alone[:5]))
 
@@ -68,9 +68,10 @@ def _refuse(site: str, alone: Sequence[str], asked: str, *, allowed: bool) -> No
             f"{message}: spell types alike everywhere, leave the site out, or have it take part as it is "
             f"(unaligned_sites=({site!r},), --unaligned-site {site})"
         )
-    _warn(message)
+    warn(message)
 
 
-def _warn(message: str) -> None:
+def warn(message: str) -> None:
+    """Tell a caller in Python, and the log."""
     logger.warning(message)
     warnings.warn(message, UserWarning, stacklevel=3)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,6 +9,7 @@ import pandas as pd
 
 from fedscgen._data import FEWEST_CELLS
 from fedscgen._words import quantity
+from fedscgen.federation._labels import warn
 from fedscgen.federation._server import Server
 from fedscgen.federation._transport import InProcessTransport, SiteError
 from fedscgen.secure import PlainAggregator
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from fedscgen.federation._client import Client
-
-logger = logging.getLogger(__name__)
 
 TOO_SMALL = "took no part in training: too few cells"
 
@@ -37,7 +34,7 @@ def find_members(sites: Mapping[str, AnnData]) -> list[str]:
     """
     small = {name: cells.n_obs for name, cells in sites.items() if 0 < cells.n_obs < FEWEST_CELLS}
     for name, n_cells in small.items():
-        _warn(
+        warn(
             f"site {name!r} has {quantity(n_cells, 'cell')}, and training needs {FEWEST_CELLS}: the others train "
             "without it, and their model corrects its cells, as those of a site that comes later"
         )
@@ -59,7 +56,7 @@ def correct_later(server: Server, clients: Iterable[Client]) -> dict[str, str]:
             later.serve(server.genes, server.weights, server.references)
         except SiteError as error:
             failed[client.site] = f"left out: {error}"
-            _warn(f"the cells of site {client.site!r} are left out, of which training knows nothing: {error}")
+            warn(f"the cells of site {client.site!r} are left out, of which training knows nothing: {error}")
     return failed
 
 
@@ -84,8 +81,3 @@ def note_small_sites(types: pd.DataFrame, failed: Mapping[str, str], sites: Mapp
         for name, why in failed.items()
     ]
     return pd.concat([types, pd.DataFrame(rows).assign(like="")], ignore_index=True) if rows else types
-
-
-def _warn(message: str) -> None:
-    logger.warning(message)
-    warnings.warn(message, UserWarning, stacklevel=3)

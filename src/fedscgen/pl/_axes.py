@@ -20,6 +20,11 @@ def take_axes(ax: Axes | None, size: tuple[float, float]) -> tuple[Axes, bool]:
     return new, True
 
 
+def name_above(ax: Axes) -> None:
+    """Name what is drawn above the axes, where nothing lies under the names."""
+    ax.legend(frameon=False, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+
+
 def finish(ax: Axes, own: bool, show: bool | None, save: str | Path | None) -> Axes | None:
     """Save and show the figure as is asked; the axes, unless it is shown."""
     if save is not None:

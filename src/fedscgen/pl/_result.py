@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from fedscgen._types import check_choice
-from fedscgen.pl._axes import finish, take_axes
+from fedscgen.pl._axes import finish, name_above, take_axes
 from fedscgen.pl._groups import MISSING, group_column
 from fedscgen.pl._style import INK, LABEL_COLOURS, SITE_COLOURS, make_marks
 
@@ -84,7 +84,7 @@ def training(
     if len(values) and values.min() > 0 and values.max() / values.min() > _LOG_SCALE_FROM:
         ax.set_yscale("log")
     ax.set(xlabel=unit, ylabel=_LOSSES[loss], xlim=(0, at.max() * 1.02))
-    ax.legend(frameon=False, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+    name_above(ax)
     return finish(ax, own, show, save)
 
 

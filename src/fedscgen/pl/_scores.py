@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedscgen.metrics import list_metrics
-from fedscgen.pl._axes import finish, take_axes
+from fedscgen.pl._axes import finish, name_above, take_axes
 from fedscgen.pl._style import SITE_COLOURS, make_marks
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def privacy(
         dx, dy = (None if np.isnan(value) else value for value in spread.loc[name])
         ax.errorbar(x, y, yerr=dy, xerr=dx, color=mark.colour, marker=mark.marker, ls="", label=str(name))
     ax.set(xlabel=leakage.replace("_", " "), ylabel=quality.replace("_", " "))
-    ax.legend(frameon=False, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+    name_above(ax)
     return finish(ax, own, show, save)
 
 

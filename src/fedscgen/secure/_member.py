@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from fedscgen._types import Message
     from fedscgen.secure._aggregator import Sums
+    from fedscgen.secure._sum_id import SumId
 
 
 class RunMember(Contributor):
@@ -30,11 +31,13 @@ class RunMember(Contributor):
     without.
     """
 
-    def __init__(self, site: str, min_sites: int) -> None:
+    def __init__(self, site: str, min_sites: int, max_abs: float) -> None:
         if min_sites < 2:
             raise ValueError(f"min_sites={min_sites}: at least 2, as a sum over one site is that site's term")
         self.site = site
         self.min_sites = min_sites
+        self._max_abs = max_abs
+        self._begun: set[SumId] = set()
         self._identity = Identity()
         self._trusted: Mapping[str, str] | None = None
         self._introductions: Introductions | None = None
@@ -121,6 +124,16 @@ class RunMember(Contributor):
     @property
     def _least(self) -> int:
         return self.min_sites if self._membership is None else max(self.min_sites, self._membership.least)
+
+    def _check_new(self, sum_id: SumId) -> None:
+        """Refuse a sum in which this site has taken part: its keys are for one."""
+        if sum_id in self._begun:
+            raise AggregationError(f"site {self.site!r} has taken part in sum {sum_id.number}: begin a new one")
+
+    def _check_bound(self, max_abs: float) -> None:
+        """Refuse another bound than the site's own, by whose refusals a coordinator could learn of a value."""
+        if max_abs != self._max_abs:
+            raise ValueError(f"max_abs={max_abs}: this site's own bound is {self._max_abs}")
 
     @contextmanager
     def _explain_errors(self, message: Message) -> Iterator[None]:

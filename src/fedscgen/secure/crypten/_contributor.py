@@ -66,10 +66,8 @@ class CryptenContributor(RunMember):
         min_sites: int = 2,
         max_abs: float = MAX_ABS,
     ) -> None:
-        super().__init__(site, min_sites)
+        super().__init__(site, min_sites, max_abs)
         self._parties = {} if parties is None else parties
-        self._max_abs = max_abs
-        self._begun: set[SumId] = set()
         self._selections: set[int] = set()  # numbers of the sums that are ones
 
     def contribute(self, contribution: Contribution, task: Message) -> Message:
@@ -105,8 +103,7 @@ class CryptenContributor(RunMember):
         keys = self._take_keys(told, sum_id)
         known = told["sites"] if membership is None else membership.identities
         sites = self._check_sites(told["sites"], among=list(known), threshold=2)
-        if told["max_abs"] != self._max_abs:
-            raise ValueError(f"max_abs={told['max_abs']}: this site's own bound is {self._max_abs}")
+        self._check_bound(told["max_abs"])
         check_precision(precision, self._max_abs, len(sites))
         needs_all = contribution.group is not None or told["purpose"] == SELECTION
         about = {
@@ -132,8 +129,7 @@ class CryptenContributor(RunMember):
 
     def _take_keys(self, told: Mapping[str, Any], sum_id: SumId) -> dict[str, bytes]:
         """The parties' public keys for a sum, in which this site takes part once."""
-        if sum_id in self._begun:
-            raise AggregationError(f"site {self.site!r} has taken part in sum {sum_id.number}: begin a new one")
+        self._check_new(sum_id)
         shown = {
             party: check_introduction(PARTY, party, of, self._parties, sum_id.session, sum_id.number)
             for party, of in told["parties"].items()

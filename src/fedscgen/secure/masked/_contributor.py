@@ -50,8 +50,6 @@ from fedscgen.secure.masked._states import AfterKeys, AfterShares, AfterTask
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from fedscgen.secure._sum_id import SumId
-
 
 _State = TypeVar("_State", AfterKeys, AfterShares, AfterTask)
 
@@ -85,11 +83,9 @@ class MaskedContributor(RunMember):
         min_sites: int = 2,
         max_abs: float = MAX_ABS,
     ) -> None:
-        super().__init__(site, min_sites)
+        super().__init__(site, min_sites, max_abs)
         self.reveal_keys = reveal_keys
-        self._max_abs = max_abs
         self._state: AfterKeys | AfterShares | AfterTask | None = None
-        self._begun: set[SumId] = set()
 
     def answer(self, message: Message) -> Message:
         """Advertise keys, share secrets, or help to unmask the sum.
@@ -170,11 +166,9 @@ class MaskedContributor(RunMember):
     def _advertise_keys(self, message: Message) -> Message:
         """Begin a sum with two fresh key pairs, one for channels and one for masks (AdvertiseKeys)."""
         terms = Terms.of(message)
-        if terms.sum_id in self._begun:
-            raise AggregationError(f"site {self.site!r} has taken part in sum {terms.sum_id.number}: begin a new one")
+        self._check_new(terms.sum_id)
         self._begun.add(terms.sum_id)
-        if terms.max_abs != self._max_abs:
-            raise ValueError(f"max_abs={terms.max_abs}: this site's own bound is {self._max_abs}")
+        self._check_bound(terms.max_abs)
         self._state = state = AfterKeys(terms, KeyPair(), KeyPair())
         pairs = {"channel": state.channel, "mask": state.mask}
         arrays = {name: to_rows([pair.public], KEY_LENGTH) for name, pair in pairs.items()}
