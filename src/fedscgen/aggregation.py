@@ -12,7 +12,7 @@ import numpy as np
 from fedscgen._types import check_choice
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from fedscgen._types import ClientUpdate, NamedArrays
 
@@ -27,7 +27,7 @@ _BETA1, _BETA2, _ADAPTIVITY, _SERVER_LR = 0.9, 0.99, 1e-3, 1e-2
 
 _MEAN, _VAR = ".running_mean", ".running_var"
 _TINY = 1e-12
-_CHUNK = 2**15
+_CHUNK = 2**13  # stays in cache, and leaves BLAS's threads asleep: they would wait busily beside the network's
 _SLACK = 1e-3  # far above what fixed point and float32 round
 
 
@@ -125,7 +125,8 @@ def _divide(name: str, sums: Mapping[str, np.ndarray], total: float, batchnorm: 
         np.divide(sums[name], total, out=pooled, dtype=np.float64, casting="same_kind")
         return pooled
     of_means = 0.0 if batchnorm == "averaged" else (sums[_mean_of(name)] / total) ** 2
-    variance: np.ndarray = np.maximum(sums[name] / total - of_means, 0.0)  # rounded sums may land an error below
+    variance = np.asarray(sums[name] / total - of_means)
+    variance[(variance < 0) & np.isfinite(variance)] = 0.0  # rounded sums may land an error below
     return variance.astype(np.float32)
 
 
@@ -219,12 +220,12 @@ def change_norm(before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray
 
 
 def _sum_squares(array: np.ndarray, less: np.ndarray | None = None) -> float:
-    """Squares of an array, or of what it differs from another by, in float64 and in pieces that stay in cache."""
+    """Squares of an array, or of what it differs from another by, in pieces that stay in cache."""
     total, values = 0.0, array.reshape(-1)
     others = None if less is None else less.reshape(-1)
     for start in range(0, values.size, _CHUNK):
         part = values[start : start + _CHUNK]
-        part = (part if others is None else part - others[start : start + _CHUNK]).astype(np.float64)
+        part = part if others is None else part - others[start : start + _CHUNK]
         total += float(part @ part)
     return total
 
@@ -288,6 +289,25 @@ def clip_change(
     }
 
 
+def check_names(
+    names: Collection[str],
+    expected: Mapping[str, np.ndarray],
+    *,
+    who: str,
+    remedy: str = "train every site from the same settings and genes",
+) -> None:
+    """Refuse arrays of other names than the model's weights have.
+
+    Raises
+    ------
+    ValueError
+        It names ``who`` sent them, the names and the remedy.
+    """
+    differing = sorted(set(names) ^ expected.keys())
+    if differing:
+        raise ValueError(f"{who}: names differ from the model's: {', '.join(differing[:5])} on one side only; {remedy}")
+
+
 def check_update(
     weights: Mapping[str, np.ndarray],
     expected: Mapping[str, np.ndarray],
@@ -302,9 +322,7 @@ def check_update(
     ValueError
         It names ``who`` sent it, the array and the remedy.
     """
-    if weights.keys() != expected.keys():
-        differing = sorted(weights.keys() ^ expected.keys())
-        raise ValueError(f"{who}: names differ from the model's: {', '.join(differing[:5])} on one side only; {remedy}")
+    check_names(weights, expected, who=who, remedy=remedy)
     for name, array in weights.items():
         if array.shape != expected[name].shape:
             raise ValueError(f"{who}: {name} has shape {array.shape}, expected {expected[name].shape}; {remedy}")

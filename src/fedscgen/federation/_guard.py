@@ -225,7 +225,7 @@ class Guard:
         if bound is None or before.keys() != after.keys():
             return  # what comes before any training follows from the components
         share = change_norm(before, after)
-        if share > self._require_program().most_steps * bound:
+        if not share <= self._require_program().most_steps * bound:  # NaN as well
             raise PolicyError(
                 f"sum {number} changes the weights by {share:.3g} of their norm, which sites that keep to "
                 f"max_update_norm={bound:g} can't have made of it: one of them has contributed something else"

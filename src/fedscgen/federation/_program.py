@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedscgen._types import Message, NamedArrays, References
-from fedscgen.aggregation import ServerOptimizer, check_update, from_sums
+from fedscgen.aggregation import ServerOptimizer, check_names, check_update, from_sums
 from fedscgen.correction import NoMoreSumsError, NoSharedLabelError, Question, seek_landmarks
 from fedscgen.federation._models import find_model
 from fedscgen.federation._protocol import (
@@ -260,11 +260,10 @@ class Program:
         return True
 
     def _average(self, sums: Sums) -> NamedArrays:
-        summed = {name: array for name, array in sums.arrays.items() if name != VALIDATION_LOSS}
         who = "the average of the sites' weights"
-        check_update(summed, self.weights, who=who)
-        average = from_sums(summed, sums.weight, like=self.weights, batchnorm=self._settings.batchnorm)
-        check_update(average, self.weights, who=who)  # large sums may still be too large for float32
+        check_names(sums.arrays.keys() - {VALIDATION_LOSS}, self.weights, who=who)
+        average = from_sums(sums.arrays, sums.weight, like=self.weights, batchnorm=self._settings.batchnorm)
+        check_update(average, self.weights, who=who)
         return average
 
     def _note_loss(self, sums: Sums) -> None:
@@ -311,7 +310,7 @@ class Program:
                 except NoMoreSumsError as error:
                     question = search.throw(error)
                 else:
-                    question = search.send(sums.arrays)
+                    question = search.send(dict(sums.arrays))
             except StopIteration as end:
                 landmarks: Landmarks = end.value
                 return landmarks

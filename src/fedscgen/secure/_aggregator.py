@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
-from fedscgen._types import Message, NamedArrays
+from fedscgen._types import Message
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,7 +66,7 @@ class Sums:
         Sites in the sum.
     """
 
-    arrays: NamedArrays
+    arrays: Mapping[str, np.ndarray]
     weight: float
     n_sites: int
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 N_CHECKS = 3
 _BITS = 31
 _PRIME = np.uint64(2**_BITS - 1)
-_N_COLUMNS, _N_ROWS = 512, 64  # of what is multiplied at a time, which stays in cache
+_N_COLUMNS, _N_ROWS = 512, 32  # of what is multiplied at a time: it stays in cache, and on one thread
 _DIGITS, _DIGIT_BITS = 3, 11  # of a secret number: 512 products of 33 and 11 bits add up exactly in float64
 
 

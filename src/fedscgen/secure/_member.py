@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -104,16 +105,24 @@ class RunMember(Contributor):
         if membership is not None:
             if len(opened.sites) < self._least or not set(opened.sites) <= set(membership.identities):
                 raise AggregationError(f"site {self.site!r} believes no sum over {', '.join(opened.sites)}")
-            checksum = Checksum(membership.group_key, opened.about(membership.run, number, self._history))
-            if not opened.fits(checksum):
-                raise AggregationError(
-                    f"what is published as sum {number} is not the sum of what the sites contributed: site "
-                    f"{self.site!r} ends the run; tell the other sites"
-                )
-            history = hashlib.sha256(self._history.encode())
-            history.update(np.ascontiguousarray(opened.words).data)
-            self._history = history.hexdigest()
+            return self._check_sum(opened, membership, number)
         return opened.decode()
+
+    def _check_sum(self, opened: OpenedSum, membership: Membership, number: int) -> Sums:
+        """The sum as numbers, if it fits its checksum; the next one's are bound to it."""
+        checksum = Checksum(membership.group_key, opened.about(membership.run, number, self._history))
+        history = hashlib.sha256(self._history.encode())
+        with ThreadPoolExecutor(1) as beside:  # takes longer than the rest, and lets go of the interpreter
+            hashing = beside.submit(history.update, np.ascontiguousarray(opened.words).data)
+            fits, sums = opened.fits(checksum), opened.decode()
+            hashing.result()
+        if not fits:
+            raise AggregationError(
+                f"what is published as sum {number} is not the sum of what the sites contributed: site "
+                f"{self.site!r} ends the run; tell the other sites"
+            )
+        self._history = history.hexdigest()
+        return sums
 
     def _find_membership(self) -> Membership | None:
         """The membership of the run; none outside of runs."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from fedscgen.secure._sum_id import SumId
 from fedscgen.secure._vector import Manifest, n_words, unflatten
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator
     from typing import Self
 
     from fedscgen.secure._checksum import Checksum
@@ -89,8 +90,25 @@ class OpenedSum:
 
     def decode(self) -> Sums:
         """The sum as numbers."""
-        values = decode(self.words[: n_words(self.manifest) + 1], self.precision)
-        return Sums(unflatten(values, self.manifest), float(values[-1]), len(self.sites))
+        last = n_words(self.manifest)
+        weight = float(decode(self.words[last : last + 1], self.precision)[0])
+        return Sums(_Decoded(unflatten(self.words, self.manifest), self.precision), weight, len(self.sites))
+
+
+class _Decoded(Mapping[str, np.ndarray]):
+    """Words as numbers, each array when it is read: all of a network's weights at a time would fill memory again."""
+
+    def __init__(self, words: Mapping[str, np.ndarray], precision: int) -> None:
+        self._words, self._precision = words, precision
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return decode(self._words[name], self._precision)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._words)
+
+    def __len__(self) -> int:
+        return len(self._words)
 
 
 @dataclass(frozen=True)
