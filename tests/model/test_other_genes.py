@@ -4,11 +4,12 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from anndata import read_h5ad
 from mudata import MuData
 from scipy import sparse
 
-from cells import make_adata
+from cells import leave_out_pandas, make_adata
 from fedscgen._genes import lacks_genes
 from fedscgen.model import CorrectionOptions, FedSCGEN
 
@@ -75,6 +76,43 @@ def test_more_than_the_stated_share_is_refused_and_can_be_allowed(trained, adata
         assert trained.correct(fewer, max_missing_genes=0.1).n_vars == 28
     with pytest.raises(ValueError, match=r"max_missing_genes=1.5: a share, from 0 to below 1"):
         CorrectionOptions(max_missing_genes=1.5)
+
+
+MEASURES = {
+    "get_latent_representation": lambda model, cells, **allowed: model.get_latent_representation(cells, **allowed),
+    "predict": lambda model, cells, **allowed: model.predict(cells, soft=True, **allowed),
+    "correct": lambda model, cells, **allowed: model.correct(cells, **allowed).obsm["X_fedscgen"],
+    "get_elbo": lambda model, cells, **allowed: model.get_elbo(cells, **allowed),
+    "get_reconstruction_error": lambda model, cells, **allowed: model.get_reconstruction_error(cells, **allowed)[
+        "reconstruction_loss"
+    ],
+    "get_marginal_ll": lambda model, cells, **allowed: model.get_marginal_ll(cells, n_mc_samples=1, **allowed),
+}
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_all_that_takes_new_cells_treats_missing_genes_alike(trained, adata, name):
+    trained.references, measure = trained.get_references(), MEASURES[name]
+    torch.manual_seed(0)
+    expected = measure(trained, zeroed(adata, "gene3"))
+    torch.manual_seed(0)
+    with pytest.warns(UserWarning, match=re.escape(LACKING)) as warned:
+        given = measure(trained, without(adata, "gene3"))
+    assert len(leave_out_pandas(warned)) == 1
+    np.testing.assert_allclose(given, expected, atol=1e-5)
+    fewer = without(adata, "gene3", "gene4")
+    with pytest.raises(ValueError, match=r"2 of the model's 30 genes .* allow for more than max_missing_genes=0\.05"):
+        measure(trained, fewer)
+    with pytest.warns(UserWarning, match="2 of the model's 30 genes"):
+        measure(trained, fewer, max_missing_genes=0.1)
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_cells_with_one_gene_twice_are_refused(trained, adata, name):
+    twice = adata.copy()
+    twice.var_names = ["gene0", "gene0", *adata.var_names[2:]]
+    with pytest.raises(ValueError, match="var_names are not unique: 'gene0' occurs 2 times"):
+        MEASURES[name](trained, twice)
 
 
 @pytest.mark.parametrize(

@@ -216,6 +216,7 @@ class CorrectionMixin(ReferencesMixin):
         references: Landmarks | None = None,
         min_confidence: float = 0.5,
         batch_size: int = 1024,
+        max_missing_genes: float = MAX_MISSING_GENES,
     ) -> np.ndarray | pd.DataFrame:
         """Predict each cell's type from its expression; its own label, if it has one, is not looked at.
 
@@ -231,8 +232,8 @@ class CorrectionMixin(ReferencesMixin):
             Landmarks; by default as :meth:`correct` has them.
         min_confidence
             A cell is ``"unknown"`` if no type is as probable as this.
-        batch_size
-            Cells that are made dense at a time.
+        batch_size, max_missing_genes
+            As in :meth:`correct`.
 
         Returns
         -------
@@ -243,15 +244,22 @@ class CorrectionMixin(ReferencesMixin):
         Raises
         ------
         ValueError
-            The references aren't landmarks, were found without any label or with a model of another latent size, or an
-            option is out of range.
+            The references aren't landmarks, were found without any label or with a model of another latent size, too
+            many genes are missing, or an option is out of range.
         NoSharedLabelError
             As in :meth:`get_references`.
+
+        Warns
+        -----
+        UserWarning
+            As in :meth:`FedSCGEN.setup_anndata`; or a few genes are missing.
         """
-        CorrectionOptions(min_confidence=min_confidence, batch_size=batch_size)
-        adata = self.adata if adata is None else adata
+        CorrectionOptions(min_confidence=min_confidence, batch_size=batch_size, max_missing_genes=max_missing_genes)
         self._check_if_trained(warn=False)
-        latent = self.get_latent_representation(adata, batch_size=batch_size)
+        if adata is not None:
+            check_data(adata, self.keys)
+        adata = self.adata if adata is None else adata
+        latent = self.get_latent_representation(adata, batch_size=batch_size, max_missing_genes=max_missing_genes)
         batches, labels = self._categories(adata)
         known = references or self.references or find_own_references(latent, batches, labels)
         landmarks = require_types(known)

@@ -9,10 +9,11 @@ import torch
 from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass
 
-from fedscgen._data import DataKeys
-from fedscgen._genes import gene_columns
+from fedscgen._data import DataKeys, check_unique
+from fedscgen._genes import lacks_genes
 from fedscgen._options import check_whole
 from fedscgen._rows import dense_chunks
+from fedscgen._types import MAX_MISSING_GENES
 from fedscgen.correction import label_stats_of
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class LatentMixin(BaseModelClass):
         batch_size: int | None = None,
         return_dist: bool = False,
         dataloader: Iterable[dict[str, torch.Tensor]] | None = None,
+        *,
+        max_missing_genes: float = MAX_MISSING_GENES,
     ) -> Any:
         """Mean of the latent posterior, or a sample of it.
 
@@ -69,6 +72,8 @@ class LatentMixin(BaseModelClass):
             Give mean and variance of the posterior.
         dataloader
             Mini-batches as scvi-tools' data loaders give them, instead of cells.
+        max_missing_genes
+            Share of the model's genes that ``adata`` may lack. They are taken for zero, with a warning.
 
         Returns
         -------
@@ -79,10 +84,15 @@ class LatentMixin(BaseModelClass):
         RuntimeError
             The model hasn't been trained.
         ValueError
-            ``batch_size`` is below 1, genes are missing, expression is NaN, inf or beyond float32, or both cells and a
-            ``dataloader`` are given.
+            ``batch_size`` is below 1, too many genes are missing or names of genes repeat, expression is NaN, inf or
+            beyond float32, or both cells and a ``dataloader`` are given.
+
+        Warns
+        -----
+        UserWarning
+            A few genes are missing.
         """
-        chunks = self._chunks(adata, indices, batch_size, dataloader)
+        chunks = self._chunks(adata, indices, batch_size, dataloader, max_missing_genes)
         none = np.empty((0, self.module.encoder.mean.out_features), dtype=np.float32)
         if not return_dist:
             return np.concatenate([none, *(self._encode(chunk, give_mean) for chunk in chunks)])
@@ -117,11 +127,11 @@ class LatentMixin(BaseModelClass):
         indices: Sequence[int] | None,
         batch_size: int | None,
         dataloader: Iterable[dict[str, torch.Tensor]] | None = None,
-        fill: bool = False,
+        max_missing: float | None = MAX_MISSING_GENES,
     ) -> Iterator[torch.Tensor]:
         """Yield expression of shape ``(<= batch_size, n_genes)``, of all cells or of these.
 
-        With ``fill``, genes that the cells lack are zero; else they are an error.
+        Genes that the cells lack are zero; more than this share are refused, unless it is None: then that was done.
         """
         self._check_if_trained(warn=False)
         if dataloader is not None:
@@ -134,7 +144,7 @@ class LatentMixin(BaseModelClass):
             return
         size = _CELLS_AT_A_TIME if batch_size is None else batch_size
         check_whole("batch_size", size, 1)
-        matrix, columns = self._expression(self.adata if adata is None else adata, fill)
+        matrix, columns = self._expression(self.adata if adata is None else adata, max_missing)
         cells = None if indices is None else np.arange(matrix.shape[0])[np.asarray(indices)]
         for rows, chunk in dense_chunks(matrix, columns, size, cells):
             if not np.isfinite(chunk).all():
@@ -142,8 +152,8 @@ class LatentMixin(BaseModelClass):
             yield torch.from_numpy(chunk)
 
     def _encode_all(self, adata: AnnData | MuData, batch_size: int) -> np.ndarray:
-        """Latent vectors of these cells, with zeros for genes that they lack, ``(n_cells, n_latent)``."""
-        chunks = self._chunks(adata, None, batch_size, fill=True)
+        """Latent vectors of these cells, of whose genes something was said before, ``(n_cells, n_latent)``."""
+        chunks = self._chunks(adata, None, batch_size, max_missing=None)
         latent = np.empty((adata.n_obs, self.module.encoder.mean.out_features), dtype=np.float32)
         row = 0
         for chunk in chunks:
@@ -163,14 +173,16 @@ class LatentMixin(BaseModelClass):
             f"{self.genes[column]!r}): remove or repair such values"
         )
 
-    def _expression(self, adata: AnnData | MuData, fill: bool = False) -> tuple[Any, np.ndarray | None]:
-        """The matrix, and the columns of it that are the model's genes; with ``fill``, -1 for those that it lacks."""
+    def _expression(self, adata: AnnData | MuData, max_missing: float | None) -> tuple[Any, np.ndarray | None]:
+        """The matrix, and the columns of it that are the model's genes, -1 for those that it lacks; None if all are."""
+        matrix = self.keys.expression_of(adata)
+        if adata is self.adata:
+            return matrix, None
         names = self.keys.modality_of(adata).var_names
-        columns = None
-        if adata is not self.adata:
-            lacks = fill and not set(self.genes) <= set(names)
-            columns = names.get_indexer(self.genes) if lacks else gene_columns(names, self.genes)
-        return self.keys.expression_of(adata), columns
+        check_unique(names, "var_names")
+        if max_missing is not None:
+            lacks_genes(names, self.genes, max_missing)
+        return matrix, None if list(names) == self.genes else names.get_indexer(self.genes)
 
     def _categories(self, adata: AnnData | MuData) -> tuple[pd.Categorical, pd.Categorical]:
         keys = self.keys

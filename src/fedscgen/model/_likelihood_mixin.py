@@ -8,6 +8,7 @@ import torch
 from scvi import REGISTRY_KEYS
 
 from fedscgen._options import check_whole
+from fedscgen._types import MAX_MISSING_GENES
 from fedscgen.model._latent_mixin import LatentMixin
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ class LikelihoodMixin(LatentMixin):
         batch_size: int | None = None,
         dataloader: Batches | None = None,
         return_mean: bool = True,
+        *,
+        max_missing_genes: float = MAX_MISSING_GENES,
     ) -> torch.Tensor:
         """Evidence lower bound: minus reconstruction error and Kullback-Leibler divergence; higher is better.
 
@@ -49,6 +52,8 @@ class LikelihoodMixin(LatentMixin):
             Mini-batches as scvi-tools' data loaders give them, instead of the other three.
         return_mean
             ``False`` gives each cell's own, shape ``(n_cells,)``.
+        max_missing_genes
+            As in :meth:`get_latent_representation`.
 
         Returns
         -------
@@ -59,7 +64,7 @@ class LikelihoodMixin(LatentMixin):
         RuntimeError, ValueError
             As in :meth:`get_latent_representation`; or cells and a ``dataloader`` are given.
         """
-        losses = self._losses(adata, indices, batch_size, dataloader)
+        losses = self._losses(adata, indices, batch_size, dataloader, max_missing_genes)
         elbo = torch.cat([-(_sum(loss.reconstruction_loss) + _sum(loss.kl_local)) for loss in losses])
         return elbo.mean() if return_mean else elbo
 
@@ -70,12 +75,14 @@ class LikelihoodMixin(LatentMixin):
         batch_size: int | None = None,
         dataloader: Batches | None = None,
         return_mean: bool = True,
+        *,
+        max_missing_genes: float = MAX_MISSING_GENES,
     ) -> dict[str, torch.Tensor]:
         """Mean squared error over the genes, of cells reconstructed from the mean of their posterior.
 
         Parameters
         ----------
-        adata, indices, batch_size, dataloader, return_mean
+        adata, indices, batch_size, dataloader, return_mean, max_missing_genes
             As in :meth:`get_elbo`.
 
         Returns
@@ -87,7 +94,7 @@ class LikelihoodMixin(LatentMixin):
         RuntimeError, ValueError
             As in :meth:`get_elbo`.
         """
-        losses = self._losses(adata, indices, batch_size, dataloader)
+        losses = self._losses(adata, indices, batch_size, dataloader, max_missing_genes)
         error = torch.cat([_sum(loss.reconstruction_loss) for loss in losses])
         return {"reconstruction_loss": error.mean() if return_mean else error}
 
@@ -99,6 +106,8 @@ class LikelihoodMixin(LatentMixin):
         batch_size: int | None = None,
         return_mean: bool = True,
         dataloader: Batches | None = None,
+        *,
+        max_missing_genes: float = MAX_MISSING_GENES,
     ) -> torch.Tensor:
         """Logarithm of the cells' marginal likelihood, estimated by sampling from their posteriors; higher is better.
 
@@ -107,7 +116,7 @@ class LikelihoodMixin(LatentMixin):
 
         Parameters
         ----------
-        adata, indices, batch_size, dataloader, return_mean
+        adata, indices, batch_size, dataloader, return_mean, max_missing_genes
             As in :meth:`get_elbo`.
         n_mc_samples
             Samples of each cell's posterior, drawn with torch's random numbers.
@@ -122,7 +131,7 @@ class LikelihoodMixin(LatentMixin):
             As in :meth:`get_elbo`; or ``n_mc_samples`` is below 1.
         """
         check_whole("n_mc_samples", n_mc_samples, 1)
-        chunks = self._chunks(adata, indices, batch_size, dataloader)
+        chunks = self._chunks(adata, indices, batch_size, dataloader, max_missing_genes)
         likelihood = torch.cat(
             [self.module.marginal_ll({REGISTRY_KEYS.X_KEY: chunk}, n_mc_samples, return_mean=False) for chunk in chunks]
         )
