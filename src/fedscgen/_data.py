@@ -240,7 +240,7 @@ def _doubts(adata: AnnData | MuData, keys: DataKeys, refuse_counts: bool) -> Ite
             f"(first: {spaced[0]!r}, read as {trim(spaced[0])!r}): spell them without, as other plots and tests "
             "take them for types of their own"
         )
-    if keys.labels_key is not None and len(labels.categories) == 1:
+    if keys.labels_key is not None and len(labels.categories) == 1 < rna.n_obs:
         yield (
             f"obs[{keys.labels_key!r}] holds one label only, {labels.categories[0]!r}: all cells of a batch will be "
             "moved alike; name the column with the cell types if this isn't it"

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from fedscgen._spelling import simplify
+from fedscgen._words import list_names
 from fedscgen.correction._references import NoSharedLabelError
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ IS_REFERENCE = "is itself where this type belongs"
 NO_LABEL = "no label, and nothing to tell the type by"
 NO_REFERENCE = "no reference: no two sites or batches share this type"
 WITH_BATCH = "moves with its batch: no two sites or batches share this type"
+FEW_CELLS = 5
+"""Of a batch with fewer cells, what is its own can't be told from what is theirs: the prior weighs as much."""
+TOO_FEW = f"moved by fewer than {FEW_CELLS} cells of its batch: not to be relied on"
 _ALIKE = 0.8
 
 
@@ -57,7 +61,11 @@ class Correction(NamedTuple):
 
 
 def tabulate_moves(
-    batches: pd.Categorical, labels: pd.Categorical, moved: np.ndarray, known: Collection[str]
+    batches: pd.Categorical,
+    labels: pd.Categorical,
+    moved: np.ndarray,
+    known: Collection[str],
+    measured: pd.Categorical | None = None,
 ) -> pd.DataFrame:
     """Count the cells of each batch and type, and those that moved, and say why others didn't.
 
@@ -69,12 +77,14 @@ def tabulate_moves(
         Whether each cell has moved, shape ``(n_cells,)``.
     known
         Cell types of which it is known where they belong.
+    measured
+        Batches of the cells by which it was measured how far each batch lies from there. ``None``: it was known.
 
     Returns
     -------
     One row per batch and type with cells: ``batch``, ``cell_type`` (``"(no label)"`` for none), ``n_cells``,
-    ``n_moved``, ``why``, which is empty where all cells moved to the place of their type, and ``like``, a known type of
-    almost this name or nothing.
+    ``n_moved``, ``why``, which is empty where all cells moved to the place of their type, by enough cells of their
+    batch, and ``like``, a known type of almost this name or nothing.
     """
     none = name_apart("(no label)", labels.categories)
     types = np.where(labels.codes >= 0, np.asarray(labels, dtype=object), none)
@@ -85,6 +95,8 @@ def tabulate_moves(
     table["why"] = [
         _explain(row.cell_type, row.n_cells, row.n_moved, known, none) for row in table.itertuples(index=False)
     ]
+    few = (table["n_moved"] > 0) & table["batch"].isin(_find_small(measured))
+    table.loc[few, "why"] = [f"{why}; {TOO_FEW}" if why else TOO_FEW for why in table.loc[few, "why"]]
     table["like"] = [
         "" if name in known or name == none else suggest_spelling(name, known) or "" for name in table["cell_type"]
     ]
@@ -92,7 +104,7 @@ def tabulate_moves(
 
 
 def check_moves(table: pd.DataFrame, *, allow_unaligned: bool, who: str = "") -> None:
-    """Warn of types that stay where they are, and refuse a batch with labels of which none is known elsewhere.
+    """Warn of what stays or has moved by too few cells, and refuse a batch of whose labels none is known elsewhere.
 
     Parameters
     ----------
@@ -111,7 +123,7 @@ def check_moves(table: pd.DataFrame, *, allow_unaligned: bool, who: str = "") ->
     Warns
     -----
     UserWarning
-        Cells stay where they are.
+        Cells stay where they are, or their batch has so few that one can't rely on how they have moved.
     """
     unknown = table["why"].str.startswith((NO_REFERENCE, WITH_BATCH))
     apart = table[unknown.groupby(table["batch"]).transform("all")]
@@ -129,6 +141,16 @@ def check_moves(table: pd.DataFrame, *, allow_unaligned: bool, who: str = "") ->
         n_cells = int((stays["n_cells"] - stays["n_moved"]).sum())
         some = "some" if n_cells == 1 else n_cells
         warnings.warn(f"{who}{some} cells stay where they are ({_list(stays)})", UserWarning, stacklevel=3)
+    few = table[table["why"].str.endswith(TOO_FEW)].groupby("batch", sort=False)["n_moved"].sum()
+    if len(few):
+        whose = "" if table["batch"].nunique() == 1 else f" of batch {list_names(few.index)}"
+        warnings.warn(
+            f"{who}too few cells{whose} ({few.sum()}; a batch needs {FEW_CELLS}) to tell their batch's effect from "
+            "what is their own: they have moved, but don't rely on where they lie now, nor on their corrected "
+            "expression; correct them together with more cells of their batch",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def suggest_spelling(name: str, known: Iterable[str]) -> str | None:
@@ -160,6 +182,14 @@ def name_apart(name: str, taken: Iterable[str]) -> str:
     while name in names:
         name += " (none of these)"
     return name
+
+
+def _find_small(batches: pd.Categorical | None) -> list[str]:
+    """Names of the batches with few cells."""
+    if batches is None:
+        return []
+    n_cells = pd.Series(np.asarray(batches, dtype=str)).value_counts()
+    return list(n_cells.index[n_cells < FEW_CELLS])
 
 
 def _explain(label: str, n_cells: int, n_moved: int, known: Collection[str], none: str) -> str:

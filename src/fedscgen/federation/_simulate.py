@@ -57,8 +57,9 @@ class SimulationResult:
         ``var["n_sites"]`` counts the sites that hold a gene.
     types
         One row per site, batch within it and cell type: ``site``, ``batch``, ``cell_type``, ``n_cells``, ``n_moved``,
-        ``why`` cells stay or move with their batch only, or a site took no part in training, and ``like``, a shared
-        type of almost this name. It is in ``corrected.uns["fedscgen_types"]``, too. Empty for a model that tells none.
+        ``why`` cells stay, move with their batch only or are too few, or a site took no part in training, and ``like``,
+        a shared type of almost this name. It is in ``corrected.uns["fedscgen_types"]``, too. Empty for a model that
+        tells none.
     history
         One row per site, round and epoch: ``site``, ``round``, ``epoch``, ``train_loss``, ``validation_loss``,
         ``seconds``, and ``federation_loss``, the validation loss over all sites of the weights that the round began

@@ -124,8 +124,8 @@ class CorrectionMixin(ReferencesMixin):
         ``obs["fedscgen_confidence"]`` says how probable each cell's type is, NaN for types that no two sites share, and
         ``obs["fedscgen_label_conflict"]`` whether classifier and neighbours contradict the cell's own label.
         ``obs["fedscgen_moved"]`` says which cells have moved, and ``uns["fedscgen_types"]`` has a row for each batch
-        and type: cells, how many moved, and why others didn't. Embeddings of scanpy's are called ``"X_umap_before"``
-        and so on, and graphs of neighbours are left out, as they are of the cells before.
+        and type: cells, how many moved, and why others didn't, or aren't to be relied on. Embeddings of scanpy's are
+        called ``"X_umap_before"`` and so on, and graphs of neighbours are left out, as they are of the cells before.
 
         With ``out``, what is returned lacks ``X``, layers and ``raw``: they are in the file. With ``expression=None``
         it shares them with ``adata`` and can't write to them; a ``copy()`` of it can.
@@ -147,8 +147,8 @@ class CorrectionMixin(ReferencesMixin):
         Warns
         -----
         UserWarning
-            As in :meth:`FedSCGEN.setup_anndata`; or cells stay where they are; or cells have
-            labels, and move without them.
+            As in :meth:`FedSCGEN.setup_anndata`; or cells stay where they are; or a batch has too few to rely on how
+            they move; or cells have labels, and move without them.
         """
         CorrectionOptions(
             shrink, unlabeled, min_confidence, expression, denoise, reencode, batch_size, allow_unaligned,
@@ -203,9 +203,11 @@ class CorrectionMixin(ReferencesMixin):
             correction = correct_latent(
                 latent, batches, labels, found, shrink=shrink, unlabeled=unlabeled, min_confidence=min_confidence
             )
+        measured = None if shifts is not None else batches
         if rows is not None:
             correction, (latent, batches, labels) = correction.take(rows), of_adata
-        types = tabulate_moves(batches, labels, (correction.latent != latent).any(axis=1), correction.known)
+        moved = (correction.latent != latent).any(axis=1)
+        types = tabulate_moves(batches, labels, moved, correction.known, measured)
         return latent, correction, types
 
     def predict(
