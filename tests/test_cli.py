@@ -70,6 +70,9 @@ def test_demo_writes_cells_model_and_report(tmp_path):
     keys = {"site_key": "batch", "labels_key": "cell_type", "layer": "not set", "expression": "fedscgen_corrected"}
     assert {name: shown[name] for name in keys} == keys
     assert "n_hidden" in shown["model"]
+    assert "Blood cells that ship with scanpy, logarithms (seed 0)" in page.text
+    assert float(page.row("Markers kept")[1]) > 0.8
+    assert page.charts("Probability of the cells' types")[0].endswith("of 700 cells")
     assert list(tmp_path.iterdir()) == [tmp_path / "demo"], "no temporary folder is left"
 
 
@@ -106,6 +109,9 @@ def test_cells_without_a_label_take_part(tmp_path):
     assert "name an unlabeled_category" in said(refused)
     result = run(*command, "--unlabeled-category", "unclear")
     assert result.exit_code == 0, said(result)
+    page = Page((tmp_path / "out" / "report.html").read_text())
+    assert "50 cells of 150 have no label" in page.text
+    assert str(tmp_path / "cells.h5ad") in page.text
     types = {"type0", "type1", "type2", "type3"}
     obs = read_h5ad(tmp_path / "out" / "corrected.h5ad").obs
     assert types <= set(obs["fedscgen_cell_type"]) <= {*types, "unknown"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,6 +48,7 @@ from fedscgen.cli._sources import (
     read_all,
     read_gene_list,
 )
+from fedscgen.cli._warnings import keep_warnings
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -75,14 +76,19 @@ def demo(
     Takes 700 real blood cells that ship with scanpy, gives them to three unequal hospitals with simulated site
     effects, trains across them, corrects each hospital's cells, and writes corrected.h5ad, the model and report.html.
     """
-    with user_errors(), create_whole(output, overwrite=overwrite, remedy=OVERWRITE) as folder:
+    with (
+        user_errors(),
+        keep_warnings() as warned,
+        create_whole(output, overwrite=overwrite, remedy=OVERWRITE) as folder,
+    ):
         check_settings(settings)
         from fedscgen.datasets import demo_data
 
         chosen = _choose_settings(settings, n_rounds=rounds, n_epochs=epochs, seed=seed)
         number = chosen.federation.find_seed()
         adata, chosen = begin_with_counts(number, chosen) if counts else (demo_data(number), chosen)
-        _simulate_into(folder, adata, "batch", chosen, secure)
+        source = f"Blood cells that ship with scanpy, {'counts' if counts else 'logarithms'} (seed {number})"
+        _simulate_into(folder, adata, "batch", chosen, secure, told=_Told([source], warned))
     typer.echo(f"Open {output / 'report.html'} in a browser.")
 
 
@@ -161,7 +167,11 @@ def simulate(
     Writes corrected.h5ad (obsm["X_fedscgen"] and layers["fedscgen_corrected"]), model/ for new sites, history.csv,
     ledger.csv (what left each site) and report.html. The folder appears only when all of it is complete.
     """
-    with user_errors(), create_whole(output, overwrite=overwrite, remedy=OVERWRITE) as folder:
+    with (
+        user_errors(),
+        keep_warnings() as warned,
+        create_whole(output, overwrite=overwrite, remedy=OVERWRITE) as folder,
+    ):
         check_sources(files)
         check_settings(settings)
         chosen = _choose_settings(
@@ -190,7 +200,7 @@ def simulate(
         adata, site_key, chosen = read_all(files, site_key, chosen, (recipe, gene_table) if prepare else None)
         if label_map is not None:
             chosen = chosen.change(labels_key=name_types_alike(adata, chosen.site.labels_key, label_map))
-        _simulate_into(folder, adata, site_key, chosen, secure, init_model)
+        _simulate_into(folder, adata, site_key, chosen, secure, init_model, told=_Told(files, warned))
     typer.echo(f"Open {output / 'report.html'} in a browser; the corrected cells are in {output / 'corrected.h5ad'}.")
 
 
@@ -208,6 +218,14 @@ def print_settings(
         typer.echo(write_settings(replace(chosen, federation=chosen.federation.spell_out())), nl=False)
 
 
+@dataclass(frozen=True)
+class _Told:
+    """What the page tells of a run that its result doesn't: where the cells are from, and what was warned of."""
+
+    inputs: list[str]
+    warnings: list[str]
+
+
 def _choose_settings(source: str, **changes: Any) -> SimulationSettings:
     """Settings by name or file, with what the command line says in place of theirs."""
     from fedscgen.federation import read_settings
@@ -223,6 +241,8 @@ def _simulate_into(
     settings: SimulationSettings,
     secure: str,
     init_model: Path | None = None,
+    *,
+    told: _Told,
 ) -> None:
     from fedscgen._output import try_writing, write_cells
     from fedscgen.federation import simulate as run
@@ -249,7 +269,7 @@ def _simulate_into(
         )
         raise OSError(f"{folder.name} can't be written ({error}): {remedy}") from error
     print_types(result.types)
-    _report(folder / "report.html", adata, site_key, result, secure)
+    _report(folder / "report.html", adata, site_key, result, secure, told)
 
 
 def _write_training(folder: Path, result: SimulationResult) -> None:
@@ -259,24 +279,18 @@ def _write_training(folder: Path, result: SimulationResult) -> None:
     result.ledger.to_csv(folder / "ledger.csv", index=False)
 
 
-def _report(path: Path, adata: AnnData, site_key: str, result: SimulationResult, secure: str) -> None:
+def _report(path: Path, adata: AnnData, site_key: str, result: SimulationResult, secure: str, told: _Told) -> None:
     """Write the page; cells that can't be drawn cost nobody the results."""
-    from anndata import AnnData
-
-    from fedscgen._data import LATENT_KEY
     from fedscgen._normalize import HOW, find_counts, normalize_counts
     from fedscgen.report import write_report
 
-    site, corrected = result.site, result.corrected
+    site = result.site
     sites = site.keys.categories_of(adata, site_key)
     raw = find_counts(adata, site.keys, sites)
-    shown = AnnData(
-        site.keys.expression_of(normalize_counts(adata, site.keys, sites) if raw else adata),
-        corrected.obs,
-        uns=corrected.uns,
-        obsm={LATENT_KEY: corrected.obsm[LATENT_KEY]},
-    )
+    shown = _join_before_and_after(normalize_counts(adata, site.keys, sites) if raw else adata, result)
     labelled = site.keys.labels_of(shown).codes >= 0
+    labels_key = site.labels_key if labelled.any() else None
+    obs = shown.obs if labels_key is None else shown.obs.assign(**{labels_key: shown.obs[labels_key].where(labelled)})
     resolved = {**vars(result.settings.spell_out()), "gene_list": f"{len(result.settings.gene_list)} names"}
     settings = {"site_key": site_key, **vars(site), **vars(result.correction), **resolved}
     try:
@@ -284,13 +298,35 @@ def _report(path: Path, adata: AnnData, site_key: str, result: SimulationResult,
             path,
             shown[labelled] if labelled.any() and not labelled.all() else shown,
             batch_key=site_key,
-            labels_key=site.labels_key if labelled.any() else None,
+            labels_key=labels_key,
             history=result.history,
             ledger=result.ledger,
             settings={"aggregator": secure, **settings, "genes of the model": len(result.genes)},
             uses_labels=result.uses_labels,
             types=result.types,
             notes=[f"The file holds counts, or no logarithms, at {', '.join(raw)}: {HOW}."] if raw else [],
+            inputs=told.inputs,
+            warnings=told.warnings,
+            obs=obs,
         )
     except (ImportError, KeyError, OSError, RuntimeError, ValueError) as error:
         logger.warning("there is no report.html: %s", error)
+
+
+def _join_before_and_after(adata: AnnData, result: SimulationResult) -> AnnData:
+    """Cells as the page takes them: expression before correction in ``X``, and what came of it."""
+    from anndata import AnnData
+
+    from fedscgen._data import CORRECTED_LAYER, LATENT_KEY
+
+    corrected = result.corrected
+    before = result.site.keys.expression_of(adata)
+    shown = AnnData(before, corrected.obs, uns=corrected.uns, obsm={LATENT_KEY: corrected.obsm[LATENT_KEY]})
+    where = result.correction.expression
+    if where is None:
+        return shown
+    shown.var_names = adata.var_names
+    shown = shown[:, corrected.var_names].copy()
+    shown.var = corrected.var
+    shown.layers[CORRECTED_LAYER] = corrected.X if where == "X" else corrected.layers[where]
+    return shown

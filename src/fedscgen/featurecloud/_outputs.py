@@ -101,7 +101,9 @@ def _write_report(config: AppConfig, own: Path) -> None:
     site, keys = config.site.site, config.site.options.keys
     adata = read_cells(own / "corrected.h5ad")
     obs = adata.obs if keys.batch_key is not None else adata.obs.assign(**{_SITE: site})
-    shown = AnnData(keys.expression_of(adata), obs, obsm={LATENT_KEY: adata.obsm[LATENT_KEY]})
+    layers = {name: adata.layers[name] for name in (CORRECTED_LAYER,) if name in adata.layers}
+    latent = {LATENT_KEY: adata.obsm[LATENT_KEY]}
+    shown = AnnData(keys.expression_of(adata), obs, adata.var, obsm=latent, layers=layers)
     labelled = keys.labels_of(adata).codes >= 0
     try:
         write_report(
@@ -112,6 +114,7 @@ def _write_report(config: AppConfig, own: Path) -> None:
             history=_read_history(own / "history.csv").assign(site=site),
             ledger=pd.read_csv(own / "ledger.csv"),
             types=adata.uns[TYPES_KEY].assign(site=site) if TYPES_KEY in adata.uns else None,
+            obs=obs,
         )
     except (ImportError, KeyError, OSError, RuntimeError, ValueError) as error:
         logger.warning("there is no report.html: %s", error)

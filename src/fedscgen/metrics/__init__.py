@@ -1,9 +1,10 @@
 """How well an embedding mixes batches and keeps cell types apart. Each metric is one function: arrays in, float out.
 
 All are scaled as in scib-metrics (Luecken et al. 2022), where higher is better and 1 is best. Only
-:func:`lisi_per_cell` counts groups, and :func:`type_distance_inflation`, :func:`halves_accuracy` and
-:func:`n_different_genes` say what a correction has invented. :func:`expression_conservation` measures corrected
-expression instead of an embedding. :func:`register_metric` adds a metric of your own.
+:func:`lisi_per_cell` counts groups, and :func:`type_distance_inflation`, :func:`halves_accuracy`,
+:func:`n_different_genes` and :func:`count_invented_genes` say what a correction has invented. The latter and
+:func:`expression_conservation` measure corrected expression instead of an embedding. :func:`register_metric` adds a
+metric of your own.
 """
 
 from fedscgen.metrics._agreement import ari, kmeans_clusters, nmi
@@ -12,6 +13,7 @@ from fedscgen.metrics._checks import UndefinedMetricError
 from fedscgen.metrics._entropy_of_batch_mixing import entropy_of_batch_mixing
 from fedscgen.metrics._expression_conservation import expression_conservation
 from fedscgen.metrics._graph_connectivity import graph_connectivity
+from fedscgen.metrics._invented_genes import count_invented_genes
 from fedscgen.metrics._isolated_label_f1 import isolated_label_f1
 from fedscgen.metrics._kbet import kbet
 from fedscgen.metrics._knn_accuracy import knn_accuracy
@@ -38,6 +40,7 @@ __all__ = [
     "ari",
     "bras",
     "clisi",
+    "count_invented_genes",
     "entropy_of_batch_mixing",
     "expression_conservation",
     "graph_connectivity",

@@ -51,7 +51,7 @@ def expression_conservation(
         No type of any batch has so many cells, no more genes than markers, shapes that don't fit, a missing name, or
         values not finite.
     """
-    arrays = _check_expression(before, "before"), _check_expression(after, "after")
+    arrays = check_expression(before, "before"), check_expression(after, "after")
     n_cells, n_genes = arrays[0].shape
     if arrays[1].shape != (n_cells, n_genes):
         raise ValueError(f"expression before has shape {arrays[0].shape}, after {arrays[1].shape}: pass the same cells")
@@ -75,7 +75,8 @@ def expression_conservation(
     }
 
 
-def _check_expression(expression: npt.ArrayLike | sparse.spmatrix, when: str) -> np.ndarray | sparse.csr_matrix:
+def check_expression(expression: npt.ArrayLike | sparse.spmatrix, when: str) -> np.ndarray | sparse.csr_matrix:
+    """Return ``expression`` as a finite matrix of shape ``(n_cells, n_genes)``; ``when`` is for the message."""
     array = sparse.csr_matrix(expression) if sparse.issparse(expression) else np.asarray(expression)
     if array.ndim != 2:
         raise ValueError(f"expression {when} has shape {array.shape}, not (n_cells, n_genes)")

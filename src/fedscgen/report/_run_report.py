@@ -12,9 +12,18 @@ import numpy as np
 
 from fedscgen._words import quantity
 from fedscgen.metrics import EmbeddedCells, UndefinedMetricError, list_metrics, metrics_table
-from fedscgen.pl import LABEL_COLOURS, SITE_COLOURS, Group, group_cells, umap_layout
+from fedscgen.pl import (
+    LABEL_COLOURS,
+    SITE_COLOURS,
+    Group,
+    choose_cells,
+    group_column,
+    principal_components,
+    umap_layout,
+)
+from fedscgen.report import _cell_sections as of_cells
 from fedscgen.report import _run_sections as sections
-from fedscgen.report.groups import umap_pair
+from fedscgen.report._figures import show_embedding
 from fedscgen.report.page import facts, section, text, volume, write_page
 
 if TYPE_CHECKING:
@@ -29,7 +38,6 @@ logger = logging.getLogger(__name__)
 HISTORY_COLUMNS = ("site", "round", "epoch", "train_loss", "validation_loss")
 LEDGER_COLUMNS = ("sender", "receiver", "kind", "bytes", "protection")
 _MAX_CELLS = 20_000  # that are laid out, drawn and measured
-_N_COMPONENTS = 20
 _MIN_CELLS = 3
 _OF_NEIGHBORHOODS = ("kBET", "iLISI", "cLISI")
 _SEED = 0
@@ -66,12 +74,18 @@ def write_report(
     uses_labels: bool | None = None,
     types: pd.DataFrame | None = None,
     notes: Sequence[str] = (),
+    inputs: Sequence[str] = (),
+    warnings: Sequence[str] | None = None,
+    obs: pd.DataFrame | None = None,
+    expression: str = "fedscgen_corrected",
 ) -> None:
     """Write a report of a run as one HTML file that needs neither scripts nor the network.
 
-    It shows UMAPs before and after correction by site and by cell type, integration metrics, training curves, a summary
-    of what left the sites, settings and versions. Above 20,000 cells a random subset is shown and measured, and the
-    report says so. Nothing is added to ``adata``, and the settings of scanpy and matplotlib stay as they are.
+    It shows UMAPs before and after correction by site and by cell type, what moved, types by site, predicted types and
+    labels in doubt, integration metrics, checks of corrected expression, training curves, a summary of what left the
+    sites, warnings, input, settings and versions. What is missing is said. Above 20,000 cells a random subset is shown
+    and measured, and the report says so. Nothing is added to ``adata``, and the settings of scanpy and matplotlib stay
+    as they are.
 
     Parameters
     ----------
@@ -98,6 +112,15 @@ def write_report(
         What moved, a row per site and cell type; see :class:`fedscgen.federation.SimulationResult`.
     notes
         What else is to be known of the data, such as that they were normalised; a sentence each.
+    inputs
+        What the cells were read from, such as names of files.
+    warnings
+        What was warned of in the run. ``None``: nobody kept it.
+    obs
+        Columns of all cells, where ``adata`` has those alone that have a label: of these the page tells types by site,
+        predicted types and labels in doubt. ``None``: ``adata.obs``.
+    expression
+        Key of ``adata.layers`` with corrected expression, which is checked where it is there.
 
     Raises
     ------
@@ -113,7 +136,10 @@ def write_report(
     _check_columns(history, HISTORY_COLUMNS, "history")
     if ledger is not None:
         _check_columns(ledger, LEDGER_COLUMNS, "ledger")
-    cells = _choose_cells(adata, batch_key, labels_key, embedding)
+    chosen = choose_cells(adata.n_obs, _MAX_CELLS, _SEED)
+    part = adata if len(chosen) == adata.n_obs else adata[chosen]
+    cells = _choose_cells(adata, chosen, batch_key, labels_key, embedding)
+    told = adata.obs if obs is None else obs
     simulated = "simulated_site_effects" in adata.uns
     lead = sections.lead(history, settings or {}, recorded=ledger is not None, simulated=simulated)
     lead += "".join(f"\n{sections.note(sentence)}" for sentence in notes)
@@ -126,10 +152,18 @@ def write_report(
         sections=[
             section("cells", "The cells before and after", _draw_umaps(cells, embedding)),
             *([] if types is None else [section("moved", "What moved", sections.list_moved(types))]),
+            section("types", "Types at the sites", of_cells.composition(told, batch_key, labels_key, cells.labels)),
+            section(
+                "confidence",
+                "Predicted types, and labels in doubt",
+                of_cells.confidence(told, labels_key, cells.labels),
+            ),
             section("metrics", "Integration in numbers", _measure(cells)),
+            section("expression", "Corrected expression", of_cells.expression(part, expression, batch_key, labels_key)),
             section("training", "Training", sections.training(history, cells.sites)),
             section("ledger", "What left the sites", sections.ledger(ledger)),
-            section("settings", "Settings and versions", sections.settings(settings)),
+            section("warnings", "Warnings", sections.warnings(warnings)),
+            section("settings", "Input, settings and versions", sections.settings(settings, inputs)),
         ],
     )
     logger.info("Report written to %s", path)
@@ -166,23 +200,24 @@ def _check_columns(table: pd.DataFrame, columns: tuple[str, ...], what: str) -> 
         )
 
 
-def _choose_cells(adata: AnnData, batch_key: str, labels_key: str | None, embedding: str) -> _Cells:
-    """Find the principal components over all cells, then keep at most as many cells as are shown, in their order."""
-    import scanpy as sc
-
-    chosen = np.arange(adata.n_obs)
-    if adata.n_obs > _MAX_CELLS:
-        chosen = np.sort(np.random.default_rng(_SEED).choice(adata.n_obs, _MAX_CELLS, replace=False))
-    n_components = min(_N_COMPONENTS, adata.n_obs - 1, adata.n_vars - 1)
-    components = sc.pp.pca(adata.X, n_comps=n_components, random_state=_SEED)
-    types = None if labels_key is None else adata.obs[labels_key].iloc[chosen]
+def _choose_cells(adata: AnnData, chosen: np.ndarray, batch_key: str, labels_key: str | None, embedding: str) -> _Cells:
+    """Find the principal components over all cells, then keep those that are shown, in their order."""
     return _Cells(
-        before=components[chosen],
+        before=principal_components(adata, seed=_SEED)[chosen],
         after=np.asarray(adata.obsm[embedding])[chosen],
-        sites=group_cells(adata.obs[batch_key].iloc[chosen], SITE_COLOURS),
-        labels=None if types is None else group_cells(types, LABEL_COLOURS, by_size=True),
+        sites=_take(group_column(adata, batch_key, SITE_COLOURS), chosen),
+        labels=None
+        if labels_key is None
+        else _take(group_column(adata, labels_key, LABEL_COLOURS, by_size=True), chosen),
         n_all=adata.n_obs,
     )
+
+
+def _take(groups: Group, chosen: np.ndarray) -> Group:
+    """These cells, and the groups that they are of."""
+    present, codes = np.unique(groups.codes[chosen], return_inverse=True)
+    names, marks = (tuple(each[code] for code in present) for each in (groups.names, groups.marks))
+    return Group(names, marks, codes)
 
 
 def _count(adata: AnnData, cells: _Cells, history: pd.DataFrame, ledger: pd.DataFrame | None) -> dict[str, str]:
@@ -199,10 +234,10 @@ def _draw_umaps(cells: _Cells, embedding: str) -> str:
     layouts = {"before": umap_layout(cells.before, seed=_SEED), "after": umap_layout(cells.after, seed=_SEED)}
     n_shown = None if cells.n_shown == cells.n_all else cells.n_shown
     lead = sections.cells(cells.n_all, n_shown, n_components=cells.before.shape[1], embedding=embedding)
-    by_site = umap_pair("By site", "site", layouts, cells.sites, numbered=False)
+    by_site = show_embedding("By site", "site", layouts, cells.sites, numbered=False)
     if cells.labels is None:
         return f"{lead}\n{by_site}"
-    return f"{lead}\n{by_site}{umap_pair('By cell type', 'cell type', layouts, cells.labels, numbered=True)}"
+    return f"{lead}\n{by_site}{show_embedding('By cell type', 'cell type', layouts, cells.labels, numbered=True)}"
 
 
 def _measure(cells: _Cells) -> str:

@@ -20,7 +20,7 @@ from fedscgen.report.page import pairs, text, volume
 from fedscgen.secure import Protection
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     import pandas as pd
@@ -256,7 +256,7 @@ def ledger(table: pd.DataFrame | None) -> str:
     summary = summary.rename_axis(list(columns)).sort_index(level="to_site", sort_remaining=False, kind="stable")
     rows = "".join(
         f"<tr><th scope='row'>{text(kind)}</th><td class='route'>{route}</td><td class='number'>{size:,}</td>"
-        f"<td class='number'>{volume(total)}</td><td>{_protection(protection)}</td></tr>"
+        f"<td class='number'>{volume(total)}</td><td class='remark'>{_protection(protection)}</td></tr>"
         for (_, kind, route, protection), (size, total) in zip(summary.index, summary.to_numpy(), strict=True)
     )
     to_server = table[sent & (table["receiver"] == _SERVER)]
@@ -306,11 +306,22 @@ def _protection(word: str) -> str:
     return f"{text(word)} <small>{text(explanation)}</small>"
 
 
-def settings(values: Mapping[str, Any] | None) -> str:
-    """Two tables: what the run was asked to do, and the versions that did it."""
+def warnings(messages: Sequence[str] | None) -> str:
+    """What was warned of in the run."""
+    if messages is None:
+        return "<p>Nobody kept what was warned of in the run.</p>"
+    if not messages:
+        return "<p>The run gave no warning.</p>"
+    return f"<ul>{''.join(f'<li>{text(message)}</li>' for message in messages)}</ul>"
+
+
+def settings(values: Mapping[str, Any] | None, inputs: Sequence[str] = ()) -> str:
+    """Tables: what the run was made from and asked to do, and the versions that did it."""
     versions = {"Python": platform.python_version(), "fedscgen": __version__} | {
         package: version(package) for package in _PACKAGES
     }
     shown = {name: "not set" if value in (None, ()) else value for name, value in (values or {}).items()}
     given = pairs("Settings", shown) if shown else "<div><h3>Settings</h3><p>None were recorded.</p></div>"
-    return f"<div class='columns'>{given}{pairs('Versions', versions)}</div>"
+    read = "".join(f"<li><code>{text(each)}</code></li>" for each in inputs)
+    source = f"<ul>{read}</ul>" if read else "<p>It wasn't recorded from what file the cells come.</p>"
+    return f"<h3>Input</h3>{source}<div class='columns'>{given}{pairs('Versions', versions)}</div>"

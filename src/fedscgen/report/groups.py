@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fedscgen.pl import Group, place_badges, scatter_png, to_picture
 from fedscgen.report.page import text
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 SHAPES = {
     "o": '<circle cx="8" cy="8" r="7"/>',
@@ -22,23 +18,17 @@ SHAPES = {
 }
 
 
-def umap_pair(title: str, what: str, layouts: Mapping[str, np.ndarray], cells: Group, *, numbered: bool) -> str:
-    """Two scatter plots side by side under one legend; badges number the groups where colours alone are too many."""
-    counts = np.bincount(cells.codes, minlength=len(cells.names))
-    figures = []
-    for when, layout in layouts.items():
-        alt = f"UMAP of {len(layout):,} cells {when} correction, coloured by {what}: {', '.join(cells.names)}"
-        figures.append(scatter(f"{when.capitalize()} correction", alt, layout, cells, numbered=numbered))
-    note = "<p class='note'>A number marks the middle of each type, or stands beside it.</p>" if numbered else ""
-    return (
-        f"<div class='group'><h3>{text(title)}</h3>{legend(cells, counts, numbered=numbered)}"
-        f"<div class='pair'>{''.join(figures)}</div>{note}</div>"
-    )
-
-
 def scatter(caption: str, alt: str, layout: np.ndarray, cells: Group, *, numbered: bool, pixels: int = 800) -> str:
     """A scatter plot under its caption; if ``numbered``, with the groups' numbers in it."""
-    png = base64.b64encode(scatter_png(layout, cells.codes, cells.marks, pixels=pixels)).decode()
+    content = scatter_png(layout, cells.codes, cells.marks, pixels=pixels)
+    return frame_scatter(caption, alt, content, layout, cells, numbered=numbered, pixels=pixels)
+
+
+def frame_scatter(
+    caption: str, alt: str, content: bytes, layout: np.ndarray, cells: Group, *, numbered: bool, pixels: int = 800
+) -> str:
+    """The picture of a scatter plot under its caption; if ``numbered``, with the groups' numbers in it."""
+    png = base64.b64encode(content).decode()
     badges = _badges(layout, cells) if numbered else ""
     image = f"<img src='data:image/png;base64,{png}' alt='{text(alt)}' width='{pixels}' height='{pixels}'>"
     return f"<figure><figcaption>{text(caption)}</figcaption><div class='plot'>{image}{badges}</div></figure>"
