@@ -156,7 +156,7 @@ def test_sites_may_differ_in_genes_and_their_order(adata, caplog):
 
 
 def test_cell_names_that_repeat_between_sites_get_the_site_appended(adata):
-    result = simulate({"a": adata, "b": adata.copy()}, "hospital", **QUICK)
+    result = simulate({"a": adata, "b": make_adata(seed=7)}, "hospital", **QUICK)
     assert list(result.corrected.obs_names[[0, -1]]) == ["cell0-a", "cell149-b"]
 
 

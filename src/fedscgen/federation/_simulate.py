@@ -23,6 +23,7 @@ from fedscgen.federation._joined import restore_order
 from fedscgen.federation._ledger import join_ledgers
 from fedscgen.federation._models import find_model
 from fedscgen.federation._padding import padded_copy
+from fedscgen.federation._same_cells import refuse_same_cells
 from fedscgen.federation._server import Server
 from fedscgen.federation._settings import FederationSettings, SiteOptions
 from fedscgen.federation._simulated_sites import check_sites, join_batches, options_of, read_backed, take_sites
@@ -154,7 +155,8 @@ def simulate(
     Raises
     ------
     KeyError, ValueError
-        Bad data, settings or initial model; the message names the site, the value and the remedy.
+        Bad data, settings or initial model, or two sites with the same cells; the message names the site, the value and
+        the remedy.
     NoSharedLabelError
         No cell type is held by enough sites; with landmarks, only if all cells have a label.
     SiteError, AggregationError
@@ -163,8 +165,8 @@ def simulate(
     Warns
     -----
     UserWarning
-        Data that are unlikely to be meant; a site has too few cells to train; or no cell type is held by enough sites
-        and cells move without labels.
+        Data that are unlikely to be meant; two sites have a few cells in common; a site has too few cells to train; or
+        no cell type is held by enough sites and cells move without labels.
 
     Examples
     --------
@@ -275,6 +277,7 @@ def _run(
         )
         for i, (name, cells) in enumerate(sites.items())
     ]
+    refuse_same_cells(sites, site.keys)  # which the clients have found to be sound
     training = [client for client in clients if client.site in members]
     server = Server(InProcessTransport(training), aggregator, replace(settings, seed=seed), given)
     try:
