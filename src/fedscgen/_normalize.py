@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from fedscgen._data import DataKeys
     from fedscgen._rows import Matrix
 
+QUALITY_KEYS = ("n_genes_by_counts", "total_counts", "total_counts_mt", "pct_counts_mt")
+"""Columns of ``obs`` that a preparation writes."""
+
 HOW = "each cell was normalised to 10,000 and log1p taken before anything else"
 _TOTAL = 1e4
 _ROWS = 4096

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,8 +19,11 @@ from fedscgen._data import DataKeys
 from fedscgen._files import check_readable
 from fedscgen._output import repair
 
+_USUAL_MODALITY = "rna"
+_OTHER_MODALITIES = {"adt", "antibody", "atac", "cite", "hto", "peaks", "prot", "protein"}
 
-def read_cells(path: Path, *, on_disk: bool = False, modality: str = "rna") -> AnnData:
+
+def read_cells(path: Path, *, on_disk: bool = False, modality: str | None = None) -> AnnData:
     """Read a file ``.h5ad``, a modality of a file ``.h5mu``, or a folder ``.zarr``.
 
     Parameters
@@ -29,7 +33,7 @@ def read_cells(path: Path, *, on_disk: bool = False, modality: str = "rna") -> A
     on_disk
         Leave the expression in the file, which stays open; for a look at everything else. For ``.h5ad`` alone.
     modality
-        The one that has the expression.
+        The one that has the expression. None: ``"rna"`` or, if there is but one, this, unless its name says otherwise.
 
     Raises
     ------
@@ -40,7 +44,7 @@ def read_cells(path: Path, *, on_disk: bool = False, modality: str = "rna") -> A
     kind = path.suffix if path.suffix in (".h5mu", ".zarr") else ".h5ad"
     try:
         if kind == ".h5mu":
-            cells = _take_modality(read_h5mu(path), modality)
+            cells = _take_modality(_read_quietly(path), modality)
         else:
             cells = read_zarr(path) if kind == ".zarr" else read_h5ad(path, backed="r" if on_disk else None)
     except Exception as error:
@@ -51,7 +55,7 @@ def read_cells(path: Path, *, on_disk: bool = False, modality: str = "rna") -> A
 
 
 @contextmanager
-def open_cells(path: Path, modality: str = "rna") -> Iterator[AnnData]:
+def open_cells(path: Path, modality: str | None = None) -> Iterator[AnnData]:
     """The same cells, whose ``X``, layers and ``raw`` stay in the file, which is open while the block lasts.
 
     A file ``.h5mu``, or of an older format of anndata's, is read whole.
@@ -115,9 +119,29 @@ def _unreadable(path: Path, error: Exception) -> ValueError:
     return ValueError(f"{path} can't be read as {kind}: {str(error).partition(chr(10))[0]}")
 
 
-def _take_modality(mdata: MuData, name: str) -> AnnData:
+def _read_quietly(path: Path) -> MuData:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="From 0.4 .update", category=FutureWarning)  # of its next version
+        return read_h5mu(path)
+
+
+def list_modalities(path: Path) -> list[str]:
+    """Names of what a file ``.h5mu`` holds; none of any other file."""
+    if path.suffix != ".h5mu" or not h5py.is_hdf5(path):
+        return []
+    with h5py.File(path, "r") as file:
+        return list(file.get("mod", ()))
+
+
+def _take_modality(mdata: MuData, name: str | None) -> AnnData:
     """The modality, with the columns that stand above all of them."""
-    rna = DataKeys(modality=name).modality_of(mdata)
+    held = list(mdata.mod)
+    is_plain = len(held) == 1 and held[0].casefold() not in _OTHER_MODALITIES
+    keys = DataKeys(modality=name or (held[0] if is_plain else _USUAL_MODALITY))
+    try:
+        rna = keys.modality_of(mdata)
+    except ValueError as error:
+        raise ValueError(f"{error} (--modality)") from error
     shared = mdata.obs.loc[rna.obs_names, mdata.obs.columns.difference(rna.obs.columns)]
     for key in shared:
         rna.obs[key] = shared[key]

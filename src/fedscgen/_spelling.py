@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from difflib import SequenceMatcher
 
 _LEAST_LETTERS, _LEAST_RATIO = 6, 0.86
 _ID = "CL:"
+
+# columns of obs as people and repositories call them, without case and punctuation
+_LABELS = ("celltype", "annotation", "cellontology", "celllabel", "cellclass", "cluster", "majorvoting", "labels")
+_BATCHES = ("donor", "patient", "individual", "subject", "batch", "sample", "lane", "library", "origident")
 
 # names that mean the same, with the id in the Cell Ontology; as they are once spelling is taken out
 _SYNONYMS: dict[str, tuple[str, ...]] = {
@@ -80,6 +85,22 @@ def look_alike(one: str, other: str) -> bool:
     if min(len(one), len(other)) < _LEAST_LETTERS or re.findall(r"[\d+]", one) != re.findall(r"[\d+]", other):
         return False
     return SequenceMatcher(None, one, other).ratio() >= _LEAST_RATIO
+
+
+def find_like_labels(columns: Iterable[str]) -> list[str]:
+    """Columns whose names say that they hold cell types, or what may be such."""
+    return [name for name in columns if any(part in _flatten(name) for part in _LABELS)]
+
+
+def find_like_batches(columns: Iterable[str], key: str) -> list[str]:
+    """Columns that are called like this one of batches, or as columns of batches are."""
+    wanted = _flatten(key)
+    parts = (wanted, *(_BATCHES if any(part in wanted for part in _BATCHES) else ()))
+    return [name for name in columns if any(part in _flatten(name) for part in parts)]
+
+
+def _flatten(name: str) -> str:
+    return re.sub(r"[\W_]", "", name).casefold()
 
 
 def _make_singular(word: str) -> str:

@@ -9,6 +9,10 @@ if TYPE_CHECKING:
 
 _NO_LABEL = {"", "-", "?", "na", "n/a", "nan", "none", "null", "unknown", "unassigned", "unlabeled", "unlabelled"}
 
+TURNED = "genes x cells instead of cells x genes"
+TURN = "turn them with adata.T, or --transpose on the command line"
+"""What is said of data that are transposed, and what to do about them."""
+
 
 def means_no_label(name: object) -> bool:
     """Whether people write this for a cell type that they don't know."""

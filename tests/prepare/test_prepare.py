@@ -149,9 +149,9 @@ def test_files_that_cannot_be_read_are_told(tmp_path):
         read_raw(tmp_path / "none")
     with pytest.raises(ValueError, match=r"holds no matrix.mtx"):
         read_raw(tmp_path)
-    (tmp_path / "x.loom").write_text("")
+    (tmp_path / "x.csv").write_text("")
     with pytest.raises(ValueError, match=r"can read a 10x folder.*convert"):
-        read_raw(tmp_path / "x.loom")
+        read_raw(tmp_path / "x.csv")
     (tmp_path / "x.h5").write_text("nothing")
     with pytest.raises(ValueError, match=r"x.h5 can't be read"):
         read_raw(tmp_path / "x.h5")

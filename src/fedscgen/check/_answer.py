@@ -14,11 +14,12 @@ from fedscgen._data import ExpressionSummary
 from fedscgen._normalize import contradicts, sum_cells
 from fedscgen._spelling import find_meaning
 from fedscgen._types import Message
+from fedscgen._words import TURN, TURNED
 from fedscgen.check._check import USUAL_SUM, Checked, Told
 from fedscgen.check._page import CHECK_PAGE, write_check_page
 from fedscgen.check._site import Site
 from fedscgen.federation import CHECK, SERVER, TELL, LabelNames, Plan, PolicyError, SitePolicy, check_question
-from fedscgen.prepare import LabelProposal, write_label_map
+from fedscgen.prepare import LabelProposal, find_transposed, write_label_map
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -96,7 +97,8 @@ class SiteCheck:
         self._names = LabelNames(label_salt)
         self._policy = policy
         self._folder = folder
-        self._objections = tuple(objections)
+        turned = (f"its data hold {TURNED}: {TURN}",)
+        self._objections = (*objections, *(turned if find_transposed({site: adata}) else ()))
         self._adata = adata
         self._cells = Site.of(site, adata, options, self._label_map, _SHARES)
         self._plan: Plan | None = None

@@ -13,7 +13,7 @@ from fedscgen.check._findings import Finding, judge
 from fedscgen.check._rehearsal import Rehearsal, Sample, rehearse
 from fedscgen.check._site import Site, propose_by_meaning
 from fedscgen.federation import FederationSettings, SiteOptions
-from fedscgen.prepare import LabelProposal, propose_labels
+from fedscgen.prepare import LabelProposal, find_transposed, propose_labels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -220,10 +220,11 @@ def _look_at(
     sites: Mapping[str, AnnData], options: Mapping[str, SiteOptions], label_map: Mapping[str, str]
 ) -> tuple[tuple[Site, ...], dict[str, str]]:
     """What is known of each site, and why it isn't of others."""
-    looked, errors = [], {}
+    looked, errors, transposed = [], {}, find_transposed(sites)
     for name, adata in sites.items():
         try:
-            looked.append(Site.of(name, adata, options[name], label_map))
+            site = Site.of(name, adata, options[name], label_map)
+            looked.append(replace(site, transposed=transposed.get(name, "")))
         except (KeyError, TypeError, ValueError) as error:
             errors[name] = error
     if not looked:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal
 import pandas as pd
 
 from fedscgen._normalize import SUM_TOLERANCE, contradicts
-from fedscgen._spelling import is_unknown_id
-from fedscgen._words import list_names, means_no_label
+from fedscgen._spelling import find_like_batches, find_like_labels, is_unknown_id
+from fedscgen._words import TURN, TURNED, list_names, means_no_label
 from fedscgen.prepare import find_namespace
 
 if TYPE_CHECKING:
@@ -95,8 +95,14 @@ def _judge_expression(checked: Checked) -> Iterator[Finding]:
 
 
 def _judge_genes(checked: Checked) -> Iterator[Finding]:
-    kinds = {site.name: find_namespace(map(str, site.genes)) for site in checked.sites}
+    sites = [site for site in checked.sites if not site.transposed]
+    kinds = {site.name: find_namespace(map(str, site.genes)) for site in sites}
     for site in checked.sites:
+        if site.transposed:
+            yield Finding(
+                "obstacle",
+                f"{site.name}: {TURNED}, as a row is called {site.transposed!r}: {TURN} ({site.name})",
+            )
         if site.repeated_cell:
             yield Finding(
                 "obstacle", f"{site.name}: cell {site.repeated_cell!r} is there twice: give each cell a name of its own"
@@ -108,16 +114,24 @@ def _judge_genes(checked: Checked) -> Iterator[Finding]:
             )
     if len(set(kinds.values())) > 1:
         listed = ", ".join(f"{name}: {kind}" for name, kind in kinds.items())
-        yield Finding("obstacle", f"genes go by different names ({listed}): run fedscgen prepare --genes at all sites")
+        yield Finding(
+            "obstacle",
+            f"genes go by different names ({listed}): run fedscgen prepare (or add --prepare) with "
+            "--genes symbol at all sites, and with --gene-table where the data hold names of one kind alone",
+        )
         return
-    for one, other in combinations(checked.sites, 2):
+    for one, other in combinations(sites, 2):
         share = _find_overlap(one.genes, other.genes)
         if share >= _LEAST_OVERLAP:
             continue
         who = f"{one.name} and {other.name} share {share:.0%} of their genes"
         if _are_of_two_species(one.genes, other.genes):
             first = f"{one.genes[0]!r} and {other.genes[0]!r}"
-            yield Finding("obstacle", f"{who}, which look like those of two species ({first}): name orthologs alike")
+            yield Finding(
+                "obstacle",
+                f"{who}, which look like those of two species ({first}): name orthologs alike, or "
+                "if they are of one, prepare them with its gene table and --ignore-case",
+            )
         else:
             yield Finding("obstacle" if share == 0 else "doubt", f"{who}: prepare both with one gene table")
     network = checked.settings.spell_out().model
@@ -212,6 +226,17 @@ def _judge_batches(checked: Checked) -> Iterator[Finding]:
                     "note",
                     f"{site.name}: there is no column {key!r}, so its cells are alike in it; {_list_columns(site)}",
                 )
+                yield from _judge_columns(site, key, find_like_batches(site.columns, key), "batches")
+
+
+def _judge_columns(site: Site, key: str, found: list[str], what: str) -> Iterator[Finding]:
+    """Columns of a site that may be meant by one that it lacks."""
+    for name in found:
+        yield Finding(
+            "doubt",
+            f"{site.name}: its column {name!r} may hold the {what} that are sought in {key!r}: if so, add --column "
+            f"{name}={key}, or name it in the site's configuration",
+        )
 
 
 def _judge_labels(checked: Checked) -> Iterator[Finding]:
@@ -236,6 +261,9 @@ def _judge_labels(checked: Checked) -> Iterator[Finding]:
         elif site.n_unlabeled == site.n_cells:
             how = "the classifier names its cells" if checked.common_types else "no site's labels help"
             yield Finding("note", f"{site.name}: no cell has a label{_say_where(checked, site)}; {how}")
+            key = checked.options.labels_key
+            if site.exact and key is not None and key not in site.columns:
+                yield from _judge_columns(site, key, find_like_labels(site.columns), "cell types")
         if site.n_rare:
             yield Finding("note", f"{site.name}: {site.n_rare} types of too few cells are not told by name")
         for name in filter(means_no_label, site.counts.columns):

@@ -11,7 +11,7 @@ import pandas as pd
 from fedscgen._batches import name_batches
 from fedscgen._categories import trim, with_names_as_strings, without_spaces
 from fedscgen._data import FEWEST_CELLS, summarize_expression
-from fedscgen._normalize import sum_cells
+from fedscgen._normalize import QUALITY_KEYS, sum_cells
 from fedscgen.correction import expect_cells
 from fedscgen.prepare import PREPARED_KEY, LabelProposal, to_common
 
@@ -64,6 +64,8 @@ class Site:
         What the preparation has left out, if it is most of the cells. Nothing is told of it to others.
     columns
         Of the site's ``obs``. Nothing is told of them to others.
+    transposed
+        Name of a cell that a gene has, if cells and genes seem to have changed places. Nothing is told of it to others.
     repeated_cell
         Name that two cells have, if there is one. Nothing is told of it to others.
     """
@@ -85,6 +87,7 @@ class Site:
     lost: str = ""
     columns: tuple[str, ...] = ()
     repeated_cell: str = ""
+    transposed: str = ""
 
     @classmethod
     def of(
@@ -96,7 +99,7 @@ class Site:
         shares: tuple[float, float, float] = (0.0, 0.5, 1.0),
     ) -> Site:
         """Look at a site's cells; the sums are those that these shares of cells stay below."""
-        columns = tuple(map(str, adata.obs.columns))
+        columns = tuple(str(name) for name in adata.obs if name not in QUALITY_KEYS)
         adata, batch_key = name_batches(adata, options.batch_key)
         labels, own = label_alike(adata, options, label_map), label_alike(adata, options, {}).dropna().unique()
         batches = options.keys.categories_of(adata, batch_key)

@@ -27,10 +27,11 @@ def tell_cost(checked: Checked, secure: str) -> str:
         return str(error)
     minutes = (cost.sent + cost.received) / (_SPEED * _MEGABIT) / 60
     n_common, n_genes = checked.n_common, checked.n_genes
+    each_round = f" ({volume(cost.per_round)} a round)" if checked.settings.n_rounds else ""
     chosen = "" if n_genes == n_common else f"{n_genes:,} of "
     return (
         f"{chosen}{n_common:,} genes, {cost.n_parameters:,} parameters: each site sends {volume(cost.sent)} in "
-        f"{cost.n_messages} messages ({volume(cost.per_round)} a round) and receives {volume(cost.received)}; "
+        f"{cost.n_messages} messages{each_round} and receives {volume(cost.received)}; "
         f"{minutes:.1f} minutes of transfer at {_SPEED} Mbit/s"
     )
 

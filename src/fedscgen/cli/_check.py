@@ -12,21 +12,21 @@ from fedscgen._files import create_whole
 from fedscgen._options import check_settings
 from fedscgen.cli._arguments import BatchColumns, LabelMap, LabelsKey, Layer, SecureOption, SettingsSource
 from fedscgen.cli._errors import user_errors
+from fedscgen.cli._site_files import Columns, Modality, Reading, Transposed, check_sources, read_sites
 from fedscgen.cli._sources import (
     CommonTargetSum,
     GeneList,
     GeneNames,
+    IgnoreCase,
     MaxMito,
     MinGenes,
     Prepare,
     TableOfGenes,
     TopGenes,
-    check_sources,
     make_recipe,
     one_or_several,
     prepare_sites,
     read_gene_list,
-    read_sites,
 )
 
 if TYPE_CHECKING:
@@ -51,12 +51,16 @@ def check(
         str | None, typer.Option(help="What the column says of cells without a label.")
     ] = None,
     layer: Layer = None,
+    modality: Modality = None,
+    column: Columns = None,
+    transpose: Transposed = None,
     min_cells: Annotated[int | None, typer.Option(min=1, help="Fewest cells of a type that is reported.")] = None,
     n_top_genes: TopGenes = None,
     gene_list: GeneList = None,
     prepare: Prepare = False,
     genes: GeneNames = "own",
     gene_table: TableOfGenes = None,
+    ignore_case: IgnoreCase = False,
     target_sum: CommonTargetSum = None,
     min_genes: MinGenes = 200,
     max_mito: MaxMito = 0.2,
@@ -86,10 +90,11 @@ def check(
             target_sum=target_sum,
         )
         known = {} if label_map is None else read_label_map(label_map)
-        sites = _read_sites(files, site_key)
         left_out: dict[str, str] = {}
+        sites = _read_sites(files, site_key, Reading.of(modality, column, transpose), left_out)
         if prepare:
-            sites = prepare_sites(sites, make_recipe(chosen, genes, min_genes, max_mito), gene_table, left_out)
+            recipe = make_recipe(chosen, genes, min_genes, max_mito, ignore_case)
+            sites = prepare_sites(sites, recipe, gene_table, left_out)
             chosen = replace(chosen, site=replace(chosen.site, layer=None))
         if not sites:
             raise ValueError("; ".join(f"{name}: {reason}" for name, reason in left_out.items()))
@@ -111,15 +116,14 @@ def check(
         raise typer.Exit(_OBSTACLES)
 
 
-def _read_sites(files: list[str], site_key: str | None) -> dict[str, AnnData]:
+def _read_sites(files: list[str], site_key: str | None, how: Reading, unread: dict[str, str]) -> dict[str, AnnData]:
     """Cells by site: of one file by its column, of several by their names."""
     from fedscgen._data import DataKeys
-    from fedscgen._read_cells import read_cells
 
     if site_key is None:
-        return read_sites(files)
+        return read_sites(files, how, unread)
     if len(files) > 1:
         raise ValueError("--site-key is for one file that holds all sites: leave it out, as every file is a site's")
-    adata = read_cells(Path(files[0]))
+    adata = next(iter(read_sites(files, how).values()))
     sites = DataKeys().categories_of(adata, site_key)
     return {site: adata[sites == site] for site in sites.categories}

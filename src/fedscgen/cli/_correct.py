@@ -13,7 +13,7 @@ from fedscgen._types import MAX_MISSING_GENES
 from fedscgen._words import quantity
 from fedscgen.cli._arguments import OVERWRITE, LabelMap, Layer, Normalize, Overwrite, Unlabelled
 from fedscgen.cli._errors import user_errors
-from fedscgen.cli._sources import name_types_alike, one_or_several, open_logarithms, print_types
+from fedscgen.cli._sources import OneModality, name_types_alike, one_or_several, open_logarithms, print_types
 
 
 def correct(
@@ -39,6 +39,7 @@ def correct(
     label_map: LabelMap = None,
     unlabelled: Unlabelled = False,
     layer: Layer = None,
+    modality: OneModality = None,
     include_newcomer: Annotated[
         bool,
         typer.Option(
@@ -79,7 +80,7 @@ def correct(
         from fedscgen.model import FedSCGEN
 
         check_suffix(output, "--output")
-        with open_logarithms(file, layer, normalize) as given:
+        with open_logarithms(file, layer, normalize, modality) as given:
             adata, batches = name_batches(given, one_or_several(batch_key))
             if label_map is not None:
                 labels_key = name_types_alike(adata, None if unlabelled else labels_key or "cell_type", label_map)

@@ -30,17 +30,18 @@ from fedscgen.cli._arguments import (
     Unlabelled,
 )
 from fedscgen.cli._errors import user_errors
+from fedscgen.cli._site_files import Columns, Modality, Reading, Transposed, check_sources
 from fedscgen.cli._sources import (
     CommonTargetSum,
     GeneList,
     GeneNames,
+    IgnoreCase,
     MaxMito,
     MinGenes,
     Prepare,
     TableOfGenes,
     TopGenes,
     begin_with_counts,
-    check_sources,
     make_recipe,
     name_types_alike,
     one_or_several,
@@ -115,6 +116,9 @@ def simulate(
     ] = None,
     unlabelled: Unlabelled = False,
     layer: Layer = None,
+    modality: Modality = None,
+    column: Columns = None,
+    transpose: Transposed = None,
     rounds: Rounds = None,
     epochs: Epochs = None,
     strategy: Annotated[
@@ -155,6 +159,7 @@ def simulate(
     prepare: Prepare = False,
     genes: GeneNames = "own",
     gene_table: TableOfGenes = None,
+    ignore_case: IgnoreCase = False,
     target_sum: CommonTargetSum = None,
     min_genes: MinGenes = 200,
     max_mito: MaxMito = 0.2,
@@ -194,10 +199,11 @@ def simulate(
             gene_list=read_gene_list(gene_list),
             target_sum=target_sum,
         )
-        recipe = make_recipe(chosen, genes, min_genes, max_mito)
+        recipe = make_recipe(chosen, genes, min_genes, max_mito, ignore_case)
         if unlabelled:
             chosen = replace(chosen, site=replace(chosen.site, labels_key=None, unlabeled_category=None))
-        adata, site_key, chosen = read_all(files, site_key, chosen, (recipe, gene_table) if prepare else None)
+        how, first = Reading.of(modality, column, transpose), (recipe, gene_table) if prepare else None
+        adata, site_key, chosen = read_all(files, site_key, chosen, first, how)
         if label_map is not None:
             chosen = chosen.change(labels_key=name_types_alike(adata, chosen.site.labels_key, label_map))
         _simulate_into(folder, adata, site_key, chosen, secure, init_model, told=_Told(files, warned))

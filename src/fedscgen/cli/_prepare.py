@@ -10,13 +10,15 @@ import typer
 from fedscgen._files import check_readable, create_whole
 from fedscgen.cli._arguments import OVERWRITE, Overwrite
 from fedscgen.cli._errors import user_errors
-from fedscgen.cli._sources import GeneNames, MaxMito, MinGenes, TableOfGenes, TargetSum
+from fedscgen.cli._sources import GeneNames, IgnoreCase, MaxMito, MinGenes, OneModality, TableOfGenes, TargetSum
 
 MaxGenes = Annotated[int | None, typer.Option(min=1, help="Most genes of a cell that is kept; any number by default.")]
 
 
 def prepare(
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Raw counts: a 10x folder, 10x .h5, .h5ad or .h5mu.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="INPUT", help="Raw counts: a 10x folder, 10x .h5, .h5ad, .h5mu or .loom.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT.h5ad", help="File to write.")],
     cells: Annotated[
         Path | None,
@@ -26,6 +28,7 @@ def prepare(
     ] = None,
     genes: GeneNames = "own",
     gene_table: TableOfGenes = None,
+    ignore_case: IgnoreCase = False,
     target_sum: TargetSum = 1e4,
     min_genes: MinGenes = 200,
     max_genes: MaxGenes = None,
@@ -33,7 +36,8 @@ def prepare(
     layer: Annotated[
         str | None, typer.Option(help="Where the counts are: X, raw or a layer; found by default.")
     ] = None,
-    modality: Annotated[str, typer.Option(help="Which modality of an .h5mu file has the expression.")] = "rna",
+    modality: OneModality = None,
+    transpose: Annotated[bool, typer.Option("--transpose", help="The file holds genes x cells.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Make raw counts into cells that a federation can train on: filter, name genes alike, log-normalise.
@@ -46,9 +50,10 @@ def prepare(
         from fedscgen.prepare import PrepareOptions, describe_preparation, read_gene_table, read_raw
         from fedscgen.prepare import prepare as run
 
-        options = PrepareOptions(layer, genes, target_sum, min_genes, max_genes, max_mito)  # type: ignore[arg-type]
+        options = PrepareOptions(layer, genes, target_sum, min_genes, max_genes, max_mito, ignore_case)  # type: ignore[arg-type]
         table = None if gene_table is None else read_gene_table(gene_table)
-        adata = run(read_raw(source, modality=modality, cells=cells), options, gene_table=table)
+        raw = read_raw(source, modality=modality, cells=cells)
+        adata = run(raw.T.copy() if transpose else raw, options, gene_table=table)
         write_cells(adata, target, compression="gzip")
         report = describe_preparation(adata)
     typer.echo(f"{report}\nWrote {output}.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedscgen._files import check_readable
+from fedscgen.cli._site_files import read_sites, refuse_transposed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from fedscgen._batches import BatchKey
+    from fedscgen.cli._site_files import Reading
     from fedscgen.federation import SimulationSettings
     from fedscgen.prepare import PrepareOptions
 
@@ -59,33 +61,26 @@ GeneList = Annotated[
     Path | None,
     typer.Option("--gene-list", metavar="FILE", help="Names of the only genes that are used, one in each line."),
 ]
+OneModality = Annotated[
+    str | None,
+    typer.Option(
+        "--modality", help="Which modality of an .h5mu file has the expression; rna or the only one by default."
+    ),
+]
+IgnoreCase = Annotated[
+    bool,
+    typer.Option(
+        "--ignore-case",
+        help="Find symbols in the gene table by other case, too: for data of the table's species alone.",
+    ),
+]
 MinGenes = Annotated[int, typer.Option(min=0, help="Fewest genes of a cell that is kept.")]
 MaxMito = Annotated[float, typer.Option(min=0, max=1, help="Largest mitochondrial share of a cell that is kept.")]
 
 
-def read_sites(sources: Sequence[str]) -> dict[str, AnnData]:
-    """Cells by site, each from a file or folder; a site is called like it, or as ``NAME=FILE`` says.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        Something can't be read, or two sites have one name.
-    """
-    from fedscgen._read_cells import read_cells
-    from fedscgen.prepare import read_raw
-
-    sites: dict[str, AnnData] = {}
-    for source in sources:
-        name, path = _find_file(source)
-        if not name.strip():
-            raise ValueError(f"{source!r} names no site: write NAME={path}")
-        if name in sites:
-            raise ValueError(f"two sites are called {name!r}: write NAME={path}, with another name")
-        sites[name] = read_cells(path) if path.suffix in (".h5ad", ".zarr") else read_raw(path)
-    return sites
-
-
-def make_recipe(settings: SimulationSettings, genes: str, min_genes: int, max_mito: float) -> PrepareOptions:
+def make_recipe(
+    settings: SimulationSettings, genes: str, min_genes: int, max_mito: float, ignore_case: bool
+) -> PrepareOptions:
     """How counts are prepared for a federation of these settings, whose layer is where counts are."""
     from fedscgen.prepare import PrepareOptions
 
@@ -96,6 +91,7 @@ def make_recipe(settings: SimulationSettings, genes: str, min_genes: int, max_mi
         target_sum,
         min_genes,
         max_mito=max_mito,
+        ignore_case=ignore_case,
     )
 
 
@@ -127,23 +123,6 @@ def read_gene_list(path: Path | None) -> tuple[str, ...] | None:
     return names
 
 
-def check_sources(sources: Sequence[str]) -> None:
-    """Refuse files that aren't there, hold nothing or are given twice, before what could read them is loaded."""
-    given: dict[Path, str] = {}
-    for source in sources:
-        path = _find_file(source)[1]
-        check_readable(path)
-        if path.resolve() in given:
-            raise ValueError(f"{given[path.resolve()]} and {source} are one file: name each site's own, once")
-        given[path.resolve()] = source
-
-
-def _find_file(source: str) -> tuple[str, Path]:
-    """The site's name and its file."""
-    name, equals, file = ("", "", source) if Path(source).exists() else source.rpartition("=")
-    return (name if equals else Path(file).resolve().stem), Path(file)
-
-
 def prepare_sites(
     sites: dict[str, AnnData],
     options: PrepareOptions,
@@ -155,14 +134,16 @@ def prepare_sites(
     With ``left_out``, why a site's can't be made is put there, and the others go on; without it they do where the
     preparation has left a site no cell. A layer is for the sites that have it.
     """
-    from fedscgen.prepare import NoCellError, describe_preparation, prepare, read_gene_table
+    from fedscgen.prepare import NoCellError, describe_preparation, find_transposed, prepare, read_gene_table
 
     table = None if gene_table is None else read_gene_table(gene_table)
+    transposed = find_transposed(sites, table)
     if not any(options.layer in (None, "X", "raw", *adata.layers) for adata in sites.values()):
         raise KeyError(f"layer={options.layer!r}: no site has it; name one with counts, or leave it out")
     prepared = {}
     for name, adata in sites.items():
         try:
+            refuse_transposed(transposed.get(name, ""))
             held = options.layer in (None, "X", "raw", *adata.layers)
             prepared[name] = prepare(adata, options if held else replace(options, layer=None), gene_table=table)
         except (KeyError, ValueError) as error:
@@ -209,15 +190,18 @@ def _fill_batches(sites: Mapping[str, AnnData], columns: Sequence[str]) -> None:
 
 
 def read_all(
-    files: list[str], site_key: str, settings: SimulationSettings, recipe: tuple[PrepareOptions, str | None] | None
+    files: list[str],
+    site_key: str,
+    settings: SimulationSettings,
+    recipe: tuple[PrepareOptions, str | None] | None,
+    how: Reading,
 ) -> tuple[AnnData, str, SimulationSettings]:
     """All sites' cells, the column with the sites, and settings that let sites be without labels where one is."""
     from fedscgen._join import name_column
-    from fedscgen._read_cells import read_cells
 
-    if len(files) == 1 and recipe is None:
-        return read_cells(Path(files[0])), site_key, settings
-    sites = read_sites(files)
+    sites = read_sites(files, how)
+    if len(sites) == 1 and recipe is None:
+        return next(iter(sites.values())), site_key, settings
     if recipe is not None:
         sites = prepare_sites(sites, *recipe)
         settings = replace(settings, site=replace(settings.site, layer=None))
@@ -266,7 +250,7 @@ def name_types_alike(adata: AnnData, labels_key: str | None, label_map: Path) ->
 
 
 @contextmanager
-def open_logarithms(file: Path, layer: str | None, normalize: bool) -> Iterator[AnnData]:
+def open_logarithms(file: Path, layer: str | None, normalize: bool, modality: str | None = None) -> Iterator[AnnData]:
     """A newcomer's cells, of which counts are refused or, on request, normalised; else expression stays in the file."""
     from fedscgen._data import DataKeys
     from fedscgen._normalize import normalize_counts, refuse_counts
@@ -274,9 +258,9 @@ def open_logarithms(file: Path, layer: str | None, normalize: bool) -> Iterator[
 
     keys = DataKeys(layer=layer)
     if normalize:
-        yield normalize_counts(read_cells(file), keys)
+        yield normalize_counts(read_cells(file, modality=modality), keys)
         return
-    with open_cells(file) as adata:
+    with open_cells(file, modality) as adata:
         refuse_counts(adata, keys)
         yield adata
 

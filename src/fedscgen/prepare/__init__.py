@@ -11,6 +11,7 @@ from fedscgen.prepare._labels import (
     write_label_map,
 )
 from fedscgen.prepare._options import PrepareOptions
+from fedscgen.prepare._orientation import find_transposed
 from fedscgen.prepare._prepare import PREPARED_KEY, NoCellError, describe_preparation, prepare
 from fedscgen.prepare._read import read_raw
 
@@ -25,6 +26,7 @@ __all__ = [
     "add_common_labels",
     "describe_preparation",
     "find_namespace",
+    "find_transposed",
     "prepare",
     "propose_labels",
     "read_gene_table",

@@ -106,15 +106,17 @@ class Renamed(NamedTuple):
     """Own names of those that no name was found for, and which keep their own."""
 
 
-def rename_genes(var: pd.DataFrame, genes: Namespace, table: GeneTable | None) -> Renamed:
-    """Call each gene as the federation does.
+def rename_genes(var: pd.DataFrame, genes: Namespace, table: GeneTable | None, *, ignore_case: bool = False) -> Renamed:
+    """Call each gene as the federation does; a symbol that the table lacks perhaps by another that differs by case.
 
     Raises
     ------
     ValueError
-        The data have no such names, and there is no table to find them in.
+        The data have no such names, and there is no table to find them in; or case shall be ignored without a table.
     """
     own = [_strip_version(str(name)) for name in var.index]
+    if ignore_case and (table is None or genes == "own"):
+        raise ValueError("ignore_case: spelled right are the symbols of a gene_table: give one, and genes='symbol'")
     if genes == "own":
         return Renamed(own, [])
     ids = _find_names(var, own, _ID_COLUMNS, "ensembl")
@@ -125,6 +127,8 @@ def rename_genes(var: pd.DataFrame, genes: Namespace, table: GeneTable | None) -
             f"genes={genes!r}, but the data name theirs otherwise (first: {own[0]!r}): give a gene_table, such as "
             "HGNC's complete set, or a column of var with these names"
         )
+    if table is not None and ignore_case:
+        symbols = _spell(symbols, table)
     found = direct if table is None else _look_up(ids, symbols, genes, table)
     names = [name or before for name, before in zip(found, own, strict=True)]
     return Renamed(names, [before for name, before in zip(found, own, strict=True) if not name])
@@ -137,6 +141,15 @@ def _look_up(ids: Sequence[str], symbols: Sequence[str], genes: Namespace, table
     if genes == "symbol":
         return current
     return [id_ or table.ensembl.get(symbol, "") for id_, symbol in zip(ids, current, strict=True)]
+
+
+def _spell(symbols: Sequence[str], table: GeneTable) -> list[str]:
+    """Symbols as the table has them, of those that differ by case from one gene's alone."""
+    genes: dict[str, set[str]] = {}
+    for name, gene in table.current.items():
+        genes.setdefault(name.casefold(), set()).add(gene)
+    spelled = {name: min(held) for name, held in genes.items() if len(held) == 1}
+    return [name if name in table.current else spelled.get(name.casefold(), name) for name in symbols]
 
 
 def _find_names(var: pd.DataFrame, own: list[str], columns: Sequence[str], namespace: str) -> list[str]:

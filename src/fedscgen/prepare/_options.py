@@ -30,6 +30,9 @@ class PrepareOptions:
         Most of them. None: any number.
     max_mito
         Largest share of mitochondrial molecules of a cell that is kept. None: any share.
+    ignore_case
+        Whether a symbol that the gene table lacks is found there by one that differs by upper and lower case. For data
+        of the table's species alone, since symbols of mouse and human differ by case.
 
     Raises
     ------
@@ -43,6 +46,7 @@ class PrepareOptions:
     min_genes: int = 200
     max_genes: int | None = None
     max_mito: float | None = 0.2
+    ignore_case: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -12,8 +12,10 @@ from scipy import sparse
 
 from fedscgen._data import check_unique, summarize_expression
 from fedscgen._options import check_kind
+from fedscgen._words import TURN, TURNED
 from fedscgen.prepare._genes import GeneTable, rename_genes
 from fedscgen.prepare._options import PrepareOptions
+from fedscgen.prepare._orientation import find_transposed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,13 +79,15 @@ def prepare(adata: AnnData, options: PrepareOptions | None = None, *, gene_table
     KeyError
         There is no such layer.
     ValueError
-        There are no counts, no cell is kept, or genes can't be named as asked.
+        There are no counts, no cell is kept, rows seem to be genes, or genes can't be named as asked.
     """
     options = PrepareOptions() if options is None else options
     check_kind(options, PrepareOptions, "options")
+    if example := find_transposed({"": adata}, gene_table).get(""):
+        raise ValueError(f"{TURNED}, as a row is called {example!r}: {TURN}")
     where, counts, var = _find_counts(adata, options.layer)
     check_unique(adata.obs_names, "obs_names")
-    renamed = rename_genes(var, options.genes, gene_table)
+    renamed = rename_genes(var, options.genes, gene_table, ignore_case=options.ignore_case)
     own = [str(name) for name in var.index]
     n_renamed = sum(before != now for before, now in zip(own, renamed.names, strict=True))
     prepared = _sum_by_name(counts, renamed.names)
