@@ -37,7 +37,8 @@ def test_crafted_weights_have_no_way_in():
     """Weights that single out a cell by gating: they are neither read nor believed."""
 
     def craft(site, message):
-        return Message(message.kind, message.meta, {"encoder.hidden.0.weight": np.full((16, 30), 400.0)})
+        crafted = {"encoder.hidden.0.weight": np.full((16, 30), 400.0)}
+        return Message(message.kind, message.meta, {**message.arrays, **crafted})
 
     honest, _ = run()
     server, _ = run(kind="model weights", change=craft)
@@ -237,14 +238,18 @@ def test_nobody_speaks_in_the_name_of_a_site():
         run(make_clients(contributors))
 
 
-def test_swapped_public_keys_are_refused():
+@pytest.mark.parametrize(
+    ("kind", "name", "min_sites"),
+    [("sums before training", "public mask", None), ("encrypted key shares", "mask", 2)],
+)
+def test_swapped_public_keys_are_refused(kind, name, min_sites):
     def swap_keys(site, message):
         arrays = {name: array.copy() for name, array in message.arrays.items()}
-        arrays["mask"][2] = np.frombuffer(np.random.default_rng(0).bytes(32), np.uint8)
+        arrays[name][2] = np.frombuffer(np.random.default_rng(0).bytes(32), np.uint8)
         return Message(message.kind, message.meta, arrays)
 
     with pytest.raises(SiteError, match=r"site 'site2' has not signed these keys|lists other public keys"):
-        run(kind="encrypted key shares", change=swap_keys)
+        run(kind=kind, change=swap_keys, settings=replace(SETTINGS, min_sites=min_sites))
 
 
 def test_sites_that_were_told_different_plans_do_not_meet():

@@ -158,6 +158,7 @@ def test_no_difference_of_sums_is_of_fewer_cells_than_a_mean(n_rare):
         np.testing.assert_allclose(first["products"], first["label_products"], atol=1e-9)
 
 
+@pytest.mark.filterwarnings("ignore:site 'site1'. too few cells")
 def test_sums_over_a_site_of_few_cells_show_none_of_them():
     adata = make_adata()
     few = np.flatnonzero(adata.obs["batch"] == "site1")[MIN_CELLS - 1 :]

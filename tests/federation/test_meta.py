@@ -140,9 +140,9 @@ class NotedAggregator(PlainAggregator):
     def contributor(self, site):
         return NotedContributor()
 
-    def sum(self, ask, sites, task, *, require_all=False):
+    def sum(self, ask, sites, task, **options):
         task = Message(task.kind, {**task.meta, "note": [1, 2]}, task.arrays)
-        return super().sum(ask, sites, task, require_all=require_all)
+        return super().sum(ask, sites, task, **options)
 
 
 def test_an_aggregator_of_another_package_adds_the_entries_that_it_has_named(monkeypatch):

@@ -71,16 +71,18 @@ def test_a_site_whose_components_point_the_other_way_is_named(axis):
     """Every site finds them by its own linear algebra: without this, the sum would be of weights that don't fit."""
     clients = make_clients()
 
-    def turn(site, message):
-        if site == "site1":
-            axes = clients[1]._guard.program.task.arrays["linear_path.axes"]
-            axes[axis] *= -1
-        return message
+    contribute = clients[1]._contribute
 
+    def turn(message):
+        if message.kind == "model weights":
+            clients[1]._guard.program.task.arrays["linear_path.axes"][axis] *= -1
+        return contribute(message)
+
+    clients[1]._contribute = turn
     with pytest.raises(
         SiteError, match="site 'site1' has found other numbers for 'model weights' than the coordinator"
     ):
-        run(clients, "model weights", turn)
+        run(clients)
 
 
 def test_another_size_than_a_site_has_announced_is_not_passed_on():

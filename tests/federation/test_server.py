@@ -241,8 +241,8 @@ class Altered(PlainAggregator):
     def __init__(self, alter):
         self.alter = alter
 
-    def sum(self, ask, sites, task, *, require_all=False):
-        opened = super().sum(ask, sites, task, require_all=require_all)
+    def sum(self, ask, sites, task, **options):
+        opened = super().sum(ask, sites, task, **options)
         return replace(opened, arrays=self.alter(opened.arrays)) if task.kind == "model weights" else opened
 
 

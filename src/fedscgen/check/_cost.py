@@ -18,6 +18,8 @@ _VALUES_TO_CHOOSE = 3  # of each gene in common
 _QUESTIONS_ABOUT_LANDMARKS, _BYTES_PER_LANDMARK_SUM = 12, 5500
 _SUM_BYTES = 8  # of a value that is opened, or masked in the 64-bit ring
 _OWN_BYTES = 4  # of a value that is sent as it is
+_KNOWN = ("masked", "plain")
+_GROUPS_OF_SUMS = 2  # over one set of sites each, besides the one that chooses genes
 _ONCE = 5  # messages of a site each way that aren't about a sum
 _BYTES_PER_GENE_NAME = 10
 _FEW_GENES = (100, 200)
@@ -66,9 +68,8 @@ def expect_cost(settings: FederationSettings, n_genes: int, secure: str = "maske
     ValueError
         It isn't known of this aggregator.
     """
-    messages_per_sum = {"masked": 4, "plain": 1}
-    if secure not in messages_per_sum:
-        raise ValueError(f"secure={secure!r}: what a run costs is known of {', '.join(messages_per_sum)}")
+    if secure not in _KNOWN:
+        raise ValueError(f"secure={secure!r}: what a run costs is known of {', '.join(_KNOWN)}")
     n_chosen = settings.count_genes(n_genes)
     chooses = n_chosen < n_genes
     n_parameters = _count_parameters(settings, n_chosen)
@@ -80,12 +81,19 @@ def expect_cost(settings: FederationSettings, n_genes: int, secure: str = "maske
     n_sums = chooses + _QUESTIONS_BEFORE + settings.n_rounds + 1 + _QUESTIONS_ABOUT_LANDMARKS
     return Cost(
         n_sums,
-        n_sums * messages_per_sum[secure] + _ONCE,
+        _ONCE + n_sums + (_count_for_masks(settings, chooses=chooses) if secure == "masked" else 0),
         names + before + landmarks + settings.n_rounds * per_round,
         names + before + landmarks + settings.n_rounds * n_parameters * _SUM_BYTES,
         per_round,
         n_parameters,
     )
+
+
+def _count_for_masks(settings: FederationSettings, *, chooses: bool) -> int:
+    """Messages for keys and shares, which are few where no site may be missing from a sum."""
+    if settings.min_sites is None:
+        return 1
+    return 4 * (settings.n_rounds + _GROUPS_OF_SUMS + chooses)
 
 
 def _count_parameters(settings: FederationSettings, n_genes: int) -> int:

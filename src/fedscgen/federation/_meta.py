@@ -86,12 +86,14 @@ _SEALED = text(1000)
 _INTRODUCTION = table_of(text(1000), 10)
 _SUM = {"session": text(64), "sum": whole(1, _MOST_SUMS)}
 _FIXED_POINT = {"precision": whole(0, 64), "max_abs": number(0)}
+_TERMS = Table({**_SUM, **_FIXED_POINT, "threshold": whole(2, MOST_SITES)})
 _IN_A_MASKED_SUM = Table(
     {**_SUM, "sites": _SITES},
     {
         "row": whole(0, MOST_SITES),
         "n_rows": whole(1, MOST_SITES),
         "selected": several(flag, MOST_LABELS),
+        "next": _TERMS,
     },
 )
 _IN_A_SHARED_SUM = Table(
@@ -143,7 +145,7 @@ _QUESTIONS: dict[str, Table] = {
     ),
     JOIN: Table({"sealed": _SEALED}),
     CORRECT: Table({}, {"references": _readable(read_references)}),
-    "mask public keys": Table({"masking": Table({**_SUM, **_FIXED_POINT, "threshold": whole(2, MOST_SITES)})}),
+    "mask public keys": Table({"masking": _TERMS}),
     "encrypted key shares": Table({"masking": Table({**_SUM, "sites": _SITES})}),
     "confirmed sites": Table({"masking": Table({**_SUM, "survivors": _SITES})}),
     "unmasking shares": Table(
@@ -196,7 +198,13 @@ _ANSWERS: dict[str, Table] = {
         TASKS,
         Table(
             {},
-            {"manifest": several(_pair, 4096), "told": text(64), "terms": table, SKETCH: several(_number_as_text, 2)},
+            {
+                "manifest": several(_pair, 4096),
+                "told": text(64),
+                "lost": flag,
+                "terms": table,
+                SKETCH: several(_number_as_text, 2),
+            },
         ),
     ),
 }

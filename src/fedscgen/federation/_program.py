@@ -262,7 +262,8 @@ class Program:
     def _average(self, sums: Sums) -> NamedArrays:
         who = "the average of the sites' weights"
         check_names(sums.arrays.keys() - {VALIDATION_LOSS}, self.weights, who=who)
-        average = from_sums(sums.arrays, sums.weight, like=self.weights, batchnorm=self._settings.batchnorm)
+        with np.errstate(over="ignore"):  # what is too large for float32 is refused by name
+            average = from_sums(sums.arrays, sums.weight, like=self.weights, batchnorm=self._settings.batchnorm)
         check_update(average, self.weights, who=who)
         return average
 

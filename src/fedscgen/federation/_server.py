@@ -317,7 +317,8 @@ class Server:
         if task.kind == REFERENCES and self.settings.reference == "dominant":
             return self._aggregator.select(self._ask, sites, message)
         require_all = task.group is not None or self.settings.min_sites is None
-        return self._aggregator.sum(self._ask, sites, message, require_all=require_all)
+        may_shrink = task.group not in self._groups and len(sites) > max(2, self._least)
+        return self._aggregator.sum(self._ask, sites, message, require_all=require_all, may_shrink=may_shrink)
 
     def _ask(self, messages: Mapping[str, Message]) -> Iterator[tuple[str, Message]]:
         """Ask sites, tell them what was opened, and go on without those that don't answer, for the time being."""

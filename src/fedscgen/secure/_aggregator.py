@@ -165,7 +165,9 @@ class Aggregator(Protocol):
         """The site's half, for a site in the same process."""
         ...
 
-    def sum(self, ask: Ask, sites: Sequence[str], task: Message, *, require_all: bool = False) -> Sums:
+    def sum(
+        self, ask: Ask, sites: Sequence[str], task: Message, *, require_all: bool = False, may_shrink: bool = False
+    ) -> Sums:
         """Have every site perform ``task`` and open the sum of what they contribute.
 
         Parameters
@@ -178,6 +180,8 @@ class Aggregator(Protocol):
             What they shall do.
         require_all
             Open nothing unless every one of them contributes.
+        may_shrink
+            If one of them doesn't, the others are asked again without it, which they must be able to agree to.
 
         Raises
         ------

@@ -60,7 +60,9 @@ class PlainAggregator:
         """A site's half; it holds no state."""
         return PlainContributor()
 
-    def sum(self, ask: Ask, sites: Sequence[str], task: Message, *, require_all: bool = False) -> Sums:
+    def sum(
+        self, ask: Ask, sites: Sequence[str], task: Message, *, require_all: bool = False, may_shrink: bool = False
+    ) -> Sums:
         """Sum the answers in float64, as they come; see :class:`~fedscgen.secure.Aggregator`."""
         weights: list[float] = []
 

@@ -115,7 +115,9 @@ class CryptenAggregator:
         """A site's half."""
         return CryptenContributor(site, parties=self.fingerprints, max_abs=self.max_abs)
 
-    def sum(self, ask: Ask, sites: Sequence[str], task: Message, *, require_all: bool = False) -> Sums:
+    def sum(
+        self, ask: Ask, sites: Sequence[str], task: Message, *, require_all: bool = False, may_shrink: bool = False
+    ) -> Sums:
         """Sum shares; see :class:`~fedscgen.secure.Aggregator`.
 
         Sites that don't answer are left out of the sum, with a warning, unless ``require_all`` is set.

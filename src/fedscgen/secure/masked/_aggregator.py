@@ -4,11 +4,14 @@ After Bonawitz et al. 2017, "Practical Secure Aggregation for Privacy-Preserving
 agree on a mask. One adds it and the other subtracts it: in the sum the masks cancel. Every site adds a further mask of
 its own. Before anything is masked, each site deals shares of both secrets to the others. With these shares the sum can
 be opened though sites drop out: they give the own mask of a site that contributed, and the agreed masks of one that
-didn't.
+didn't. Where no site may drop out nothing is to be recovered: without own masks and shares, the sum is open as soon as
+every site has answered, and no part of it is ever.
 """
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,13 +22,16 @@ from fedscgen.secure._selection import KEYS, VALUES
 from fedscgen.secure._sum_id import Session
 from fedscgen.secure.masked._contributor import MaskedContributor
 from fedscgen.secure.masked._protocol import Terms, majority
-from fedscgen.secure.masked._sum import MaskedSum
+from fedscgen.secure.masked._public_keys import PublicKeys
+from fedscgen.secure.masked._sum import LostKeysError, MaskedSum
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fedscgen._types import Message
     from fedscgen.secure._aggregator import Ask
+
+logger = logging.getLogger(__name__)
 
 
 class MaskedAggregator:
@@ -69,6 +75,7 @@ class MaskedAggregator:
         self.reveal_keys = reveal_keys
         self.precision_for(n_sites=2)
         self._session = Session()
+        self._advertised: tuple[Terms, PublicKeys] | None = None  # for the next sum
 
     def __enter__(self) -> MaskedAggregator:
         return self
@@ -89,10 +96,13 @@ class MaskedAggregator:
         """A new site's half, which holds its keys of the current sum."""
         return MaskedContributor(site, reveal_keys=self.reveal_keys, max_abs=self.max_abs)
 
-    def sum(self, ask: Ask, sites: Sequence[str], task: Message, *, require_all: bool = False) -> Sums:
+    def sum(
+        self, ask: Ask, sites: Sequence[str], task: Message, *, require_all: bool = False, may_shrink: bool = False
+    ) -> Sums:
         """Sum through masks; see :class:`~fedscgen.secure.Aggregator`.
 
-        With ``require_all`` the threshold is the number of sites.
+        With ``require_all`` the threshold is the number of sites, and the sum takes one exchange after the first such
+        one; not if it ``may_shrink``, as a site may then be missing until all have dealt shares.
 
         Raises
         ------
@@ -101,7 +111,25 @@ class MaskedAggregator:
         ValueError
             ``max_abs`` is too wide for so many sites.
         """
-        return self._begin(ask, sites, require_all=require_all).run(task)
+        if not require_all or may_shrink:
+            return self._begin(ask, sites, require_all=require_all).run(task)
+        try:
+            return self._open_whole(ask, sites, task)
+        except LostKeysError:
+            logger.warning("a site was started anew, and has lost its keys of the sum: it is begun again with new ones")
+            return self._open_whole(ask, sites, task)
+
+    def _open_whole(self, ask: Ask, sites: Sequence[str], task: Message) -> Sums:
+        """Open a sum over all sites, with the keys that came with their answers to the last one if there are any."""
+        advertised = self._advertised
+        sum_ = self._begin(ask, sites, require_all=True)
+        if advertised is not None and advertised[1].sites == sum_.sites:
+            sum_ = MaskedSum(ask, sites, *advertised)
+        following = replace(sum_.terms, sum_id=self._session.name_sum())
+        sums = sum_.run_whole(task, following)
+        if sum_.following.keys() == set(sites):
+            self._advertised = following, PublicKeys.join(sum_.following[site] for site in sites)
+        return sums
 
     def select(self, ask: Ask, sites: Sequence[str], task: Message) -> Sums:
         """Open the matrix of keys, then the chosen sites' values; see :class:`~fedscgen.secure.Aggregator`.
@@ -127,7 +155,8 @@ class MaskedAggregator:
         return Sums({KEYS: keys.max(axis=0), VALUES: values}, float(len(sites)), len(sites))
 
     def _begin(self, ask: Ask, sites: Sequence[str], *, require_all: bool) -> MaskedSum:
-        """Check what a sum needs before any site is asked, and name it."""
+        """Check what a sum needs before any site is asked, and name it. Keys of a sum that isn't this one are gone."""
+        self._advertised = None
         if len(set(sites)) != len(sites):
             raise AggregationError(f"sites {list(sites)} must differ by name")
         if len(sites) < 2:

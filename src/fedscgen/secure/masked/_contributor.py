@@ -3,8 +3,11 @@
 The protocol is that of Bonawitz et al. 2017, "Practical Secure Aggregation for Privacy-Preserving Machine Learning",
 figure 4, with the signatures and the consistency check of its active-adversary variant once the sites of a run have
 met. A site goes through its stages once in each sum: AdvertiseKeys, ShareKeys, MaskedInputCollection, ConsistencyCheck
-where sites may drop out, and Unmasking, as the figure calls them. Each stage uses up what the one before left: a key
-can serve one sum only.
+and Unmasking, as the figure calls them. Each stage uses up what the one before left: a key can serve one sum only.
+
+Where all sites must stay in the sum, nobody's masks are ever recovered. Then AdvertiseKeys and MaskedInputCollection
+are the whole of it, as the masks of pairs cancel in the sum of all, and in no other; and the keys of the sum that comes
+next are advertised with the masked term.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from fedscgen.secure._aggregator import AggregationError, Contribution, Sums
 from fedscgen.secure._checksum import N_CHECKS, Checksum
 from fedscgen.secure._fixed_point import MAX_ABS, check_precision
 from fedscgen.secure._identity import SIGNATURE_LENGTH
-from fedscgen.secure._keys import KEY_LENGTH, KeyPair, add_masks, derive, seal, unseal
+from fedscgen.secure._keys import KeyPair, add_masks, derive, seal, unseal
 from fedscgen.secure._member import RunMember
 from fedscgen.secure._opened import describe_sum, hash_description, hash_keys
 from fedscgen.secure._protection import Protection
@@ -28,7 +31,9 @@ from fedscgen.secure._selection import KEYS, VALUES, read_selection
 from fedscgen.secure._vector import flatten, from_rows, to_rows
 from fedscgen.secure.masked._protocol import (
     CONFIRM,
+    LOST,
     MASKING,
+    NEXT,
     PUBLIC_KEYS,
     SEALED_LENGTH,
     SHARES,
@@ -44,11 +49,15 @@ from fedscgen.secure.masked._protocol import (
     shares_context,
     subtracts,
 )
+from fedscgen.secure.masked._public_keys import OF_ALL, OF_NEXT, PublicKeys
 from fedscgen.secure.masked._shamir import SECRET_LENGTH, SHARE_LENGTH, split
 from fedscgen.secure.masked._states import AfterKeys, AfterShares, AfterTask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from fedscgen._types import NamedArrays
+    from fedscgen.secure._vector import Manifest
 
 
 _State = TypeVar("_State", AfterKeys, AfterShares, AfterTask)
@@ -136,48 +145,82 @@ class MaskedContributor(RunMember):
 
     def _mask(self, contribution: Contribution, task: Message) -> Message:
         """Add this site's masks, of all sites that dealt shares (MaskedInputCollection)."""
-        state = self._take_state(task, AfterShares)
-        masking, terms = task.meta[MASKING], state.terms
+        masking, brings_keys = task.meta[MASKING], f"{OF_ALL}mask" in task.arrays
+        if brings_keys and find_sum_id(task) not in self._begun:
+            return Message(f"masked {task.meta['task']}", {"protection": Protection.PUBLIC, LOST: True})
+        if brings_keys:
+            state = self._meet_all(self._take_state(task, AfterKeys), task)
+        else:
+            state = self._take_state(task, AfterShares)
+        terms = state.terms
         sites = self._check_sites(masking["sites"], among=state.sites, threshold=terms.threshold)
         group = contribution.group or f"sum {contribution.number}"  # a sum that is begun again is over the same sites
         self._check_group(group, sites, terms.threshold, whole=contribution.group is not None)
         arrays, weight = self._choose_arrays(contribution, masking)
-        membership = self._find_membership()
-        n_checks = 0 if membership is None else N_CHECKS
-        words, manifest = flatten(arrays, weight, precision=terms.precision, max_abs=terms.max_abs, n_more=n_checks)
-        run = "" if membership is None else membership.run
-        about = describe_sum(run, contribution.number, self._history, state.keys, manifest, terms.precision)
-        if membership is not None:
-            words[-n_checks:] = Checksum(membership.group_key, about).of_term(words[:-n_checks], self.site)
-        told = hash_description(about)
+        words, manifest, told = self._encode(arrays, weight, contribution.number, state)
         masks = [
             (bind_mask(state.pair_keys[peer], told), subtracts(self.site, peer)) for peer in sites if peer != self.site
         ]
-        own = derive(state.seed, self_context(terms.sum_id, self.site))
-        add_masks(words, [*masks, (own, False)])
-        self._state = AfterTask(
-            terms, sites, state.channel_keys, state.own_share, group if contribution.number else None
-        )
+        if state.seed is not None:
+            masks.append((derive(state.seed, self_context(terms.sum_id, self.site)), False))
+        add_masks(words, masks)
         shown = "row" in masking or "selected" in masking
         protection = Protection.OPENED_BY_SITE if shown else Protection.MASKED
         meta = {"protection": protection, "manifest": manifest, TOLD: told}
-        return Message(f"masked {task.meta['task']}", meta, {"masked": words})
+        own = group if contribution.number else None
+        if state.seed is not None:
+            self._state = AfterTask(terms, sites, state.channel_keys, state.own_share, own)
+        elif own is not None:
+            self._groups[own] = sites
+        following = self._advertise(Terms.of(masking[NEXT]), OF_NEXT) if NEXT in masking else {}
+        return Message(f"masked {task.meta['task']}", meta, {"masked": words, **following})
+
+    def _encode(
+        self, arrays: Mapping[str, np.ndarray], weight: float, number: int, state: AfterShares
+    ) -> tuple[np.ndarray, Manifest, str]:
+        """The term in words, with its checksum among sites that have met; and what its masks are bound to."""
+        terms, membership = state.terms, self._find_membership()
+        n_checks = 0 if membership is None else N_CHECKS
+        words, manifest = flatten(arrays, weight, precision=terms.precision, max_abs=terms.max_abs, n_more=n_checks)
+        run = "" if membership is None else membership.run
+        about = describe_sum(run, number, self._history, state.keys, manifest, terms.precision)
+        if membership is not None:
+            words[-n_checks:] = Checksum(membership.group_key, about).of_term(words[:-n_checks], self.site)
+        return words, manifest, hash_description(about)
 
     def _advertise_keys(self, message: Message) -> Message:
         """Begin a sum with two fresh key pairs, one for channels and one for masks (AdvertiseKeys)."""
-        terms = Terms.of(message)
+        arrays = self._advertise(Terms.of(message.meta[MASKING]))
+        return Message(PUBLIC_KEYS, {"protection": Protection.PUBLIC}, arrays)
+
+    def _advertise(self, terms: Terms, prefix: str = "") -> NamedArrays:
         self._check_new(terms.sum_id)
         self._begun.add(terms.sum_id)
         self._check_bound(terms.max_abs)
         self._state = state = AfterKeys(terms, KeyPair(), KeyPair())
-        pairs = {"channel": state.channel, "mask": state.mask}
-        arrays = {name: to_rows([pair.public], KEY_LENGTH) for name, pair in pairs.items()}
-        membership = self._find_membership()
+        channel, mask, membership = state.channel.public, state.mask.public, self._find_membership()
+        signatures = {}
         if membership is not None:
-            claim = membership.claim_keys(terms.sum_id, self.site, state.channel.public, state.mask.public)
-            signature = self._identity.sign(claim)
-            arrays["signature"] = to_rows([signature], SIGNATURE_LENGTH)
-        return Message(PUBLIC_KEYS, {"protection": Protection.PUBLIC}, arrays)
+            signatures[self.site] = self._identity.sign(membership.claim_keys(terms.sum_id, self.site, channel, mask))
+        return PublicKeys({self.site: channel}, {self.site: mask}, signatures).to_arrays(prefix)
+
+    def _meet_all(self, state: AfterKeys, task: Message) -> AfterShares:
+        """Take the keys of sites none of which may be missing, so that no shares of them are dealt."""
+        listed, threshold = task.meta[MASKING]["sites"], state.terms.threshold
+        if threshold != len(listed):
+            raise ValueError(f"threshold={threshold} of {len(listed)} sites: who may be missing first deals shares")
+        return self._agree(state, listed, task, OF_ALL)
+
+    def _agree(self, state: AfterKeys, listed: Sequence[str], message: Message, prefix: str = "") -> AfterShares:
+        """Agree on keys with each of the other sites."""
+        terms = state.terms
+        sites = self._check_sites(listed, among=listed, threshold=terms.threshold)
+        check_precision(terms.precision, terms.max_abs, len(sites))
+        keys = self._read_public_keys(message, sites, state, prefix)
+        sum_id, peers = terms.sum_id, [site for site in sites if site != self.site]
+        channels = {p: state.channel.agree(keys.channel[p], channel_context(sum_id, self.site, p)) for p in peers}
+        pairs = {p: state.mask.agree(keys.mask[p], pair_context(sum_id, self.site, p)) for p in peers}
+        return AfterShares(terms, sites, channels, pairs, hash_keys(keys.channel, keys.mask))
 
     def _share_secrets(self, message: Message) -> Message:
         """Share the self-mask's seed and the mask key among the sites, sealed for each (ShareKeys)."""
@@ -185,18 +228,11 @@ class MaskedContributor(RunMember):
         terms, listed = state.terms, message.meta[MASKING]["sites"]
         if terms.threshold < majority(len(listed)):
             raise ValueError(f"threshold={terms.threshold} of {len(listed)} sites: at least {majority(len(listed))}")
-        sites = self._check_sites(listed, among=listed, threshold=terms.threshold)
-        check_precision(terms.precision, terms.max_abs, len(sites))
-        channel, mask = self._read_public_keys(message, sites, state)
-        peers = [site for site in sites if site != self.site]
-        sum_id = terms.sum_id
-        channel_keys = {p: state.channel.agree(channel[p], channel_context(sum_id, self.site, p)) for p in peers}
-        pair_keys = {p: state.mask.agree(mask[p], pair_context(sum_id, self.site, p)) for p in peers}
-        seed = secrets.token_bytes(SECRET_LENGTH)
+        agreed = self._agree(state, listed, message)
+        sites, sum_id, seed = agreed.sites, terms.sum_id, secrets.token_bytes(SECRET_LENGTH)
         shares = dict(zip(sites, _deal(seed, state.mask.secret, terms.threshold, len(sites)), strict=True))
-        sealed = [seal(channel_keys[p], shares[p], shares_context(sum_id, self.site, p)) for p in peers]
-        own_share, keys = shares[self.site][:SHARE_LENGTH], hash_keys(channel, mask)
-        self._state = AfterShares(terms, sites, channel_keys, pair_keys, seed, own_share, keys)
+        sealed = [seal(key, shares[p], shares_context(sum_id, self.site, p)) for p, key in agreed.channel_keys.items()]
+        self._state = replace(agreed, seed=seed, own_share=shares[self.site][:SHARE_LENGTH])
         return Message(SHARES, {"protection": Protection.ENCRYPTED}, {"shares": to_rows(sealed, SEALED_LENGTH)})
 
     def _unmask(self, message: Message) -> Message:
@@ -251,23 +287,16 @@ class MaskedContributor(RunMember):
         self._state = None
         return state
 
-    def _read_public_keys(
-        self, message: Message, sites: tuple[str, ...], state: AfterKeys
-    ) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    def _read_public_keys(self, message: Message, sites: tuple[str, ...], state: AfterKeys, prefix: str) -> PublicKeys:
         """Read every site's channel and mask key; all differ, and this site's are its own."""
-        channel, mask = (
-            dict(zip(sites, from_rows(message.arrays, name, len(sites), KEY_LENGTH), strict=True))
-            for name in ("channel", "mask")
-        )
-        if len({*channel.values(), *mask.values()}) != 2 * len(sites):
+        keys = PublicKeys.from_arrays(message.arrays, sites, prefix, signed=self._membership is not None)
+        if len({*keys.channel.values(), *keys.mask.values()}) != 2 * len(sites):
             raise ValueError("two of the public keys are equal: every site must advertise fresh ones")
-        if channel[self.site] != state.channel.public or mask[self.site] != state.mask.public:
+        if keys.channel[self.site] != state.channel.public or keys.mask[self.site] != state.mask.public:
             raise ValueError("it lists other public keys of this site than those it advertised")
         if self._membership is not None:
-            signatures = from_rows(message.arrays, "signature", len(sites), SIGNATURE_LENGTH)
-            signed = dict(zip(sites, signatures, strict=True))
-            self._membership.check_keys(find_sum_id(message), signed, channel, mask)
-        return channel, mask
+            self._membership.check_keys(find_sum_id(message), keys.signatures, keys.channel, keys.mask)
+        return keys
 
     def _open_shares(self, message: Message, state: AfterTask) -> dict[str, bytes]:
         """Decrypt what each peer dealt to this site."""

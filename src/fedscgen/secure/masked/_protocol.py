@@ -11,6 +11,7 @@ from fedscgen.secure._sum_id import SumId
 from fedscgen.secure.masked._shamir import SHARE_LENGTH
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Self
 
     from fedscgen._types import Message
@@ -23,6 +24,12 @@ CONFIRM, UNMASK = "confirmed sites", "unmasking shares"
 
 MASKING = "masking"
 """Where a message's ``meta`` holds what the protocol needs."""
+
+NEXT = "next"
+"""Where a task names the sum after it, for which a site makes its keys in good time."""
+
+LOST = "lost"
+"""Where a site's answer says that it has no keys for the task's sum, as it was started after they were made."""
 
 TOLD = "told"
 """Where a site's answer to the task says on which terms it takes part."""
@@ -41,15 +48,19 @@ class Terms:
     max_abs: float
 
     @classmethod
-    def of(cls, message: Message) -> Self:
-        """The terms that a message announces."""
-        masking = message.meta[MASKING]
-        threshold, precision, max_abs = (masking[name] for name in ("threshold", "precision", "max_abs"))
-        return cls(find_sum_id(message), int(threshold), int(precision), float(max_abs))
+    def of(cls, entries: Mapping[str, Any]) -> Self:
+        """Read what :meth:`to_json` wrote."""
+        threshold, precision, max_abs = (entries[name] for name in ("threshold", "precision", "max_abs"))
+        return cls(SumId.of(entries), int(threshold), int(precision), float(max_abs))
 
-    def to_meta(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The terms as entries for a message's ``meta``."""
-        return write_meta(self.sum_id, threshold=self.threshold, precision=self.precision, max_abs=self.max_abs)
+        return {
+            **self.sum_id.to_meta(),
+            "threshold": self.threshold,
+            "precision": self.precision,
+            "max_abs": self.max_abs,
+        }
 
 
 def find_sum_id(message: Message) -> SumId:

@@ -23,15 +23,18 @@ class AfterKeys:
 
 @dataclass(frozen=True, repr=False)
 class AfterShares:
-    """What a site keeps when it has sent shares of its secrets: it can mask now. Keys are by peer."""
+    """What a site keeps when it has sent shares of its secrets: it can mask now. Keys are by peer.
+
+    Where nobody may be missing, nobody's secrets are ever recovered: there is no self-mask, and no share.
+    """
 
     terms: Terms
     sites: tuple[str, ...]
     channel_keys: Mapping[str, bytes]
     pair_keys: Mapping[str, bytes]
-    seed: bytes
-    own_share: bytes
     keys: str
+    seed: bytes | None = None
+    own_share: bytes = b""
 
 
 @dataclass(frozen=True, repr=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,12 +12,15 @@ from fedscgen._types import Message
 from fedscgen.secure._aggregator import AggregationError
 from fedscgen.secure._checksum import N_CHECKS
 from fedscgen.secure._identity import SIGNATURE_LENGTH
-from fedscgen.secure._keys import KEY_LENGTH, KeyPair, add_masks, derive
+from fedscgen.secure._keys import KeyPair, add_masks, derive
 from fedscgen.secure._opened import CheckedSums, OpenedSum, hash_keys
 from fedscgen.secure._protection import Protection
 from fedscgen.secure._vector import Manifest, common_entry, common_manifest, from_rows, n_words, to_rows
 from fedscgen.secure.masked._protocol import (
     CONFIRM,
+    LOST,
+    MASKING,
+    NEXT,
     PUBLIC_KEYS,
     SEALED_LENGTH,
     SHARES,
@@ -28,6 +32,7 @@ from fedscgen.secure.masked._protocol import (
     subtracts,
     write_meta,
 )
+from fedscgen.secure.masked._public_keys import OF_ALL, OF_NEXT, PublicKeys
 from fedscgen.secure.masked._shamir import SHARE_LENGTH, combine
 
 if TYPE_CHECKING:
@@ -39,21 +44,32 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+class LostKeysError(AggregationError):
+    """A site has no keys for the sum, as it was started after it had made them: the sum needs new ones."""
+
+
 class MaskedSum:
     """Leads the sites through the stages of Bonawitz et al. 2017, figure 4, to the opened sum of one task.
 
-    Each stage goes on with the sites that answered the one before. ``survivors`` are those in the sum.
+    Each stage goes on with the sites that answered the one before. ``survivors`` are those in the sum. Where none may
+    be missing, the sum is open as soon as all have answered the task.
+
+    Parameters
+    ----------
+    ask, sites, terms
+        Whom to ask, and on which terms.
+    keys
+        What the sites have advertised for this sum with their answers to the one before.
     """
 
-    def __init__(self, ask: Ask, sites: Sequence[str], terms: Terms) -> None:
+    def __init__(self, ask: Ask, sites: Sequence[str], terms: Terms, keys: PublicKeys | None = None) -> None:
         self.ask = ask
         self.sites = list(sites)
         self.terms = terms
         self.survivors: list[str] = []
-        self._channel_keys: dict[str, bytes] = {}
-        self._mask_keys: dict[str, bytes] = {}
+        self.following: dict[str, PublicKeys] = {}  # what a site has advertised for the sum after it
+        self._keys = PublicKeys({}, {}, {}) if keys is None else keys
         self._told = ""  # on which terms all survivors take part
-        self._signatures: dict[str, bytes] = {}  # none where the sites haven't met
         self._sealed: dict[str, dict[str, bytes]] = {}  # by the site that dealt, by the site it is for
 
     def run(self, task: Message, extras: Mapping[str, Mapping[str, Any]] | None = None) -> Sums:
@@ -64,52 +80,65 @@ class MaskedSum:
         AggregationError
             A stage was answered by fewer sites than the threshold, or by one with something that doesn't fit.
         """
-        self._collect_keys()
+        self._keys = self._collect_keys()
         self._collect_shares()
-        total, manifest = self._add_up(self._address_task(task, extras))
+        sites = list(self._sealed)
+        if extras is None:
+            messages = dict.fromkeys(sites, self._address(task, sites))
+        else:
+            messages = {site: self._address(task, sites, **extras[site]) for site in sites}
+        total, manifest = self._add_up(messages)
         self._unmask(total, self._confirm())
-        keys = hash_keys(self._channel_keys, self._mask_keys)
+        return self._decode(total, manifest)
+
+    def run_whole(self, task: Message, following: Terms) -> Sums:
+        """Open the sum of what all sites contribute, of whom none may be missing.
+
+        Parameters
+        ----------
+        task
+            What is asked.
+        following
+            Of the sum after it, for which the sites make keys already.
+
+        Raises
+        ------
+        LostKeysError
+            A site has lost the keys that it has advertised.
+        AggregationError
+            A site is missing, or has answered with something that doesn't fit.
+        """
+        if not self._keys.sites:
+            self._keys = self._collect_keys()
+        asked = self._address(task, self.sites, **{NEXT: following.to_json()})
+        message = replace(asked, arrays={**task.arrays, **self._keys.to_arrays(OF_ALL)})
+        return self._decode(*self._add_up(dict.fromkeys(self.sites, message)))
+
+    def _address(self, task: Message, sites: list[str], **entries: Any) -> Message:
+        """The task as a message of this sum, over these sites. Its arrays are passed on, not copied."""
+        return Message(task.kind, {**task.meta, **write_meta(self.terms.sum_id, sites=sites, **entries)}, task.arrays)
+
+    def _decode(self, total: np.ndarray, manifest: Manifest) -> CheckedSums:
+        keys = hash_keys(self._keys.channel, self._keys.mask)
         opened = OpenedSum(total, manifest, self.terms.precision, self.terms.sum_id, tuple(self.survivors), keys)
         logger.info("opened sum %d, over %d sites", self.terms.sum_id.number, len(self.survivors))
         return CheckedSums(**vars(opened.decode()), opened=opened)
 
-    def _collect_keys(self) -> None:
+    def _collect_keys(self) -> PublicKeys:
         """Have every site advertise two public keys (AdvertiseKeys)."""
-        message = Message(PUBLIC_KEYS, {"protection": Protection.NONE, **self.terms.to_meta()})
-        for site, answer in self._ask_sites(dict.fromkeys(self.sites, message)).items():
-            (self._channel_keys[site],) = _read_rows(site, answer, "channel", 1, KEY_LENGTH)
-            (self._mask_keys[site],) = _read_rows(site, answer, "mask", 1, KEY_LENGTH)
-            if "signature" in answer.arrays:
-                (self._signatures[site],) = _read_rows(site, answer, "signature", 1, SIGNATURE_LENGTH)
+        meta = {"protection": Protection.NONE, MASKING: self.terms.to_json()}
+        answers = self._ask_sites(dict.fromkeys(self.sites, Message(PUBLIC_KEYS, meta)))
+        return PublicKeys.join(_read_keys(site, answer) for site, answer in answers.items())
 
     def _collect_shares(self) -> None:
         """Give every site the keys, and take what each has sealed for the others (ShareKeys)."""
-        sites = list(self._mask_keys)
-        arrays = {
-            "channel": to_rows(list(self._channel_keys.values()), KEY_LENGTH),
-            "mask": to_rows(list(self._mask_keys.values()), KEY_LENGTH),
-        }
-        if self._signatures:
-            signatures = [self._signatures.get(site, bytes(SIGNATURE_LENGTH)) for site in sites]
-            arrays["signature"] = to_rows(signatures, SIGNATURE_LENGTH)
+        sites = self._keys.sites
         meta = {"protection": Protection.PUBLIC, **write_meta(self.terms.sum_id, sites=sites)}
-        message = Message(SHARES, meta, arrays)
+        message = Message(SHARES, meta, self._keys.to_arrays())
         for site, answer in self._ask_sites(dict.fromkeys(sites, message)).items():
             peers = [peer for peer in sites if peer != site]
             sealed = _read_rows(site, answer, "shares", len(peers), SEALED_LENGTH)
             self._sealed[site] = dict(zip(peers, sealed, strict=True))
-
-    def _address_task(self, task: Message, extras: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Message]:
-        """Make the task's message for each site that dealt shares. Its arrays are passed on, not copied."""
-
-        def address(**more: Any) -> Message:
-            meta = write_meta(self.terms.sum_id, sites=sites, **more)
-            return Message(task.kind, {**task.meta, **meta}, task.arrays)
-
-        sites = list(self._sealed)
-        if extras is None:
-            return dict.fromkeys(sites, address())
-        return {site: address(**extras[site]) for site in sites}
 
     def _add_up(self, messages: Mapping[str, Message]) -> tuple[np.ndarray, Manifest]:
         """Add the masked vectors modulo 2**64 as they come (MaskedInputCollection): at most two are held at a time."""
@@ -117,6 +146,8 @@ class MaskedSum:
         for site, answer in self.ask(messages):
             words = answer.arrays.get("masked")
             answers[site] = Message(answer.kind, answer.meta)
+            if f"{OF_NEXT}mask" in answer.arrays:
+                self.following[site] = _read_keys(site, answer, OF_NEXT)
             if words is None or words.dtype != np.uint64 or (total is not None and words.shape != total.shape):
                 misfits.append(site)
             elif total is None:
@@ -124,9 +155,11 @@ class MaskedSum:
             else:
                 np.add(total, words, out=total)
         self.survivors = list(self._check_enough(messages, answers))
+        if any(answer.meta.get(LOST) for answer in answers.values()):
+            raise LostKeysError("a site has lost its keys: nothing was opened")
         manifest = common_manifest(answers)
         self._told = str(common_entry(answers, TOLD))
-        length = n_words(manifest) + 1 + (N_CHECKS if self._signatures else 0)
+        length = n_words(manifest) + 1 + (N_CHECKS if self._has_met else 0)
         if total is None or total.shape != (length,):
             misfits = self.survivors
         if total is None or misfits:
@@ -135,9 +168,14 @@ class MaskedSum:
             )
         return total, manifest
 
+    @property
+    def _has_met(self) -> bool:
+        """Whether the sites know each other, and sign and check what they do."""
+        return bool(self._keys.signatures)
+
     def _confirm(self) -> dict[str, bytes]:
         """Have the sites sign who is in the sum, if one may be missing (ConsistencyCheck); signatures by site."""
-        if not self._signatures or self.terms.threshold == len(self._sealed):
+        if not self._has_met or self.terms.threshold == len(self._sealed):
             return {}
         masking = write_meta(self.terms.sum_id, survivors=self.survivors)
         message = Message(CONFIRM, {"protection": Protection.PUBLIC, **masking})
@@ -151,14 +189,14 @@ class MaskedSum:
         seeds = {site: self._recover(site, shares, "survivors", row) for row, site in enumerate(self.survivors)}
         pairs = {site: KeyPair(self._recover(site, shares, "dropped", row)) for row, site in enumerate(dropped)}
         for site, pair in pairs.items():
-            if pair.public != self._mask_keys[site]:
+            if pair.public != self._keys.mask[site]:
                 raise AggregationError(
                     f"the shares of the mask key of site {site!r} give another key: nothing was opened"
                 )
         masks = [(derive(seed, self_context(self.terms.sum_id, site)), True) for site, seed in seeds.items()]
         for site, pair in pairs.items():
             for peer in self.survivors:
-                key = pair.agree(self._mask_keys[peer], pair_context(self.terms.sum_id, peer, site))
+                key = pair.agree(self._keys.mask[peer], pair_context(self.terms.sum_id, peer, site))
                 masks.append((bind_mask(key, self._told), not subtracts(peer, site)))
         add_masks(total, masks)
 
@@ -184,7 +222,7 @@ class MaskedSum:
 
     def _recover(self, site: str, shares: Mapping[str, Mapping[str, list[bytes]]], kind: str, row: int) -> bytes:
         """Recover a site's secret from the shares of it that have come back."""
-        dealt_to = enumerate(self._mask_keys, start=1)
+        dealt_to = enumerate(self._keys.mask, start=1)
         points = {point: shares[holder][kind][row] for point, holder in dealt_to if holder in shares}
         try:
             return combine(points)
@@ -209,6 +247,13 @@ class MaskedSum:
                 "begin a new sum when enough sites can be reached"
             )
         return present
+
+
+def _read_keys(site: str, answer: Message, prefix: str = "") -> PublicKeys:
+    try:
+        return PublicKeys.from_arrays(answer.arrays, [site], prefix)
+    except ValueError as error:
+        raise AggregationError(f"site {site!r} answered {answer.kind!r} wrongly: {error}") from error
 
 
 def _read_rows(site: str, answer: Message, name: str, n_rows: int, length: int) -> list[bytes]:
