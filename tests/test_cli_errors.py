@@ -122,7 +122,7 @@ def test_a_gpu_that_does_not_exist_is_refused(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.filterwarnings("ignore:site 'alone'.* holds one label only:UserWarning")
+@pytest.mark.filterwarnings("ignore:site 'alone'.* too few cells .* to tell their batch's effect:UserWarning")
 @pytest.mark.filterwarnings("ignore:.*:DeprecationWarning", "ignore:.*:FutureWarning", "ignore:n_jobs.*:UserWarning")
 @pytest.mark.filterwarnings("ignore:site 'alone' has 1 cell, and training needs 4:UserWarning")
 def test_a_site_with_one_cell_does_not_end_the_run_of_others(tmp_path):

@@ -15,6 +15,7 @@ from scipy import sparse
 
 from fedscgen._data import LATENT_KEY, REENCODED_KEY, RESULT_KEYS, TYPES_KEY
 from fedscgen._files import check_room
+from fedscgen._result_file import create_h5, describe_failure, write_adata
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -73,7 +74,7 @@ def write_cells(adata: AnnData, path: Path, **options: Any) -> None:
     path
         The file, which doesn't exist.
     **options
-        As ``AnnData.write_h5ad`` takes them.
+        As ``h5py``'s ``create_dataset`` takes them.
 
     Raises
     ------
@@ -82,9 +83,10 @@ def write_cells(adata: AnnData, path: Path, **options: Any) -> None:
     """
     check_room(path, estimate_bytes(adata))
     try:
-        adata.write_h5ad(path, **options)
+        with create_h5(path) as (file, _):
+            write_adata(file, adata, **options)
     except OSError as error:
-        raise OSError(error.errno, f"{path.name} can't be written: {str(error).partition(chr(10))[0]}") from None
+        raise describe_failure(path, error) from None
 
 
 def estimate_bytes(adata: AnnData) -> int:
@@ -132,9 +134,10 @@ def try_writing(adata: AnnData, folder: Path) -> None:
         check_room(Path(trial) / "the result", estimate_bytes(adata) + count_bytes(adata.X))
         try:
             two = adata[:2]
-            (two.to_memory() if adata.isbacked else two.copy()).write_h5ad(Path(trial) / "trial.h5ad")
-        except OSError:
-            raise
+            with create_h5(Path(trial) / "trial.h5ad") as (file, _):
+                write_adata(file, two.to_memory() if adata.isbacked else two.copy())
+        except OSError as error:
+            raise describe_failure(Path("the result"), error) from None
         except Exception as error:
             reason = str(error).partition("\n")[0]
             raise ValueError(f"the result could not be written, as anndata refuses these cells: {reason}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -27,11 +28,63 @@ SUFFIXES = (".h5ad", ".zarr")
 _VALUES_AT_A_TIME = 2**16  # in a file's chunk
 
 
+class _Survivor(io.FileIO):
+    """A file in which HDF5 never sees a write fail, since it ends the process later; instead the failure is noted."""
+
+    failure: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write all of it or, once something has failed, nothing."""
+        rest = memoryview(data).cast("B")
+        size = len(rest)
+        try:
+            while len(rest) and self.failure is None:
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self.failure = error
+        return size
+
+    def readinto(self, buffer: Any) -> int:
+        """Read; what couldn't be written is zero."""
+        view = memoryview(buffer).cast("B")
+        n_read = super().readinto(view)
+        view[n_read:] = bytes(len(view) - n_read)
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Change the size, unless something has failed."""
+        try:
+            return self.tell() if self.failure is not None else super().truncate(size)
+        except OSError as error:
+            self.failure = error
+            return self.tell()
+
+    def check(self) -> None:
+        """Raise what has failed, if anything."""
+        if self.failure is not None:
+            raise self.failure
+
+
+@contextmanager
+def create_h5(path: Path) -> Iterator[tuple[h5py.File, _Survivor]]:
+    """Begin a file, and give it with what tells whether all could be written so far; at the end that is told anyway.
+
+    Raises
+    ------
+    OSError
+        Something couldn't be written. HDF5 goes on well, where it would end the process if it knew.
+    """
+    with _Survivor(path, "w+") as place:
+        with h5py.File(place, "w") as file:
+            yield file, place
+        place.check()
+
+
 class ResultFile:
     """A file or folder that takes matrices some rows at a time; see :func:`write_result`."""
 
-    def __init__(self, store: Any) -> None:
-        self._store = store
+    def __init__(self, store: Any, place: _Survivor | None) -> None:
+        self._store, self._place = store, place
         self._sparse: dict[str, Any] = {}
 
     def append(self, key: str, rows: Matrix, n_entries: int | None = None) -> None:
@@ -39,6 +92,8 @@ class ResultFile:
 
         ``n_entries`` are those that a sparse matrix will have, at most; ``None`` if nobody knows.
         """
+        if self._place is not None:
+            self._place.check()
         if sparse.issparse(rows):
             self._append_sparse(key, rows, n_entries)
         elif key not in self._store:
@@ -114,13 +169,26 @@ def write_result(path: Path, light: AnnData) -> Iterator[ResultFile]:
     """
     light.strings_to_categoricals()
     try:
-        with _open(path) as store:
+        with _open(path) as (store, place):
             _write(store, "/", light)
             if "raw" in store:
                 del store["raw"]
-            yield ResultFile(store)
+            yield ResultFile(store, place)
     except OSError as error:
-        raise OSError(error.errno, f"{path.name} can't be written: {str(error).partition(chr(10))[0]}") from None
+        raise describe_failure(path, error) from None
+
+
+def describe_failure(path: Path, error: OSError) -> OSError:
+    """What is said of a file that can't be written."""
+    return OSError(error.errno, f"{path.name} can't be written: {str(error).partition(chr(10))[0]}")
+
+
+def write_adata(store: Any, adata: AnnData, **options: Any) -> None:
+    """Write cells as ``AnnData.write_h5ad`` does, into a file that is open."""
+    adata.strings_to_categoricals()
+    if adata.raw is not None:
+        adata.strings_to_categoricals(adata.raw.var)
+    _write(store, "/", adata, **options)
 
 
 def _write(store: Any, key: str, part: Any, **options: Any) -> None:
@@ -140,11 +208,11 @@ def _chosen_format() -> Any:
 @contextmanager
 def _open(path: Path) -> Iterator[Any]:
     if path.suffix == ".h5ad":
-        with h5py.File(path, "w") as file:
-            yield file
+        with create_h5(path) as opened:
+            yield opened
         return
     version = _chosen_format()
     folder = zarr.open_group(str(path), mode="w", zarr_format=version)
-    yield folder
+    yield folder, None
     if version == 2:  # the other format has no such thing yet
         zarr.consolidate_metadata(folder.store)

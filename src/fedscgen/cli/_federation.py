@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,6 +29,7 @@ from fedscgen.cli._arguments import (
     Unlabelled,
 )
 from fedscgen.cli._errors import user_errors
+from fedscgen.cli._kept import keep_training, write_training
 from fedscgen.cli._site_files import Columns, Modality, Reading, Transposed, check_sources
 from fedscgen.cli._sources import (
     CommonTargetSum,
@@ -265,24 +265,16 @@ def _simulate_into(
         init_model=init_model,
     )
     try:
-        _write_training(folder, result)
+        write_training(folder, result)
         write_cells(result.corrected, folder / "corrected.h5ad")
     except Exception as error:
-        kept = Path(tempfile.mkdtemp(prefix="fedscgen-"))
-        _write_training(kept, result)
+        kept = keep_training(folder, result)
         remedy = (
             f"what was trained is in {kept}, with which fedscgen correct --model {kept / 'model'} corrects the cells"
         )
         raise OSError(f"{folder.name} can't be written ({error}): {remedy}") from error
     print_types(result.types)
     _report(folder / "report.html", adata, site_key, result, secure, told)
-
-
-def _write_training(folder: Path, result: SimulationResult) -> None:
-    """Write what can't be had again without training."""
-    result.model.save(folder / "model")
-    result.history.to_csv(folder / "history.csv", index=False)
-    result.ledger.to_csv(folder / "ledger.csv", index=False)
 
 
 def _report(path: Path, adata: AnnData, site_key: str, result: SimulationResult, secure: str, told: _Told) -> None:

@@ -81,7 +81,7 @@ class CorrectedCells:
         check_suffix(path, "out")
         with create_whole(path, overwrite=False, remedy="delete it, or choose another name") as target:
             added = self._estimate(dense) if expression is not None else 0
-            check_room(target.with_name("room"), estimate_bytes(self._given) + added)
+            check_room(target, estimate_bytes(self._given) + added)
             try_writing(self.light, target.parent)
             yield target
 
