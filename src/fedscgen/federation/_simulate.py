@@ -6,6 +6,7 @@ import gc
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
@@ -20,6 +21,7 @@ from fedscgen._options import check_kind
 from fedscgen.federation._client import Client
 from fedscgen.federation._initial_model import InitialModel
 from fedscgen.federation._joined import restore_order
+from fedscgen.federation._last_step import LenientTransport
 from fedscgen.federation._ledger import join_ledgers
 from fedscgen.federation._models import find_model
 from fedscgen.federation._padding import padded_copy
@@ -28,7 +30,6 @@ from fedscgen.federation._server import Server
 from fedscgen.federation._settings import FederationSettings, SiteOptions
 from fedscgen.federation._simulated_sites import check_sites, join_batches, options_of, read_backed, take_sites
 from fedscgen.federation._small_sites import correct_later, find_members, note_small_sites
-from fedscgen.federation._transport import InProcessTransport
 from fedscgen.model import CorrectionOptions
 from fedscgen.secure import PlainAggregator, make_aggregator
 
@@ -165,7 +166,8 @@ def simulate(
     Warns
     -----
     UserWarning
-        Data that are unlikely to be meant; two sites have a few cells in common; a site has too few cells to train; or
+        A site couldn't correct its cells, which the result then lacks, or has with NaN, and ``types`` says why; data
+        that are unlikely to be meant; two sites have a few cells in common; a site has too few cells to train; or
         no cell type is held by enough sites and cells move without labels.
 
     Examples
@@ -279,14 +281,13 @@ def _run(
     ]
     refuse_same_cells(sites, site.keys)  # which the clients have found to be sound
     training = [client for client in clients if client.site in members]
-    server = Server(InProcessTransport(training), aggregator, replace(settings, seed=seed), given)
+    transport = LenientTransport(training)
+    server = Server(transport, aggregator, replace(settings, seed=seed), given)
+    track_rounds = partial(track, description="Federated training", total=settings.n_rounds, disable=not show_progress)
     try:
         with aggregator:
-            server.run(
-                lambda rounds: track(rounds, "Federated training", total=settings.n_rounds, disable=not show_progress),
-                on_round,
-            )
-        failed = correct_later(server, [client for client in clients if client not in training])
+            failed = transport.finish(lambda: server.run(track_rounds, on_round))
+        failed |= correct_later(server, [client for client in clients if client not in training])
     finally:
         for client in clients:
             client.close()
