@@ -1,9 +1,13 @@
 """How sure names of cells without a label will be is tried before anybody trains."""
 
 import numpy as np
+import pandas as pd
 import pytest
+from anndata import read_h5ad
 
+from cells import REAL_CELLS
 from fedscgen.check import check_sites, describe_check, write_check_page
+from fedscgen.check._rehearsal import Rehearsal
 from fedscgen.federation import SiteOptions, simulate
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:DeprecationWarning", "ignore:.*:FutureWarning")
@@ -32,6 +36,7 @@ def test_names_are_tried_on_labels_that_are_hidden_site_by_site(hospitals):
     (expected,) = rehearsal.unlabeled.itertuples()
     assert (expected.site, expected.cells) == ("c", c.n_obs)
     assert expected.named / c.n_obs == pytest.approx(named.mean(), abs=0.1)
+    assert expected.fewest <= expected.named <= expected.most
     assert expected.sure == pytest.approx(run.obs["fedscgen_confidence"][named].mean(), abs=0.05)
     right = (name.to_numpy() == truth.loc[run.obs_names].to_numpy())[named].mean()
     assert (tried["right"] / tried["named"]).mean() == pytest.approx(right, abs=0.1)
@@ -90,3 +95,28 @@ def test_it_is_said_why_names_are_not_tried(hospitals):
     alone = check_sites({"b": hospitals["b"], "c": c})
     assert alone.rehearsal is None
     assert "No cell gets a name" in describe_check(alone)
+
+
+@pytest.mark.filterwarnings("ignore:site '3pv1'. no cell has a label:UserWarning")
+def test_as_many_names_are_expected_as_a_run_without_training_gives_real_cells():
+    if not REAL_CELLS.exists():
+        pytest.skip(f"needs the real cells of {REAL_CELLS}")
+    adata = read_h5ad(REAL_CELLS)
+    sites = {str(name): adata[adata.obs["batch"] == name].copy() for name in adata.obs["batch"].cat.categories}
+    sites["3pv1"].obs["cell_type"] = None  # others have types of one and two cells, which nobody tells of
+    options = SiteOptions(unlabeled_category="none")
+    checked = check_sites(sites, options=options)
+    (expected,) = checked.rehearsal.unlabeled.itertuples()
+    run = simulate(sites, settings="components", site=options, show_progress=False, accelerator="cpu").corrected
+    named = (run.obs["fedscgen_cell_type"].astype(str) != "unknown")[(run.obs["batch"] == "3pv1").to_numpy()]
+    assert expected.named / expected.cells == pytest.approx(named.mean(), abs=0.03)
+
+
+def test_a_known_type_that_hardly_any_cell_is_called_is_doubted():
+    hidden = pd.DataFrame(
+        [("a", "B", "B", 20), ("a", "mono", "unknown", 12), ("a", "mono", "mono", 5), ("a", "rare", "unknown", 4)],
+        columns=["site", "cell_type", "name", "cells"],
+    )
+    rehearsal = Rehearsal(hidden, pd.DataFrame(), ("B", "mono", "rare"), whole_sites=True)
+    (doubtful,) = rehearsal.find_nameless().itertuples()
+    assert (doubtful.cell_type, doubtful.cells, doubtful.named) == ("mono", 17, 5)

@@ -170,6 +170,12 @@ def _judge_names(checked: Checked) -> Iterator[Finding]:
             f"cells that the classifier calls {row.cell_type!r} may be others: {row.right} of {row.called} were "
             "right where labels were hidden",
         )
+    for row in () if checked.rehearsal is None else checked.rehearsal.find_nameless().itertuples():
+        yield Finding(
+            "doubt",
+            f"{row.cells - row.named} of {row.cells} cells of {row.cell_type!r} whose labels were hidden got no name: "
+            "if types like it go by several names, so that each is one site's alone, name these alike in labels.toml",
+        )
 
 
 def _judge_strangers(checked: Checked) -> Iterator[Finding]:

@@ -17,6 +17,7 @@ from fedscgen.aggregation import weighted_sum
 from fedscgen.check._site import label_alike
 from fedscgen.correction import (
     LandmarkSums,
+    find_few,
     find_landmarks,
     label_positions,
     move_to_landmarks,
@@ -35,6 +36,7 @@ _MOST_CELLS, _MOST_OF_A_SITE = 12_000, 3_000
 _MOST_TRIALS = 5
 _HIDDEN_SHARE = 0.2
 _FEWEST_CALLED = 5
+_N_DRAWS, _DRAWN_SHARE = 5, 0.9  # of the cells of which a training finds components
 _LEAST_RIGHT, _ONE_IN_TWENTY = 0.8, 1.645
 _HIDDEN = ["site", "cell_type", "name", "cells"]
 _N_LATENT = 20  # of a model that doesn't say
@@ -51,7 +53,9 @@ class Rehearsal:
         ``cells``, how many.
     unlabeled
         One row per site with cells without a label: ``site``, ``cells``, how many were tried, ``named``, how many of
-        them got a name, and ``sure``, the mean probability of the names.
+        them got a name in the mean of several trials, ``fewest`` and ``most`` of all trials, and ``sure``, the mean
+        probability of the names. Trials differ by what chance decides in a run: of which cells components are found,
+        and where landmarks begin.
     known
         Names that there are.
     whole_sites
@@ -84,6 +88,12 @@ class Rehearsal:
         spread = np.sqrt(table["called"] * _LEAST_RIGHT * (1 - _LEAST_RIGHT))
         wrong = table["right"] < _LEAST_RIGHT * table["called"] - _ONE_IN_TWENTY * spread
         return table[wrong & (table["called"] >= _FEWEST_CALLED)]
+
+    def find_nameless(self) -> pd.DataFrame:
+        """Rows of :attr:`by_type` for names that the federation knows and gave to less than half of their cells."""
+        table = self.by_type
+        known = table["cell_type"].isin(self.known) & (table["cells"] >= _FEWEST_CALLED)
+        return table[known & (2 * table["named"] < table["cells"])]
 
 
 @dataclass(frozen=True)
@@ -142,12 +152,18 @@ def rehearse(
     min_confidence
         Probability from which a cell gets a name.
     """
-    trial = _Trial(samples, _find_latents(samples, settings), tuple(known), settings, options, min_confidence)
+    matrices = _choose_expression(samples, settings)
+    latents = [_find_latents(samples, matrices, settings, seed) for seed in range(_N_DRAWS)]
+    trials = [
+        _Trial(samples, found, tuple(known), settings, options, min_confidence, seed)
+        for seed, found in enumerate(latents)
+    ]
     labels = {site: sample.labels for site, sample in samples.items()}
     whole_sites = any(own.isna().all() for own in labels.values())
     masks = _hide_sites(labels) if whole_sites else [_hide_some(labels)]
-    hidden = pd.concat([trial.compare(labels, mask) for mask in masks], ignore_index=True)
-    return Rehearsal(hidden, trial.look_at_unlabeled(labels), tuple(known), whole_sites)
+    hidden = pd.concat([trials[0].compare(labels, mask) for mask in masks], ignore_index=True)
+    unlabeled = _summarize([trial.look_at_unlabeled(labels) for trial in trials])
+    return Rehearsal(hidden, unlabeled, tuple(known), whole_sites)
 
 
 @dataclass(frozen=True)
@@ -158,21 +174,28 @@ class _Trial:
     settings: FederationSettings
     options: SiteOptions
     min_confidence: float
+    seed: int
 
     def guess(self, labels: Mapping[str, pd.Series], sites: Sequence[str]) -> dict[str, np.ndarray]:
         """Probabilities of each type at these sites, and last of none that is known, by what these labels tell."""
         codes = {site: label_positions(pd.Categorical(own), self.known) for site, own in labels.items()}
-        parts = [
-            LandmarkSums(latent, self.samples[site].batches, codes[site], len(self.known), self.options.min_cells)
-            for site, latent in self.latents.items()
-        ]
         landmarks = find_landmarks(
-            sum_answers(parts), self.known, label_noise=self.settings.label_noise, min_holders=self.options.min_holders
+            sum_answers([self._begin_sums(site, own, codes[site]) for site, own in labels.items()]),
+            self.known,
+            label_noise=self.settings.label_noise,
+            min_holders=self.options.min_holders,
+            seed=self.seed,
         )
         return {
             site: move_to_landmarks(self.latents[site], self.samples[site].batches, codes[site], landmarks).guess
             for site in sites
         }
+
+    def _begin_sums(self, site: str, labels: pd.Series, codes: np.ndarray) -> LandmarkSums:
+        """A site's answers, as it gives them in a run."""
+        batches, few = self.samples[site].batches, self.options.min_cells
+        told = ~find_few(batches, np.asarray(pd.Categorical(labels).codes), few)
+        return LandmarkSums(self.latents[site][told], batches[told], codes[told], len(self.known), few)
 
     def compare(self, labels: Mapping[str, pd.Series], mask: Mapping[str, np.ndarray]) -> pd.DataFrame:
         """Rows of :attr:`Rehearsal.hidden` for the cells that are marked, by site."""
@@ -185,7 +208,7 @@ class _Trial:
         return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=_HIDDEN)
 
     def look_at_unlabeled(self, labels: Mapping[str, pd.Series]) -> pd.DataFrame:
-        """:attr:`Rehearsal.unlabeled`."""
+        """:attr:`Rehearsal.unlabeled` of this trial."""
         asked = [site for site, own in labels.items() if own.isna().any()]
         rows = []
         for site, guess in self.guess(labels, asked).items():
@@ -212,18 +235,38 @@ def _hide_some(labels: Mapping[str, pd.Series]) -> dict[str, np.ndarray]:
     return {site: chosen for site, chosen in drawn.items() if chosen.any()}
 
 
-def _find_latents(samples: Mapping[str, Sample], settings: FederationSettings) -> dict[str, np.ndarray]:
-    """Each site's cells along the components of all, each of shape ``(n_cells, n_latent)``."""
+def _summarize(trials: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """:attr:`Rehearsal.unlabeled` of all trials."""
+    by_site = pd.concat(trials).groupby("site", sort=False)
+    parts = {"named": ("named", "mean"), "fewest": ("named", "min"), "most": ("named", "max"), "sure": ("sure", "mean")}
+    table = by_site.agg(cells=("cells", "first"), **parts).reset_index()
+    return table.astype({"named": int})
+
+
+def _choose_expression(samples: Mapping[str, Sample], settings: FederationSettings) -> dict[str, sparse.csr_matrix]:
+    """Each site's expression of the genes that are trained on."""
     matrices = {site: sample.expression for site, sample in samples.items()}
     n_genes = next(iter(matrices.values())).shape[1]
-    if settings.count_genes(n_genes) < n_genes:
-        chosen = _choose_genes(matrices, settings.count_genes(n_genes))
-        matrices = {site: matrix[:, chosen] for site, matrix in matrices.items()}
+    if settings.count_genes(n_genes) == n_genes:
+        return matrices
+    chosen = _choose_genes(matrices, settings.count_genes(n_genes))
+    return {site: matrix[:, chosen] for site, matrix in matrices.items()}
+
+
+def _find_latents(
+    samples: Mapping[str, Sample], matrices: Mapping[str, sparse.csr_matrix], settings: FederationSettings, seed: int
+) -> dict[str, np.ndarray]:
+    """Each site's cells along the components of most cells of all, each of shape ``(n_cells, n_latent)``."""
     n_chosen = next(iter(matrices.values())).shape[1]
     sizes = {site: float(sample.n_cells) for site, sample in samples.items()}
+    rng = np.random.default_rng(seed)
+    drawn = {}
+    for site, matrix in matrices.items():
+        n_drawn = int(np.ceil(_DRAWN_SHARE * matrix.shape[0]))
+        drawn[site] = matrix[np.sort(rng.permutation(matrix.shape[0])[:n_drawn])]
 
     def mean_over_sites(basis: np.ndarray) -> NamedArrays:
-        moments = [(second_moments([matrix], basis), sizes[site]) for site, matrix in matrices.items()]
+        moments = [(second_moments([matrix], basis), sizes[site]) for site, matrix in drawn.items()]
         return {name: array / sum(sizes.values()) for name, array in weighted_sum(moments).items()}
 
     n_latent = min(int(settings.spell_out().model.get("n_latent", _N_LATENT)), n_chosen)

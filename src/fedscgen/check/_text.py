@@ -68,14 +68,18 @@ def tell_names(checked: Checked) -> list[str]:
         if checked.rehearsal.whole_sites
         else "Where a fifth of a site's labels were hidden:",
         *(_tell_tried(*row) for row in checked.rehearsal.count("site").itertuples()),
-        "Tried on some cells of each site, along principal components; training may change it a little.",
+        "Tried on some cells of each site, along principal components."
+        + " Training names some more, most of all at a site without any label." * (checked.settings.n_rounds > 0),
     ]
 
 
-def _tell_expected(site: str, n_cells: int, n_named: int, sure: float) -> str:
+def _tell_expected(site: str, n_cells: int, n_named: int, fewest: int, most: int, sure: float) -> str:
     share = n_named / n_cells
+    low, high = f"{fewest / n_cells:.0%}", f"{most / n_cells:.0%}"
+    spread = "" if low == high else f" ({low} to {high} in several trials)"
     certainty = f", with a mean probability of {sure:.2f}" if n_named else ""
-    return f"{site}: of the cells without a label, {share:.0%} will get a name{certainty}; {1 - share:.0%} are unknown."
+    expected = f"{share:.0%}{spread} will get a name{certainty}; {1 - share:.0%} are unknown."
+    return f"{site}: of the cells without a label, {expected}"
 
 
 def _tell_tried(site: str, n_cells: int, n_named: int, n_right: int) -> str:

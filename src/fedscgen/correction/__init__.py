@@ -43,7 +43,7 @@ from fedscgen.correction._references import (
     merge_references,
     predict_labels,
 )
-from fedscgen.correction._sums import LandmarkSums, expect_cells, sum_answers, weigh_labels
+from fedscgen.correction._sums import LandmarkSums, expect_cells, find_few, sum_answers, weigh_labels
 
 __all__ = [
     "FEWEST_HOLDERS",
@@ -67,6 +67,7 @@ __all__ = [
     "choose_references",
     "correct_latent",
     "expect_cells",
+    "find_few",
     "find_landmarks",
     "find_own_references",
     "include_batches",

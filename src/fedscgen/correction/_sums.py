@@ -139,6 +139,28 @@ def expect_cells(counts: np.ndarray, n_cells: npt.ArrayLike) -> np.ndarray:
     return expected
 
 
+def find_few(batch_codes: np.ndarray, codes: np.ndarray, min_cells: int) -> np.ndarray:
+    """Cells that no type's sums are of, if they are so few that sums over all, less those, would show them.
+
+    Parameters
+    ----------
+    batch_codes
+        Each cell's batch, shape ``(n_cells,)``.
+    codes
+        Each cell's type by its label, whether or not others know it, -1 for none. Shape ``(n_cells,)``.
+    min_cells
+        Fewest cells in any mean.
+
+    Returns
+    -------
+    Which cells they are, shape ``(n_cells,)``; none if there are ``min_cells`` or more.
+    """
+    pairs = np.stack([batch_codes, codes], axis=1)
+    _, groups, sizes = np.unique(pairs, axis=0, return_inverse=True, return_counts=True)
+    few: np.ndarray = (codes < 0) | (sizes[groups.reshape(-1)] < min_cells)
+    return few if few.sum() < min_cells else np.zeros_like(few)
+
+
 def _landmark_moments(fit: BatchFit) -> NamedArrays:
     return {
         "cells": fit.cells,

@@ -20,6 +20,7 @@ from fedscgen.correction import (
     check_moves,
     choose_references,
     expect_cells,
+    find_few,
     find_own_references,
     label_positions,
     label_stats_of,
@@ -144,7 +145,8 @@ class SiteCells:
     def begin_landmarks(self, latent: np.ndarray, labels: Iterable[str]) -> LandmarkSums:
         """What answers all questions while landmarks of these cell types are sought."""
         batches, own = self._categories
-        names, told = self.own_names(labels), ~self._find_few()
+        names = self.own_names(labels)
+        told = ~find_few(batches.codes, own.codes, self._options.min_cells)
         codes = label_positions(own, names)[told]
         return LandmarkSums(latent[told], batches.codes[told], codes, len(names), self._options.min_cells)
 
@@ -197,13 +199,6 @@ class SiteCells:
         labelled = labels.codes >= 0
         np.add.at(counts, (batches.codes[labelled], labels.codes[labelled]), 1)
         return counts
-
-    def _find_few(self) -> np.ndarray:
-        """Cells that no type's sums are of, if they are so few that sums over all, less those, would show them."""
-        (batches, labels), counts = self._categories, self._count_cells()
-        counts = np.hstack([counts, np.zeros((len(counts), 1), dtype=int)])  # in the last place, of cells without label
-        few: np.ndarray = counts[batches.codes, labels.codes] < self._options.min_cells
-        return few if few.sum() < self._options.min_cells else np.zeros_like(few)
 
     @property
     def _categories(self) -> tuple[pd.Categorical, pd.Categorical]:
