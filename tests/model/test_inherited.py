@@ -36,6 +36,8 @@ def test_the_set_up_is_shown(trained, capsys):
     [
         ("get_normalized_expression", r"layers\['fedscgen_corrected'\]"),
         ("differential_abundance", r"obsm\['X_fedscgen'\]"),
+        ("get_aggregated_posterior", "return_dist=True"),
+        ("prepare_query_mudata", r"prepare_query_anndata\("),
         ("convert_legacy_save", "read_published_weights"),
     ],
 )

@@ -36,6 +36,33 @@ class InheritedMixin(BaseModelClass):
             "obsm['X_fedscgen'] of correct() with a tool for differential abundance"
         )
 
+    def get_aggregated_posterior(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Raise: of uncorrected cells it would be one for each batch.
+
+        Raises
+        ------
+        NotImplementedError
+            Always.
+        """
+        raise NotImplementedError(
+            "FedSCGEN's posterior is of uncorrected cells, so that a mixture of them has the batches apart: "
+            "get_latent_representation(return_dist=True) gives each cell's mean and variance"
+        )
+
+    @staticmethod
+    def prepare_query_mudata(*args: Any, **kwargs: Any) -> NoReturn:
+        """Raise: one modality has the expression, and :meth:`prepare_query_anndata` takes it.
+
+        Raises
+        ------
+        NotImplementedError
+            Always.
+        """
+        raise NotImplementedError(
+            "FedSCGEN looks at one modality: give that one the model's genes, with FedSCGEN.prepare_query_anndata("
+            'mdata.mod["rna"], model, inplace=False), and put what it returns into a new MuData'
+        )
+
     @classmethod
     def convert_legacy_save(cls, *args: Any, **kwargs: Any) -> NoReturn:
         """Raise: there is no older format.
