@@ -82,7 +82,7 @@ def test_sound_sites_and_chance_are_not_spoken_of(adata):
     rng = np.random.default_rng(0)
     shallow = [AnnData(sparse.csr_matrix(rng.random((200, 30)) < 0.1, dtype=np.float32)) for _ in range(2)]
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         check(**{site: adata[adata.obs["batch"] == site].copy() for site in ("site0", "site1", "site2")})
         check(a=shallow[0], b=shallow[1])
         check(a=adata)
@@ -92,7 +92,7 @@ def test_expression_that_differs_in_its_last_bit_is_another_cell(adata):
     other = adata.copy()
     other.X.data = np.nextafter(other.X.data, np.float32(np.inf))
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         check(a=adata, b=other)
 
 
