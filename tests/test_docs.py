@@ -94,12 +94,11 @@ def test_readme_example_runs(tmp_path, monkeypatch, quiet_figures):
     make_adata().write_h5ad(tmp_path / "cells.h5ad")
     monkeypatch.chdir(tmp_path)
     (example,) = read_blocks("README.md", "python")
+    assert len([line for line in example.splitlines() if line]) <= 10
     names = {}
-    assert "central.train()" in example
-    exec(example.replace("central.train()", "central.train(2)"), names)  # noqa: S102  (our own page)
-    for corrected in (names["result"].corrected, names["corrected"]):
-        assert (corrected.obs_names == names["adata"].obs_names).all()
-        assert "X_fedscgen" in corrected.obsm
+    exec(example, names)  # noqa: S102  (our own page)
+    assert (names["result"].corrected.obs_names == names["adata"].obs_names).all()
+    assert "X_fedscgen" in names["result"].corrected.obsm
     assert (tmp_path / "model" / "weights.npz").exists()
 
 

@@ -12,6 +12,7 @@ from fedscgen.metrics._all import ALL_METRICS, METRIC_GROUPS, SCIB_GROUPS, all_m
 from fedscgen.metrics._checks import UndefinedMetricError
 from fedscgen.metrics._entropy_of_batch_mixing import entropy_of_batch_mixing
 from fedscgen.metrics._expression_conservation import expression_conservation
+from fedscgen.metrics._graph import weigh_neighbors
 from fedscgen.metrics._graph_connectivity import graph_connectivity
 from fedscgen.metrics._invented_genes import count_invented_genes
 from fedscgen.metrics._isolated_label_f1 import isolated_label_f1
@@ -64,4 +65,5 @@ __all__ = [
     "silhouette_batch",
     "silhouette_label",
     "type_distance_inflation",
+    "weigh_neighbors",
 ]

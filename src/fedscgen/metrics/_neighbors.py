@@ -8,6 +8,7 @@ import numpy as np
 
 from fedscgen.metrics._checks import check_embedding
 from fedscgen.metrics._extra import require_scib_metrics
+from fedscgen.metrics._graph import weigh_neighbors
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -127,8 +128,9 @@ def count_groups(groups: np.ndarray, n_groups: int) -> np.ndarray:
 
 
 def connectivities(indices: np.ndarray, distances: np.ndarray) -> csr_matrix:
-    """Return UMAP's symmetric graph of the neighbours (weights above 0, up to 1), shape ``(n_cells, n_cells)``."""
-    require_scib_metrics()
-    from scib_metrics.nearest_neighbors import NeighborsResults
+    """Return UMAP's symmetric graph of the neighbours (weights above 0, up to 1), shape ``(n_cells, n_cells)``.
 
-    return NeighborsResults(indices=indices, distances=distances).knn_graph_connectivities.tocsr()
+    Needs the extra, as the other metrics of neighbourhoods do, so that a table has all of them or none.
+    """
+    require_scib_metrics()
+    return weigh_neighbors(indices, distances)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fedscgen.metrics import neighbors_and_distances, weigh_neighbors
 from fedscgen.pl._style import MARKERS, default_style, new_axes, save_figure
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from fedscgen.pl._style import Mark
 
 _PANEL_INCHES = 5.0
+_N_NEIGHBORS = 15
 _BADGE = 0.042  # width of a badge, as a share of the picture
 MARGIN_LIMITS = (-0.04, 1.04)  # of a scatter plot's axes, which fill the picture
 
@@ -41,17 +43,15 @@ def umap_layout(embedding: np.ndarray, *, seed: int = 0) -> np.ndarray:
     import scanpy as sc
     from anndata import AnnData
 
-    n_cells = len(embedding)
-    cells = AnnData(obsm={"X": np.asarray(embedding, dtype=np.float32)}, shape=(n_cells, 0))
+    vectors = np.asarray(embedding, dtype=np.float32)
+    graph = weigh_neighbors(*neighbors_and_distances(vectors, _N_NEIGHBORS))
+    cells = AnnData(obsm={"X": vectors}, obsp={"connectivities": graph}, shape=(len(vectors), 0))
+    made_of = {"method": "umap", "n_neighbors": _N_NEIGHBORS, "use_rep": "X"}
+    cells.uns["neighbors"] = {"connectivities_key": "connectivities", "params": made_of}
     with warnings.catch_warnings():
         # with a fixed seed UMAP runs on one thread, as is wanted here, and warns of it
         warnings.filterwarnings("ignore", message="n_jobs value", category=UserWarning)
-        # where cells coincide, scanpy takes a slower path, which costs nothing with as few cells as a picture has
-        warnings.filterwarnings("ignore", message="Changing the sparsity structure")
-        # scanpy's approximate search, its default above 8,192 cells, breaks with pynndescent 0.7
-        n_neighbors = min(15, n_cells - 1)
-        sc.pp.neighbors(cells, n_neighbors=n_neighbors, use_rep="X", transformer="sklearn", random_state=seed)
-        sc.tl.umap(cells, random_state=seed, init_pos=_start(cells.obsm["X"], seed))
+        sc.tl.umap(cells, random_state=seed, init_pos=_start(vectors, seed))
     layout = np.asarray(cells.obsm["X_umap"])
     low, high = layout.min(axis=0), layout.max(axis=0)
     return np.asarray((layout - low) / np.maximum(high - low, 1e-12))
