@@ -100,3 +100,22 @@ def test_what_a_round_costs_beside_the_simulator(tmp_path, capsys):
     with capsys.disabled():
         print(f"\na round: {over_flower:.1f} s over Flower, {in_process:.1f} s in the simulator")  # noqa: T201
         print(pd.DataFrame(sent))  # noqa: T201
+
+
+def test_a_run_with_default_settings(tmp_path, capsys):
+    if not REAL_CELLS.exists():
+        pytest.skip(f"the real cells are not here: {REAL_CELLS}")
+    pbmc = anndata.read_h5ad(REAL_CELLS)
+    sites = list(pbmc.obs["batch"].cat.categories)
+    with Network(tmp_path, sites, "default") as network:
+        for site in sites:
+            pbmc[pbmc.obs["batch"] == site].write_h5ad(tmp_path / f"{site}.h5ad")
+        network.start_sites(*sites, accelerator="cpu")
+        began = time.monotonic()
+        run_id = network.submit()
+        assert network.wait(run_id, 1200) == "finished:completed", network.run_log(run_id)
+        seconds = time.monotonic() - began
+        ledger = pd.read_csv(network.site_folder(sites[0], run_id) / "ledger.csv")
+    n_exchanges = int((ledger["sender"] == sites[0]).sum())
+    with capsys.disabled():
+        print(f"\ndefault run: {n_exchanges} exchanges, {seconds:.0f} s")  # noqa: T201
