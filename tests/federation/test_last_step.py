@@ -1,5 +1,7 @@
 """A site that fails when all have trained: nothing that was computed is lost, and it is said who isn't corrected."""
 
+import tempfile
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -68,14 +70,19 @@ def test_of_one_adata_the_cells_stay_without_a_place(adata, fails_at_site1):
     np.testing.assert_array_equal(result.corrected.obs["fedscgen_moved"], ~lost)
 
 
-def test_where_no_site_can_correct_its_cells_the_run_ends(sites):
+def test_where_no_site_can_correct_its_cells_the_error_says_where_the_model_is(sites, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     for cells in sites.values():
         cells.uns["unlucky"] = Unlucky()
-    with (
-        pytest.warns(UserWarning, match="are not corrected"),
-        pytest.raises(SiteError, match=r"no site could .*no memory"),
-    ):
+    with pytest.warns(UserWarning, match="are not corrected"), pytest.raises(SiteError, match="no site could") as error:
         simulate(sites, **QUICK)
+    for cells in sites.values():
+        del cells.uns["unlucky"]
+    (folder,) = tmp_path.glob("fedscgen-*/model")
+    assert str(error.value).endswith(f"What was trained is in {folder}")
+    expected = simulate(sites, **QUICK).model.get_weights()
+    for name, array in FedSCGEN.load(folder, sites["site0"]).get_weights().items():
+        np.testing.assert_allclose(array, expected[name], atol=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore:.*:DeprecationWarning", "ignore:.*:FutureWarning")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedscgen.federation._labels import warn
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
 
     from fedscgen._types import Message
     from fedscgen.federation._client import Client
+    from fedscgen.federation._server import Server
 
 
 class LenientTransport(InProcessTransport):
@@ -48,14 +51,32 @@ class LenientTransport(InProcessTransport):
         if len(self.failed) == len(messages):
             raise SiteError(f"no site could correct its cells: {'; '.join(self.failed.values())}")
 
-    def finish(self, run: Callable[[], None]) -> dict[str, str]:
-        """Run, and say which sites have failed at the last step, when all the rest is there."""
+    def finish(self, server: Server, run: Callable[[], None]) -> dict[str, str]:
+        """Run the server, and tell which sites have failed at the last step, when all the rest is there.
+
+        Raises
+        ------
+        SiteError
+            All have failed, and the message says where the trained model is; or one has before.
+        """
         try:
             run()
-        except SiteError:
-            if not self.failed or len(self.failed) == len(self.sites):
+        except SiteError as error:
+            if not self.failed:
                 raise
+            if len(self.failed) == len(self.sites):
+                raise SiteError(f"{error}. What was trained is in {self._keep(server)}") from error
         return self.failed
+
+    def _keep(self, server: Server) -> Path:
+        folder = Path(tempfile.mkdtemp(prefix="fedscgen-")) / "model"
+        model = next(iter(self._clients.values())).model
+        if model is None:
+            raise RuntimeError("a site without a model was asked to correct its cells")
+        model.load_weights(server.weights)
+        model.references = server.references
+        model.save(folder)
+        return folder
 
     def _note(self, site: str, error: SiteError) -> None:
         self.failed[site] = f"not corrected: {error}"

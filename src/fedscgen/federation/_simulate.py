@@ -286,7 +286,7 @@ def _run(
     track_rounds = partial(track, description="Federated training", total=settings.n_rounds, disable=not show_progress)
     try:
         with aggregator:
-            failed = transport.finish(lambda: server.run(track_rounds, on_round))
+            failed = transport.finish(server, lambda: server.run(track_rounds, on_round))
         failed |= correct_later(server, [client for client in clients if client not in training])
     finally:
         for client in clients:
