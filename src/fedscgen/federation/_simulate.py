@@ -156,8 +156,7 @@ def simulate(
     Raises
     ------
     KeyError, ValueError
-        Bad data, settings or initial model, or two sites with the same cells; the message names the site, the value and
-        the remedy.
+        Bad data, settings or initial model, or the same cells at two sites; the message names site, value and remedy.
     NoSharedLabelError
         No cell type is held by enough sites; with landmarks, only if all cells have a label.
     SiteError, AggregationError
@@ -166,9 +165,9 @@ def simulate(
     Warns
     -----
     UserWarning
-        A site couldn't correct its cells, which the result then lacks, or has with NaN, and ``types`` says why; data
-        that are unlikely to be meant; two sites have a few cells in common; a site has too few cells to train; or
-        no cell type is held by enough sites and cells move without labels.
+        Data that are unlikely to be meant; two sites have a few cells in common; a site has too few cells to train, or
+        couldn't correct its cells, which the result then lacks or has with NaN; or no cell type is held by enough sites
+        and cells move without labels.
 
     Examples
     --------
