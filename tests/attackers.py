@@ -10,7 +10,8 @@ SITES = ("site0", "site1", "site2")
 SETTINGS = FederationSettings(n_rounds=1, n_epochs=1, model=SMALL, seed=0)
 POLICY = SitePolicy()
 BEGIN = Message(
-    "mask public keys", {"masking": {"session": "x", "sum": 1, "threshold": 3, "precision": 27, "max_abs": 2.0**32}}
+    "mask public keys",
+    {"masking": {"session": "x", "sum": 1, "threshold": 3, "precision": 27, "max_abs": 2.0**32, "whole": False}},
 )
 
 

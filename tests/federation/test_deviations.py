@@ -233,3 +233,24 @@ def test_survivors_are_confirmed_by_as_many_sites_as_any_sum_is_over():
 
     with pytest.raises(SiteError, match="confirmed by 2 sites, and 3 have to"):
         run(clients, "unmasking shares", leave_out, settings=settings)
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_a_plan_that_is_sent_again_makes_no_site_forget_over_whom_a_sum_may_be_open(tmp_path, recorded):
+    """Where two of three sites are enough, the difference of a sum over three and one over two is a site's own."""
+    adata, policy = make_adata(), SitePolicy(min_sites=2)
+    clients = []
+    for site in SITES:
+        cells, kept = adata[adata.obs["batch"] == site].copy(), tmp_path / site
+        record = kept / "record.json" if recorded else None
+        clients.append(make_client(site, cells, MaskedContributor(site), memory=kept, record=record, policy=policy))
+    server, _ = agreed(clients, replace(SETTINGS, min_sites=2))
+    task = server._program.task.to_message()
+    server._aggregator.sum(server._ask, list(SITES), task, require_all=True)
+    two = list(SITES)[:2]
+    for site in two:
+        dict(server._ask({site: server._plan.to_message()}))
+    with pytest.raises(
+        SiteError, match=r"components may be open over site0, site1, site2|have contributed to sums over"
+    ):
+        server._aggregator.sum(server._ask, two, task, require_all=True)

@@ -197,6 +197,7 @@ class Client:
             arrays, weight = self._require_tasks().perform(task)
         self._guard.note_own(task.number, arrays, weight)
         answer = self._contributor.contribute(Contribution(arrays, weight, task.number, task.group), message)
+        self._memory.keep("membership", self._contributor.save())  # over which sites the sum may be open from now on
         return add_sketch(answer, task)
 
     def resume(self, run: str) -> None:

@@ -86,7 +86,7 @@ _SEALED = text(1000)
 _INTRODUCTION = table_of(text(1000), 10)
 _SUM = {"session": text(64), "sum": whole(1, _MOST_SUMS)}
 _FIXED_POINT = {"precision": whole(0, 64), "max_abs": number(0)}
-_TERMS = Table({**_SUM, **_FIXED_POINT, "threshold": whole(2, MOST_SITES)})
+_TERMS = Table({**_SUM, **_FIXED_POINT, "threshold": whole(2, MOST_SITES), "whole": flag})
 _IN_A_MASKED_SUM = Table(
     {**_SUM, "sites": _SITES},
     {

@@ -176,7 +176,7 @@ class RunMember(Contributor):
             return
         if threshold < len(sites):
             raise ValueError(f"threshold={threshold} of {len(sites)} sites: no site may be missing in {name}")
-        if sites != (known or sites):
+        if sorted(sites) != sorted(known or sites):
             raise ValueError(
                 f"{name} may be open over {', '.join(known or ())}: over {', '.join(sites)}, the difference would be "
                 "one site's own"

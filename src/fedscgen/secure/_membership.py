@@ -55,25 +55,32 @@ class Membership:
         identities = {site: bytes.fromhex(key) for site, key in content["identities"].items()}
         return cls(content["run"], content["least"], identities, bytes.fromhex(content["group_key"]))
 
-    def claim_keys(self, sum_id: SumId, site: str, channel: bytes, mask: bytes) -> bytes:
-        """What a site signs of its public keys for a sum."""
-        return claim("keys", self.run, sum_id.session, sum_id.number, site, channel.hex(), mask.hex())
+    def claim_keys(self, sum_id: SumId, rule: tuple[int, bool], site: str, channel: bytes, mask: bytes) -> bytes:
+        """What a site signs of its public keys for a sum, and of the rule by which sites may be missing from it."""
+        return claim("keys", self.run, sum_id.session, sum_id.number, *rule, site, channel.hex(), mask.hex())
 
     def claim_survivors(self, sum_id: SumId, survivors: Sequence[str]) -> bytes:
         """What a site signs of the sites that are in a sum."""
         return claim("survivors", self.run, sum_id.session, sum_id.number, *survivors)
 
     def check_keys(
-        self, sum_id: SumId, signatures: Mapping[str, bytes], channel: Mapping[str, bytes], mask: Mapping[str, bytes]
+        self,
+        sum_id: SumId,
+        rule: tuple[int, bool],
+        signatures: Mapping[str, bytes],
+        channel: Mapping[str, bytes],
+        mask: Mapping[str, bytes],
     ) -> None:
-        """Refuse public keys of anybody who isn't a site of the run, or that a site hasn't signed for this sum."""
+        """Refuse public keys of anybody who isn't a site of the run, or has signed none for this sum and this rule."""
         strangers = sorted(set(signatures).difference(self.identities))
         if strangers:
             raise ValueError(f"site {strangers[0]!r} is none of this run")
         for site, signature in signatures.items():
-            claim = self.claim_keys(sum_id, site, channel[site], mask[site])
+            claim = self.claim_keys(sum_id, rule, site, channel[site], mask[site])
             if not is_signed(claim, signature, self.identities[site]):
-                raise ValueError(f"site {site!r} has not signed these keys: they are somebody else's")
+                raise ValueError(
+                    f"site {site!r} has not signed these keys: they are somebody else's, or of another sum"
+                )
 
     def check_confirmed(
         self,

@@ -6,8 +6,11 @@ import pytest
 pytest.importorskip("cryptography", reason="needs the extra fedscgen[masked]")
 
 from fedscgen._types import Message
-from fedscgen.secure import AggregationError, Contribution, MaskedAggregator
-from fedscgen.secure._fixed_point import decode
+from fedscgen.secure import AggregationError, Contribution, MaskedAggregator, MaskedContributor
+from fedscgen.secure._fixed_point import MAX_ABS, decode
+from fedscgen.secure._sum_id import SumId
+from fedscgen.secure.masked._protocol import Terms
+from fedscgen.secure.masked._public_keys import PublicKeys
 
 TASK = Message("train", {"task": "weights"}, {"global": np.zeros(3, dtype=np.float32)})
 SITES = ["north", "south", "west"]
@@ -175,3 +178,69 @@ def test_a_site_whose_keys_were_swapped_masks_nothing():
     sites.change = swap
     with pytest.raises(AggregationError, match="other public keys of this site than those it advertised"):
         sites.sum()
+
+
+class Met:
+    """Five sites that know each other, of whom all must be in a sum."""
+
+    SITES = tuple("ABCDE")
+
+    def __init__(self):
+        self.contributors = {site: MaskedContributor(site) for site in self.SITES}
+        introductions = {site: member.introduce("run") for site, member in self.contributors.items()}
+        sealed = self.contributors["A"].meet("agreed", introductions, 5)
+        for site in self.SITES[1:]:
+            self.contributors[site].meet("agreed", introductions, 5)
+            self.contributors[site].join(sealed[site])
+
+    def advertise(self, rules):
+        """The sites' signed keys for one sum, each of them told another rule."""
+        found = []
+        for site, (threshold, whole) in rules.items():
+            terms = Terms(SumId("session", 1), threshold, 20, MAX_ABS, whole)
+            answer = self.contributors[site].answer(Message("mask public keys", {"masking": terms.to_json()}))
+            found.append(PublicKeys.from_arrays(answer.arrays, [site], signed=True))
+        return PublicKeys.join(found)
+
+    def ask_to_deal(self, site, keys):
+        meta = {"masking": {**SumId("session", 1).to_meta(), "sites": keys.sites}}
+        return self.contributors[site].answer(Message("encrypted key shares", meta, keys.to_arrays()))
+
+    def ask_for_term(self, site, keys):
+        meta = {**TASK.meta, "masking": {**SumId("session", 1).to_meta(), "sites": keys.sites}}
+        term = Contribution({"x": np.ones(3)}, number=1, group="components")
+        return self.contributors[site].contribute(term, Message("train", meta, keys.to_arrays("public ")))
+
+
+def test_sites_that_were_told_different_rules_neither_deal_nor_mask():
+    """Shares of one's mask key, and the term of another that has no mask of its own, would show that term."""
+    rules = dict.fromkeys(Met.SITES, (3, False)) | {"A": (5, True)}
+    met = Met()
+    keys = met.advertise(rules)
+    with pytest.raises(AggregationError, match="site 'A' has not signed these keys"):
+        met.ask_to_deal("B", keys)
+    with pytest.raises(AggregationError, match="site 'B' has not signed these keys"):
+        met.ask_for_term("A", keys)
+
+
+def test_no_shares_are_dealt_of_the_keys_of_a_sum_that_all_must_be_in():
+    met = Met()
+    keys = met.advertise(dict.fromkeys(Met.SITES, (5, True)))
+    with pytest.raises(AggregationError, match="no shares of its keys are dealt"):
+        met.ask_to_deal("B", keys)
+
+
+def test_no_term_without_a_mask_of_its_own_is_given_under_the_rule_of_shares():
+    met = Met()
+    keys = met.advertise(dict.fromkeys(Met.SITES, (5, False)))
+    with pytest.raises(AggregationError, match="who may be missing first deals shares"):
+        met.ask_for_term("A", keys)
+
+
+def test_a_site_remembers_over_whom_a_sum_may_be_open_when_it_is_started_anew():
+    met = Met()
+    met.ask_for_term("A", met.advertise(dict.fromkeys(Met.SITES, (5, True))))
+    anew = MaskedContributor("A")
+    anew.restore(met.contributors["A"].save())
+    with pytest.raises(ValueError, match="components may be open over A, B, C, D, E"):
+        anew._check_group("components", ("A", "B", "C"), 3, whole=True)

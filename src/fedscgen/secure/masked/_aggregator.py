@@ -122,7 +122,7 @@ class MaskedAggregator:
     def _open_whole(self, ask: Ask, sites: Sequence[str], task: Message) -> Sums:
         """Open a sum over all sites, with the keys that came with their answers to the last one if there are any."""
         advertised = self._advertised
-        sum_ = self._begin(ask, sites, require_all=True)
+        sum_ = self._begin(ask, sites, require_all=True, whole=True)
         if advertised is not None and advertised[1].sites == sum_.sites:
             sum_ = MaskedSum(ask, sites, *advertised)
         following = replace(sum_.terms, sum_id=self._session.name_sum())
@@ -154,7 +154,7 @@ class MaskedAggregator:
         values = self._begin(ask, sites, require_all=True).run(task, selected).arrays[VALUES]
         return Sums({KEYS: keys.max(axis=0), VALUES: values}, float(len(sites)), len(sites))
 
-    def _begin(self, ask: Ask, sites: Sequence[str], *, require_all: bool) -> MaskedSum:
+    def _begin(self, ask: Ask, sites: Sequence[str], *, require_all: bool, whole: bool = False) -> MaskedSum:
         """Check what a sum needs before any site is asked, and name it. Keys of a sum that isn't this one are gone."""
         self._advertised = None
         if len(set(sites)) != len(sites):
@@ -167,5 +167,5 @@ class MaskedAggregator:
             raise AggregationError(
                 f"threshold={threshold} for {len(sites)} sites: choose {least} (the majority) to {len(sites)}"
             )
-        terms = Terms(self._session.name_sum(), threshold, self.precision_for(len(sites)), self.max_abs)
+        terms = Terms(self._session.name_sum(), threshold, self.precision_for(len(sites)), self.max_abs, whole)
         return MaskedSum(ask, sites, terms)

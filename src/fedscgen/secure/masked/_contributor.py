@@ -172,7 +172,7 @@ class MaskedContributor(RunMember):
             self._state = AfterTask(terms, sites, state.channel_keys, state.own_share, own)
         elif own is not None:
             self._groups[own] = sites
-        following = self._advertise(Terms.of(masking[NEXT]), OF_NEXT) if NEXT in masking else {}
+        following = self._advertise(Terms.of(masking[NEXT]), OF_NEXT) if brings_keys and NEXT in masking else {}
         return Message(f"masked {task.meta['task']}", meta, {"masked": words, **following})
 
     def _encode(
@@ -201,13 +201,14 @@ class MaskedContributor(RunMember):
         channel, mask, membership = state.channel.public, state.mask.public, self._find_membership()
         signatures = {}
         if membership is not None:
-            signatures[self.site] = self._identity.sign(membership.claim_keys(terms.sum_id, self.site, channel, mask))
+            claim = membership.claim_keys(terms.sum_id, terms.rule, self.site, channel, mask)
+            signatures[self.site] = self._identity.sign(claim)
         return PublicKeys({self.site: channel}, {self.site: mask}, signatures).to_arrays(prefix)
 
     def _meet_all(self, state: AfterKeys, task: Message) -> AfterShares:
         """Take the keys of sites none of which may be missing, so that no shares of them are dealt."""
         listed, threshold = task.meta[MASKING]["sites"], state.terms.threshold
-        if threshold != len(listed):
+        if threshold != len(listed) or not state.terms.whole:
             raise ValueError(f"threshold={threshold} of {len(listed)} sites: who may be missing first deals shares")
         return self._agree(state, listed, task, OF_ALL)
 
@@ -226,6 +227,8 @@ class MaskedContributor(RunMember):
         """Share the self-mask's seed and the mask key among the sites, sealed for each (ShareKeys)."""
         state = self._take_state(message, AfterKeys)
         terms, listed = state.terms, message.meta[MASKING]["sites"]
+        if terms.whole:
+            raise ValueError("no site may be missing from this sum: no shares of its keys are dealt")
         if terms.threshold < majority(len(listed)):
             raise ValueError(f"threshold={terms.threshold} of {len(listed)} sites: at least {majority(len(listed))}")
         agreed = self._agree(state, listed, message)
@@ -295,7 +298,8 @@ class MaskedContributor(RunMember):
         if keys.channel[self.site] != state.channel.public or keys.mask[self.site] != state.mask.public:
             raise ValueError("it lists other public keys of this site than those it advertised")
         if self._membership is not None:
-            self._membership.check_keys(find_sum_id(message), keys.signatures, keys.channel, keys.mask)
+            terms = state.terms
+            self._membership.check_keys(terms.sum_id, terms.rule, keys.signatures, keys.channel, keys.mask)
         return keys
 
     def _open_shares(self, message: Message, state: AfterTask) -> dict[str, bytes]:

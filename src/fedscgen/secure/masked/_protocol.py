@@ -40,27 +40,32 @@ SEALED_LENGTH = seal_length(2 * SHARE_LENGTH)
 
 @dataclass(frozen=True)
 class Terms:
-    """What the coordinator announces when a sum begins, the same for every site."""
+    """What the coordinator announces when a sum begins, the same for every site.
+
+    ``whole``: no site may be missing, so that no shares of keys are dealt.
+    """
 
     sum_id: SumId
     threshold: int
     precision: int
     max_abs: float
+    whole: bool
 
     @classmethod
     def of(cls, entries: Mapping[str, Any]) -> Self:
         """Read what :meth:`to_json` wrote."""
         threshold, precision, max_abs = (entries[name] for name in ("threshold", "precision", "max_abs"))
-        return cls(SumId.of(entries), int(threshold), int(precision), float(max_abs))
+        return cls(SumId.of(entries), int(threshold), int(precision), float(max_abs), entries["whole"] is True)
+
+    @property
+    def rule(self) -> tuple[int, bool]:
+        """How many sites the sum needs, and whether without shares; else a site might deal what opens another's."""
+        return self.threshold, self.whole
 
     def to_json(self) -> dict[str, Any]:
         """The terms as entries for a message's ``meta``."""
-        return {
-            **self.sum_id.to_meta(),
-            "threshold": self.threshold,
-            "precision": self.precision,
-            "max_abs": self.max_abs,
-        }
+        entries = {name: value for name, value in vars(self).items() if name != "sum_id"}
+        return {**self.sum_id.to_meta(), **entries}
 
 
 def find_sum_id(message: Message) -> SumId:
