@@ -87,6 +87,8 @@ def test_a_file_that_would_not_fit_is_refused_before_training_in_one_line(folder
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
 def test_a_signal_leaves_nothing_behind(tmp_path, number, code):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        pytest.skip("the tests were started so that this signal is ignored, as nohup does")
     command = [sys.executable, "-m", "fedscgen", "demo", "-o", "out"]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     with subprocess.Popen(command, cwd=tmp_path, text=True, **streams) as running:  # noqa: S603
