@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 _NO_LABEL = {"", "-", "?", "na", "n/a", "nan", "none", "null", "unknown", "unassigned", "unlabeled", "unlabelled"}
 
@@ -22,6 +22,11 @@ def means_no_label(name: object) -> bool:
 def quantity(n: int, noun: str) -> str:
     """A number with its noun: ``"1 site"``, ``"2 sites"``."""
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def join_names(names: Sequence[str]) -> str:
+    """All of these names, as a sentence has them."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def list_names(items: Iterable[object], at_most: int = 5) -> str:

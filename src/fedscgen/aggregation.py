@@ -28,6 +28,7 @@ _BETA1, _BETA2, _ADAPTIVITY, _SERVER_LR = 0.9, 0.99, 1e-3, 1e-2
 _MEAN, _VAR = ".running_mean", ".running_var"
 _TINY = 1e-12
 _CHUNK = 2**13  # stays in cache, and leaves BLAS's threads asleep: they would wait busily beside the network's
+_SAME_EVERYWHERE = "train every site from the same settings and genes"
 _SLACK = 1e-3  # far above what fixed point and float32 round
 
 
@@ -290,11 +291,7 @@ def clip_change(
 
 
 def check_names(
-    names: Collection[str],
-    expected: Mapping[str, np.ndarray],
-    *,
-    who: str,
-    remedy: str = "train every site from the same settings and genes",
+    names: Collection[str], expected: Mapping[str, np.ndarray], *, who: str, remedy: str = _SAME_EVERYWHERE
 ) -> None:
     """Refuse arrays of other names than the model's weights have.
 
@@ -309,18 +306,14 @@ def check_names(
 
 
 def check_update(
-    weights: Mapping[str, np.ndarray],
-    expected: Mapping[str, np.ndarray],
-    *,
-    who: str,
-    remedy: str = "train every site from the same settings and genes",
+    weights: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], *, who: str, remedy: str = _SAME_EVERYWHERE
 ) -> None:
-    """Refuse weights that don't fit ``expected`` by name and shape, or hold NaN or inf.
+    """Refuse weights of other names or shapes than the model's, or that hold NaN or inf.
 
     Raises
     ------
     ValueError
-        It names ``who`` sent it, the array and the remedy.
+        As :func:`check_names`; or the message names the array.
     """
     check_names(weights, expected, who=who, remedy=remedy)
     for name, array in weights.items():

@@ -324,7 +324,8 @@ def _join_before_and_after(adata: AnnData, result: SimulationResult) -> AnnData:
     if where is None:
         return shown
     shown.var_names = adata.var_names
-    shown = shown[:, corrected.var_names].copy()
+    if list(shown.var_names) != list(corrected.var_names):
+        shown = shown[:, corrected.var_names].copy()
     shown.var = corrected.var
     shown.layers[CORRECTED_LAYER] = corrected.X if where == "X" else corrected.layers[where]
     return shown

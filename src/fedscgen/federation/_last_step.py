@@ -81,7 +81,6 @@ class LenientTransport(InProcessTransport):
     def _note(self, site: str, error: SiteError) -> None:
         self.failed[site] = f"not corrected: {error}"
         warn(
-            f"the cells of site {site!r} are not corrected: {error}. Training is complete, and the others' cells are "
-            "corrected: save the result's model, with which FedSCGEN.load and correct, or fedscgen correct, correct "
-            "them when that is mended"
+            f"the cells of site {site!r} are not corrected: {error}. Training is complete: FedSCGEN.load and correct, "
+            "or fedscgen correct, correct them with the trained model when that is mended"
         )

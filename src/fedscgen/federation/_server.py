@@ -290,14 +290,17 @@ class Server:
             except (AggregationError, TooFewSitesError) as error:
                 if len(self.sites) == len(asked):
                     raise
-                if group in self._groups or len(self.sites) < max(2, self._least):
-                    logger.warning("asks the same sites once more, as all of them are needed: %s", error)
-                    sums = self._sum_again(task, asked)
-                else:
+                if self._can_begin(group, len(self.sites)):
                     logger.warning("asks the sites that are left: %s", error)
                     continue
+                logger.warning("asks the same sites once more, as all of them are needed: %s", error)
+                sums = self._sum_again(task, asked)
             self._groups[group] = self.sites
             return sums
+
+    def _can_begin(self, group: str | None, n_sites: int) -> bool:
+        """Whether sums of a group can be over so many sites: none of them is open yet, and these are enough."""
+        return group not in self._groups and n_sites >= max(2, self._least)
 
     def _sum_again(self, task: Task, sites: list[str]) -> Sums:
         self.sites = sites
@@ -317,7 +320,7 @@ class Server:
         if task.kind == REFERENCES and self.settings.reference == "dominant":
             return self._aggregator.select(self._ask, sites, message)
         require_all = task.group is not None or self.settings.min_sites is None
-        may_shrink = task.group not in self._groups and len(sites) > max(2, self._least)
+        may_shrink = self._can_begin(task.group, len(sites) - 1)
         return self._aggregator.sum(self._ask, sites, message, require_all=require_all, may_shrink=may_shrink)
 
     def _ask(self, messages: Mapping[str, Message]) -> Iterator[tuple[str, Message]]:

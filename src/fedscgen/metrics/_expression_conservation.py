@@ -51,10 +51,8 @@ def expression_conservation(
         No type of any batch has so many cells, no more genes than markers, shapes that don't fit, a missing name, or
         values not finite.
     """
-    arrays = check_expression(before, "before"), check_expression(after, "after")
+    arrays = check_before_and_after(before, after)
     n_cells, n_genes = arrays[0].shape
-    if arrays[1].shape != (n_cells, n_genes):
-        raise ValueError(f"expression before has shape {arrays[0].shape}, after {arrays[1].shape}: pass the same cells")
     if n_genes <= n_markers:
         raise ValueError(f"{n_genes} genes: more than n_markers={n_markers} are needed to choose from")
     codes = check_names(batch, "batch", n_cells=n_cells, at_least=1)
@@ -75,8 +73,17 @@ def expression_conservation(
     }
 
 
-def check_expression(expression: npt.ArrayLike | sparse.spmatrix, when: str) -> np.ndarray | sparse.csr_matrix:
-    """Return ``expression`` as a finite matrix of shape ``(n_cells, n_genes)``; ``when`` is for the message."""
+def check_before_and_after(
+    before: npt.ArrayLike | sparse.spmatrix, after: npt.ArrayLike | sparse.spmatrix
+) -> tuple[np.ndarray | sparse.csr_matrix, np.ndarray | sparse.csr_matrix]:
+    """Return both as finite matrices of one shape, ``(n_cells, n_genes)``."""
+    first, second = _check_expression(before, "before"), _check_expression(after, "after")
+    if first.shape != second.shape:
+        raise ValueError(f"expression before has shape {first.shape}, after {second.shape}: pass the same cells")
+    return first, second
+
+
+def _check_expression(expression: npt.ArrayLike | sparse.spmatrix, when: str) -> np.ndarray | sparse.csr_matrix:
     array = sparse.csr_matrix(expression) if sparse.issparse(expression) else np.asarray(expression)
     if array.ndim != 2:
         raise ValueError(f"expression {when} has shape {array.shape}, not (n_cells, n_genes)")

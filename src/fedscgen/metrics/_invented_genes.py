@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedscgen.metrics._checks import UndefinedMetricError, check_names
-from fedscgen.metrics._expression_conservation import check_expression
+from fedscgen.metrics._expression_conservation import check_before_and_after
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -52,10 +52,8 @@ def count_invented_genes(
         No batch holds so many cells of a type and of others, shapes that don't fit, a missing name, or values not
         finite.
     """
-    arrays = check_expression(before, "before"), check_expression(after, "after")
+    arrays = check_before_and_after(before, after)
     n_cells, n_genes = arrays[0].shape
-    if arrays[1].shape != (n_cells, n_genes):
-        raise ValueError(f"expression before has shape {arrays[0].shape}, after {arrays[1].shape}: pass the same cells")
     codes = check_names(batch, "batch", n_cells=n_cells, at_least=1)
     types = check_names(labels, "label", n_cells=n_cells, at_least=1)
     counts = dict.fromkeys(("comparisons", "tested", "before", "after", "invented"), 0)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedscgen._words import quantity
+from fedscgen._words import join_names, quantity
 from fedscgen.metrics import UndefinedMetricError, count_invented_genes, expression_conservation
 from fedscgen.pl import composition as draw_composition
 from fedscgen.pl import confidence as draw_confidence
@@ -30,7 +30,7 @@ def composition(obs: pd.DataFrame, batch_key: str, labels_key: str | None, types
         return "<p>No cell has a label: of which types the sites' cells are isn't known.</p>"
     n_sites = obs.groupby(labels_key, observed=True)[batch_key].nunique()
     alone = [str(name) for name in n_sites.index[n_sites == 1]]
-    told = f"One site alone has {_enumerate(alone)}." if alone else "Every type is at more than one site."
+    told = f"One site alone has {join_names(alone)}." if alone else "Every type is at more than one site."
     missing = obs[labels_key].isna()
     unlabelled = f" {quantity(int(missing.sum()), 'cell')} of {len(obs):,} have no label." if missing.any() else ""
     height = max(1.2 + 0.45 * obs[batch_key].nunique(), 0.6 + 0.24 * (len(n_sites) + missing.any()))
@@ -167,7 +167,3 @@ def _colour(obs: pd.DataFrame, key: str, types: Group | None) -> AnnData:
     known = {} if types is None else dict(zip(types.names, types.marks, strict=True))
     colours = [known[name].colour if name in known else _OTHER for name in column.cat.categories.astype(str)]
     return AnnData(obs=obs.assign(**{key: column}), uns={f"{key}_colors": colours} if known else {})
-
-
-def _enumerate(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, get_args
 
+from fedscgen._words import join_names
 from fedscgen.benchmark._meanings import MEANINGS
 from fedscgen.benchmark._methods import list_methods
 from fedscgen.benchmark._tables import PLAN, TABLES, TEST_KEYS, TEXT_COLUMNS
@@ -120,7 +121,7 @@ def _make_mark(position: int) -> Mark:
 def explain_metrics() -> dict[str, str]:
     """What each metric says, in the order of display: by group, and within it first those that its mean is taken of."""
     groups = {**METRIC_GROUPS, **SCIB_GROUPS}
-    members = {mean: f"{', '.join(names[:-1])} and {names[-1]}" for mean, names in groups.items()}
+    members = {mean: join_names(names) for mean, names in groups.items()}
     in_a_mean = {name for names in METRIC_GROUPS.values() for name in names}
     metrics, kinds = list_metrics(), get_args(MetricGroup)
     order = sorted(metrics, key=lambda name: (kinds.index(metrics[name].group), name not in in_a_mean))

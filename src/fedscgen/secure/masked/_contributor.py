@@ -144,7 +144,7 @@ class MaskedContributor(RunMember):
         return super().read_sum(message, number)
 
     def _mask(self, contribution: Contribution, task: Message) -> Message:
-        """Add this site's masks, of all sites that dealt shares (MaskedInputCollection)."""
+        """Add this site's masks, of all sites in the sum (MaskedInputCollection)."""
         masking, brings_keys = task.meta[MASKING], f"{OF_ALL}mask" in task.arrays
         if brings_keys and find_sum_id(task) not in self._begun:
             return Message(f"masked {task.meta['task']}", {"protection": Protection.PUBLIC, LOST: True})
@@ -161,17 +161,16 @@ class MaskedContributor(RunMember):
         masks = [
             (bind_mask(state.pair_keys[peer], told), subtracts(self.site, peer)) for peer in sites if peer != self.site
         ]
+        may_be_open = group if contribution.number else None
         if state.seed is not None:
             masks.append((derive(state.seed, self_context(terms.sum_id, self.site)), False))
+            self._state = AfterTask(terms, sites, state.channel_keys, state.own_share, may_be_open)
+        elif may_be_open is not None:
+            self._groups[may_be_open] = sites
         add_masks(words, masks)
         shown = "row" in masking or "selected" in masking
         protection = Protection.OPENED_BY_SITE if shown else Protection.MASKED
         meta = {"protection": protection, "manifest": manifest, TOLD: told}
-        own = group if contribution.number else None
-        if state.seed is not None:
-            self._state = AfterTask(terms, sites, state.channel_keys, state.own_share, own)
-        elif own is not None:
-            self._groups[own] = sites
         following = self._advertise(Terms.of(masking[NEXT]), OF_NEXT) if brings_keys and NEXT in masking else {}
         return Message(f"masked {task.meta['task']}", meta, {"masked": words, **following})
 
