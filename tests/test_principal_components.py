@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from fedscgen.aggregation import weighted_sum
-from fedscgen.principal_components import MEAN, PRODUCT, find_principal_components, second_moments
+from fedscgen.principal_components import MEAN, PRODUCT, find_principal_components, list_widths, second_moments
 
 
 def make_cells(n_cells=200, n_genes=40, n_directions=5, seed=0):
@@ -71,3 +71,31 @@ def test_moments_of_pieces_equal_those_of_the_whole(as_matrix):
     moments = second_moments(pieces, basis)
     np.testing.assert_allclose(moments[MEAN], cells.mean(axis=0), rtol=1e-5)
     np.testing.assert_allclose(moments[PRODUCT], cells.T @ cells @ basis / len(cells), rtol=1e-4, atol=1e-3)
+
+
+def record_bases(cells, n_components):
+    bases = []
+
+    def mean_over_sites(basis):
+        bases.append(basis)
+        return second_moments([cells], basis)
+
+    return find_principal_components(mean_over_sites, cells.shape[1], n_components), bases
+
+
+@pytest.mark.parametrize(("n_genes", "widths"), [(300, [25] * 4), (60, [25, 25, 10]), (25, [25]), (3, [3])])
+def test_no_direction_is_asked_twice(n_genes, widths):
+    _, bases = record_bases(np.random.default_rng(0).normal(size=(200, n_genes)), 5)
+    assert [basis.shape[1] for basis in bases] == widths == list_widths(n_genes, 5)
+    together = np.hstack(bases)
+    np.testing.assert_allclose(together.T @ together, np.eye(sum(widths)), atol=1e-12)
+
+
+def test_what_rounding_alone_tells_is_not_asked_along():
+    """Few cells vary along few directions: which others are asked along is the same on every machine."""
+    cells = np.random.default_rng(0).normal(size=(6, 300))
+    rounded = cells * (1 + 1e-14 * np.random.default_rng(1).normal(size=cells.shape))
+    (found, bases), (_, others) = record_bases(cells, 10), record_bases(rounded, 10)
+    for basis, other in zip(bases, others, strict=True):
+        np.testing.assert_allclose(basis, other, atol=1e-4)
+    np.testing.assert_allclose(np.abs(found.axes[:5] @ numpy_components(cells, 5)[1].T), np.eye(5), atol=1e-6)

@@ -226,7 +226,7 @@ def damaged(content):
     return [b"", b"PK\x03\x04 something else", content[:10], content[: len(content) // 2], content + b"\0"]
 
 
-@pytest.mark.parametrize("name", ["plan", "set-up", "sum-00001", "sum-00008"])
+@pytest.mark.parametrize("name", ["plan", "set-up", "sum-00001", "sum-00003"])
 def test_a_damaged_file_is_refused_before_any_site_is_asked(federation, path, name):
     run_until(1, federation, path)
     for content in damaged((path / name).read_bytes()):
@@ -242,17 +242,17 @@ def test_a_damaged_file_is_refused_before_any_site_is_asked(federation, path, na
 
 def test_a_sum_that_is_missing_is_named(federation, path):
     run_until(1, federation, path)
-    (path / "sum-00003").unlink()
+    (path / "sum-00002").unlink()
     server, transport, _ = federation()
-    with pytest.raises(CheckpointError, match="lacks the sum of number 3"):
+    with pytest.raises(CheckpointError, match="lacks the sum of number 2"):
         server.run(memory=path)
     assert not transport.asked
 
 
 def test_a_write_that_was_cut_off_leaves_the_sums_before_it(federation, path):
     run_until(2, federation, path)
-    whole = (path / "sum-00009").read_bytes()
-    (path / ".sum-00010.4711.partial").write_bytes(whole[:100])
+    whole = (path / "sum-00004").read_bytes()
+    (path / ".sum-00005.4711.partial").write_bytes(whole[:100])
     server, transport, _ = federation()
     server.run(memory=path)
     assert [message.meta["round"] for message in transport.of_kind("model weights")] == [3, 4]

@@ -114,7 +114,7 @@ def _found(transport):
 @pytest.mark.parametrize(("kind", "n_sums"), [("landmarks", 12), ("mean", 1)])
 def test_nothing_that_a_site_contributes_can_be_read_on_the_wire(secure, kind, n_sums):
     transport = spied_run(secure, kind=kind)
-    assert len(transport.contributed) == 3 * (7 + 1 + 1 + n_sums), "components, weights, holders, references"
+    assert len(transport.contributed) == 3 * (2 + 1 + 1 + n_sums), "components, weights, holders, references"
     assert not _found(transport)
 
 

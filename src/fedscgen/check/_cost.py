@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedscgen.federation import find_model
+from fedscgen.principal_components import list_widths
 
 if TYPE_CHECKING:
     from fedscgen.federation import FederationSettings
 
 # of runs of the default network, as their ledgers have them
-_QUESTIONS_BEFORE, _VALUES_PER_GENE = 7, 41
 _VALUES_TO_CHOOSE = 3  # of each gene in common
 _QUESTIONS_ABOUT_LANDMARKS, _BYTES_PER_LANDMARK_SUM = 12, 5500
 _SUM_BYTES = 8  # of a value that is opened, or masked in the 64-bit ring
@@ -23,6 +23,7 @@ _GROUPS_OF_SUMS = 2  # over one set of sites each, besides the one that chooses 
 _ONCE = 5  # messages of a site each way that aren't about a sum
 _BYTES_PER_GENE_NAME = 10
 _FEW_GENES = (100, 200)
+_AXES = "linear_path.axes"
 
 
 @dataclass(frozen=True)
@@ -73,12 +74,13 @@ def expect_cost(settings: FederationSettings, n_genes: int, secure: str = "maske
     n_chosen = settings.count_genes(n_genes)
     chooses = n_chosen < n_genes
     n_parameters = _count_parameters(settings, n_chosen)
-    before = _QUESTIONS_BEFORE * _VALUES_PER_GENE * n_chosen * _SUM_BYTES
+    directions = _count_directions(settings, n_chosen)
+    before = sum(1 + width for width in directions) * n_chosen * _SUM_BYTES
     before += chooses * _VALUES_TO_CHOOSE * n_genes * _SUM_BYTES
     landmarks = _QUESTIONS_ABOUT_LANDMARKS * _BYTES_PER_LANDMARK_SUM
     names = _BYTES_PER_GENE_NAME * n_genes
     per_round = n_parameters * (_OWN_BYTES if secure == "plain" else _SUM_BYTES)
-    n_sums = chooses + _QUESTIONS_BEFORE + settings.n_rounds + 1 + _QUESTIONS_ABOUT_LANDMARKS
+    n_sums = chooses + len(directions) + settings.n_rounds + 1 + _QUESTIONS_ABOUT_LANDMARKS
     return Cost(
         n_sums,
         _ONCE + n_sums + (_count_for_masks(settings, chooses=chooses) if secure == "masked" else 0),
@@ -94,6 +96,12 @@ def _count_for_masks(settings: FederationSettings, *, chooses: bool) -> int:
     if settings.min_sites is None:
         return 1
     return 4 * (settings.n_rounds + _GROUPS_OF_SUMS + chooses)
+
+
+def _count_directions(settings: FederationSettings, n_genes: int) -> list[int]:
+    """Along which a model with a linear path asks for second moments, sum by sum."""
+    weights = find_model(settings.architecture).initial_weights(_FEW_GENES[0], 0, **settings.model)
+    return list_widths(n_genes, len(weights[_AXES])) if _AXES in weights else []
 
 
 def _count_parameters(settings: FederationSettings, n_genes: int) -> int:
