@@ -38,7 +38,7 @@ def federation(adata, lost, settings=SETTINGS):
 
 
 def test_the_federation_goes_on_without_a_site_that_falls_silent_in_training(adata, caplog):
-    server, clients = federation(adata, {"site1": 10})
+    server, clients = federation(adata, {"site1": 5})
     server.run()
     assert server.sites == ["site0", "site2"]
     assert "no answer from site1: the federation goes on without" in caplog.text
@@ -53,7 +53,7 @@ def test_a_type_left_to_one_site_is_not_opened(adata):
     server, _ = federation(adata, {})
     server.run()
     assert "type0" in server.references.labels
-    server, _ = federation(adata, {"site1": 10})
+    server, _ = federation(adata, {"site1": 5})
     server.run()
     assert "type0" not in server.references.labels
 
