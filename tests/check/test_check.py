@@ -291,3 +291,23 @@ def test_a_site_that_cannot_be_prepared_hides_nothing_of_the_others(tmp_path):
     alone = CliRunner().invoke(app, ["check", "--prepare", files[2]])
     assert alone.exit_code == 2
     assert "c: " in alone.output + (alone.stderr or "")
+
+
+def test_genes_that_one_site_writes_in_other_case_are_a_doubt(hospitals):
+    sites = {name: hospitals[name].copy() for name in "ab"}
+    names = sites["b"].var_names.tolist()
+    position = names.index("CD3D") if "CD3D" in names else 0
+    names[position] = names[position].capitalize()
+    sites["b"].var_names = names
+    said = texts(check_sites(sites), "doubt")
+    assert [text for text in said if f"a and b write 1 gene in other case, such as {names[position].upper()!r}" in text]
+    assert said[0].endswith("prepare both with one gene table and --ignore-case")
+
+
+def test_a_column_that_is_sought_itself_is_not_proposed_for_another(hospitals):
+    sites = {name: hospitals[name].copy() for name in "ab"}
+    sites["a"].obs["donor"] = sites["b"].obs["donor"] = "one"
+    sites["b"].obs["lane"] = "1"
+    checked = check_sites(sites, options=SiteOptions(batch_key=("donor", "lane")))
+    assert "a: there is no column 'lane'" in "\n".join(texts(checked, "note"))
+    assert texts(checked, "doubt") == []

@@ -235,3 +235,12 @@ def test_options_that_concern_no_file_are_refused(counts, tmp_path, option, told
     refused = run("check", "--prepare", folder, *option)
     assert refused.exit_code == 2
     assert told in refused.stderr
+
+
+@pytest.mark.filterwarnings("ignore:Writing zarr v2:UserWarning")
+def test_a_zarr_folder_is_prepared(counts, tmp_path):
+    counts.write_zarr(tmp_path / "raw.zarr")
+    assert_same(read_raw(tmp_path / "raw.zarr"), counts)
+    made = run("prepare", tmp_path / "raw.zarr", "-o", tmp_path / "out.h5ad", "--min-genes", 1)
+    assert made.exit_code == 0, made.output
+    assert read_h5ad(tmp_path / "out.h5ad").layers["counts"].sum() == counts.X.sum()

@@ -11,7 +11,7 @@ import pandas as pd
 
 from fedscgen._normalize import SUM_TOLERANCE, contradicts
 from fedscgen._spelling import find_like_batches, find_like_labels, is_unknown_id
-from fedscgen._words import TURN, TURNED, list_names, means_no_label
+from fedscgen._words import TURN, TURNED, list_names, means_no_label, quantity
 from fedscgen.prepare import find_namespace
 
 if TYPE_CHECKING:
@@ -123,6 +123,7 @@ def _judge_genes(checked: Checked) -> Iterator[Finding]:
     for one, other in combinations(sites, 2):
         share = _find_overlap(one.genes, other.genes)
         if share >= _LEAST_OVERLAP:
+            yield from _judge_case(one, other)
             continue
         who = f"{one.name} and {other.name} share {share:.0%} of their genes"
         if _are_of_two_species(one.genes, other.genes):
@@ -152,6 +153,19 @@ def _judge_genes(checked: Checked) -> Iterator[Finding]:
 
 def _find_overlap(one: pd.Index, other: pd.Index) -> float:
     return len(one.intersection(other)) / max(1, min(len(one), len(other)))
+
+
+def _judge_case(one: Site, other: Site) -> Iterator[Finding]:
+    """Genes that two sites don't share as they write them in other case."""
+    own, others = one.genes.difference(other.genes), other.genes.difference(one.genes)
+    spelled = {str(name).casefold(): str(name) for name in others}
+    pairs = [(str(name), spelled[str(name).casefold()]) for name in own if str(name).casefold() in spelled]
+    if pairs:
+        yield Finding(
+            "doubt",
+            f"{one.name} and {other.name} write {quantity(len(pairs), 'gene')} in other case, such as {pairs[0][0]!r} "
+            f"and {pairs[0][1]!r}, and don't share these: prepare both with one gene table and --ignore-case",
+        )
 
 
 def _are_of_two_species(one: pd.Index, other: pd.Index) -> bool:
@@ -225,14 +239,16 @@ def _list_columns(site: Site) -> str:
 
 def _judge_batches(checked: Checked) -> Iterator[Finding]:
     asked = checked.options.batch_key or ()
-    for key in (asked,) if isinstance(asked, str) else asked:
+    asked = (asked,) if isinstance(asked, str) else asked
+    for key in asked:
         for site in checked.sites:
             if site.exact and key not in site.columns:
                 yield Finding(
                     "note",
                     f"{site.name}: there is no column {key!r}, so its cells are alike in it; {_list_columns(site)}",
                 )
-                yield from _judge_columns(site, key, find_like_batches(site.columns, key), "batches")
+                others = [name for name in site.columns if name not in asked]
+                yield from _judge_columns(site, key, find_like_batches(others, key), "batches")
 
 
 def _judge_columns(site: Site, key: str, found: list[str], what: str) -> Iterator[Finding]:

@@ -17,7 +17,7 @@ MaxGenes = Annotated[int | None, typer.Option(min=1, help="Most genes of a cell 
 
 def prepare(
     source: Annotated[
-        Path, typer.Argument(metavar="INPUT", help="Raw counts: a 10x folder, 10x .h5, .h5ad, .h5mu or .loom.")
+        Path, typer.Argument(metavar="INPUT", help="Raw counts: a 10x folder, 10x .h5, .h5ad, .h5mu, .zarr or .loom.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT.h5ad", help="File to write.")],
     cells: Annotated[

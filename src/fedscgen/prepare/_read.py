@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
 CELLS_FILE = "cells.csv"
-_WITH_COLUMNS = (".h5ad", ".h5mu", ".loom")
+_WITH_COLUMNS = (".h5ad", ".h5mu", ".loom", ".zarr")
 _CELL_RANGERS = ("filtered_feature_bc_matrix", "outs/filtered_feature_bc_matrix")
 _NAMES_IN_LOOM = {"obs_names": ("col_attrs", "CellID"), "var_names": ("row_attrs", "Gene")}
 _EXPRESSION = "Gene Expression"
@@ -38,7 +38,8 @@ def read_raw(
     path
         A folder with ``matrix.mtx``, ``barcodes.tsv``, and ``genes.tsv`` or ``features.tsv``, compressed by gzip or
         not, each perhaps after one and the same beginning of its name; a folder of Cell Ranger's with such a folder
-        of filtered cells; a 10x ``.h5`` file; or a file ``.h5ad``, ``.h5mu`` or, if loompy is installed, ``.loom``.
+        of filtered cells; a 10x ``.h5`` file; or a file ``.h5ad``, ``.h5mu``,
+        a folder ``.zarr`` or, if loompy is installed, ``.loom``.
     modality
         Which of an ``.h5mu`` file's modalities has the expression. None: ``"rna"`` or, if there is but one, this,
         unless its name says otherwise.
@@ -73,12 +74,14 @@ def read_raw(
 
 
 def _read(path: Path, modality: str | None) -> AnnData:
+    if path.suffix in (".h5ad", ".h5mu", ".zarr"):
+        return read_cells(path, modality=modality)
     if path.is_dir():
         return _read_folder(path)
-    if path.suffix in (".h5ad", ".h5mu"):
-        return read_cells(path, modality=modality)
     if path.suffix not in (".h5", ".loom"):
-        raise ValueError(f"{path}: can read a 10x folder, 10x .h5, .h5ad, .h5mu and .loom; convert it to one of these")
+        raise ValueError(
+            f"{path}: can read a 10x folder, 10x .h5, .h5ad, .h5mu, .zarr and .loom; convert it to one of these"
+        )
     import scanpy as sc
 
     try:
