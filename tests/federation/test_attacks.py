@@ -150,7 +150,7 @@ def test_the_range_of_numbers_is_no_oracle():
         return Message(message.kind, {**message.meta, "masking": masking}, message.arrays)
 
     with pytest.raises(SiteError, match=r"max_abs=20\.5: this site's own bound is"):
-        run(kind="mask public keys", change=narrow)
+        run(kind="settings", change=narrow)
 
 
 def test_a_subset_of_the_sites_is_not_summed():
@@ -270,8 +270,10 @@ def test_sites_that_were_told_different_genes_do_not_meet():
             Message(message.kind, {**message.meta, "genes": message.meta["genes"][:-1]}) if site == "site1" else message
         )
 
-    with pytest.raises(SiteError, match="the group's key from site 'site0' was altered"):
+    with pytest.raises(SiteError, match="site 'site1' has not signed these keys"):
         run(kind="settings", change=tell_another)
+    with pytest.raises(SiteError, match="the group's key from site 'site0' was altered"):
+        run(kind="settings", change=tell_another, settings=replace(SETTINGS, min_sites=2))
 
 
 def test_without_introductions_nothing_is_contributed():

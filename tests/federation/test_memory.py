@@ -115,6 +115,16 @@ def test_a_run_that_is_interrupted_twice_goes_on_twice(federation, path):
     assert len(server.losses) == 4
 
 
+def test_the_group_key_is_passed_on_though_the_coordinator_dies_before_it_was(federation, path):
+    pytest.importorskip("cryptography", reason="needs the extra fedscgen[masked]")
+    server, transport, clients = federation(secure="masked", last="sums before training")
+    with pytest.raises(Interrupted):
+        server.run(memory=path)
+    assert [message.kind for message in transport.asked] == [*AGREED, "sums before training"]
+    Server(InProcessTransport(clients), make_aggregator("masked", 3), SETTINGS).run(memory=path)
+    assert all(client.corrected is not None for client in clients)
+
+
 def test_a_run_with_a_memory_equals_one_without(adata, federation, path):
     server, *_ = federation()
     server.run(memory=path)

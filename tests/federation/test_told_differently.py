@@ -30,10 +30,9 @@ def tell_another_precision(site, message):
 
 
 def open_it(contributor):
-    transport = Lying(make_clients({"site0": contributor}))
+    transport = Lying(make_clients({"site0": contributor}), "settings", tell_another_precision)
     server = Server(transport, MaskedAggregator(), SETTINGS)
     server.agree()
-    transport.kind, transport.change = "mask public keys", tell_another_precision
     return server._aggregator.sum(server._ask, list(SITES), TASK, require_all=True)
 
 

@@ -19,8 +19,8 @@ _QUESTIONS_ABOUT_LANDMARKS, _BYTES_PER_LANDMARK_SUM = 12, 5500
 _SUM_BYTES = 8  # of a value that is opened, or masked in the 64-bit ring
 _OWN_BYTES = 4  # of a value that is sent as it is
 _KNOWN = ("masked", "plain")
-_GROUPS_OF_SUMS = 2  # over one set of sites each, besides the one that chooses genes
-_ONCE = 5  # messages of a site each way that aren't about a sum
+_ONCE = 4  # messages of a site each way that aren't about a sum: to join, to describe, to agree and to end
+_KEYS_AND_SHARES, _CONFIRMATION = 3, 1  # further messages of a sum from which a site may be missing
 _BYTES_PER_GENE_NAME = 10
 _FEW_GENES = (100, 200)
 _AXES = "linear_path.axes"
@@ -35,7 +35,7 @@ class Cost:
     n_sums
         Sums that are opened.
     n_messages
-        That the site sends; it receives as many.
+        That the site sends, the first by which it joins; it receives as many.
     sent, received
         Bytes.
     per_round
@@ -80,10 +80,12 @@ def expect_cost(settings: FederationSettings, n_genes: int, secure: str = "maske
     landmarks = _QUESTIONS_ABOUT_LANDMARKS * _BYTES_PER_LANDMARK_SUM
     names = _BYTES_PER_GENE_NAME * n_genes
     per_round = n_parameters * (_OWN_BYTES if secure == "plain" else _SUM_BYTES)
-    n_sums = chooses + len(directions) + settings.n_rounds + 1 + _QUESTIONS_ABOUT_LANDMARKS
+    about_references = _count_about_references(settings)
+    groups = [int(chooses), len(directions), about_references]
+    n_sums = sum(groups) + settings.n_rounds
     return Cost(
         n_sums,
-        _ONCE + n_sums + (_count_for_masks(settings, chooses=chooses) if secure == "masked" else 0),
+        _ONCE + n_sums + (_count_for_masks(settings, groups) if secure == "masked" else 0),
         names + before + landmarks + settings.n_rounds * per_round,
         names + before + landmarks + settings.n_rounds * n_parameters * _SUM_BYTES,
         per_round,
@@ -91,11 +93,20 @@ def expect_cost(settings: FederationSettings, n_genes: int, secure: str = "maske
     )
 
 
-def _count_for_masks(settings: FederationSettings, *, chooses: bool) -> int:
-    """Messages for keys and shares, which are few where no site may be missing from a sum."""
+def _count_about_references(settings: FederationSettings) -> int:
+    """Sums after training: who holds which type, and then what the references are made of."""
+    return 1 + (_QUESTIONS_ABOUT_LANDMARKS if settings.reference == "landmarks" else 1)
+
+
+def _count_for_masks(settings: FederationSettings, groups: list[int]) -> int:
+    """Messages for keys and shares: none where no site may be missing from a sum, as keys come with others.
+
+    Else each round of training takes all of them, and of a group of sums the first, whose next one needs keys.
+    """
     if settings.min_sites is None:
-        return 1
-    return 4 * (settings.n_rounds + _GROUPS_OF_SUMS + chooses)
+        return 0
+    of_rounds = settings.n_rounds * (_KEYS_AND_SHARES + _CONFIRMATION)
+    return of_rounds + sum(_KEYS_AND_SHARES + (n_sums > 1) for n_sums in groups if n_sums)
 
 
 def _count_directions(settings: FederationSettings, n_genes: int) -> list[int]:

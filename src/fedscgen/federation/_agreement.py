@@ -15,6 +15,7 @@ from fedscgen.federation._models import find_model
 from fedscgen.federation._plan import hash_json
 from fedscgen.federation._protocol import DESCRIBE, SET_UP
 from fedscgen.federation._transport import SiteError
+from fedscgen.secure import PreparingAggregator
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -146,8 +147,13 @@ class SetUp:
         return Message(SET_UP, {**meta, **more}, self.weights)
 
 
+def find_preparing(aggregator: Aggregator, settings: FederationSettings) -> PreparingAggregator | None:
+    """The aggregator, if the sites can prepare its first sum, which then has to be over all of them."""
+    return aggregator if settings.min_sites is None and isinstance(aggregator, PreparingAggregator) else None
+
+
 def collect_sealed(answers: Mapping[str, Message], asked: Collection[str]) -> dict[str, str]:
-    """What sites have sealed for others, by the site that it is for; nothing for one that was asked and is gone.
+    """What sites have sealed for others, by the site that it is for; nothing if one is gone, as all then begin anew.
 
     Raises
     ------
@@ -160,7 +166,7 @@ def collect_sealed(answers: Mapping[str, Message], asked: Collection[str]) -> di
             if peer == site or peer in sealed or peer not in asked:
                 raise SiteError(f"site {site!r} has sealed a key for {peer!r}, which another has done, or needs none")
             sealed[peer] = key
-    return {peer: key for peer, key in sealed.items() if peer in answers}
+    return sealed if len(answers) == len(asked) else {}
 
 
 def agree_on_genes(genes: Mapping[str, Sequence[str]], kind: GenesKind) -> list[str]:

@@ -22,8 +22,8 @@ from fedscgen.federation._memory import RunMemory
 from fedscgen.federation._meta import check_question
 from fedscgen.federation._plan import Plan
 from fedscgen.federation._policy import LabelNames, PolicyError
-from fedscgen.federation._protocol import CORRECT, DESCRIBE, JOIN, SERVER, SET_UP, TASKS
-from fedscgen.federation._published import take_out
+from fedscgen.federation._protocol import CORRECT, DESCRIBE, SERVER, SET_UP, TASKS
+from fedscgen.federation._published import GROUP_KEY, take_out
 from fedscgen.federation._randomness import Randomness
 from fedscgen.federation._record import CellsRecord
 from fedscgen.federation._settings import SiteOptions
@@ -163,6 +163,8 @@ class Client:
         keep = message.kind == DESCRIBE or "plan" in message.meta  # all that the run will do
         self.ledger.record(SERVER, self.site, message, data, keep=keep)
         asked, opened = take_out(message)
+        if GROUP_KEY in message.meta:
+            self._join(message.meta[GROUP_KEY])
         self._follow(opened)
         self._make_model()
         answer = self._perform(asked)
@@ -184,7 +186,7 @@ class Client:
     def _perform(self, message: Message) -> Message:
         if message.kind in TASKS:
             return self._contribute(message)
-        steps = {DESCRIBE: self._describe, SET_UP: self._set_up, JOIN: self._join, CORRECT: self._correct}
+        steps = {DESCRIBE: self._describe, SET_UP: self._set_up, CORRECT: self._correct}
         answer = steps.get(message.kind, self._contributor.answer)(message)
         self._memory.keep("membership", self._contributor.save())
         return answer
@@ -281,11 +283,11 @@ class Client:
         if "plan" in message.meta:
             self._guard.agree_to_correct(plan := Plan.from_json(message.meta["plan"]))
             self._cells.check_sums(plan.settings.target_sum)
-        terms = SetUp.from_message(message)
-        self._build(terms)
-        sealed = self._meet(terms)
+        self._build(terms := SetUp.from_message(message))
+        sealed, prepared = self._meet(terms), self._contributor.prepare(message)
         self._memory.keep("set-up", message.to_buffer())
-        return Message(SET_UP, {"protection": Protection.ENCRYPTED if sealed else Protection.NONE, "sealed": sealed})
+        protection = Protection.ENCRYPTED if sealed else Protection.PUBLIC if prepared else Protection.NONE
+        return Message(SET_UP, {"protection": protection, "sealed": sealed}, prepared)
 
     def _build(self, terms: SetUp) -> None:
         plan = self._guard.require_plan()
@@ -316,15 +318,13 @@ class Client:
         plan = self._guard.require_plan()
         if plan.workflow != "training":
             return {}
-        if terms.introductions and set(terms.introductions) != set(plan.sites):
-            raise PolicyError(f"introduced are {sorted(terms.introductions)}, and the plan is of {sorted(plan.sites)}")
         least = (plan.settings if self._policy is None else self._policy).least_of(len(plan.sites))
         return self._contributor.meet(terms.fingerprint, terms.introductions, least)
 
-    def _join(self, message: Message) -> Message:
+    def _join(self, sealed: str) -> None:
         self._guard.require_plan()
-        self._contributor.join(message.meta["sealed"])
-        return Message(JOIN, {"ready": True})
+        self._contributor.join(sealed)
+        self._memory.keep("membership", self._contributor.save())
 
     def _correct(self, message: Message) -> Message:
         """Correct this site's cells, with what the run has found or, in a correction, with what was sent."""

@@ -132,7 +132,8 @@ class Guard:
         PolicyError
             There is no plan, genes and cell types were fixed already, there are too many genes or others than the plan
             lists, means of too few sites shall be opened, training shall begin with other weights than the plan says,
-            or sizes of sites are announced that this site doesn't agree to.
+            others than the plan's sites are introduced, or sizes of sites are announced that this site doesn't agree
+            to.
         """
         plan = self.require_plan()
         if self.program is not None:
@@ -151,6 +152,8 @@ class Guard:
             )
         if set(terms.n_cells_at_most) != set(plan.sites):
             raise PolicyError(f"{sorted(terms.n_cells_at_most)} announce cells, and the plan is of {list(plan.sites)}")
+        if terms.introductions and set(terms.introductions) != set(plan.sites):
+            raise PolicyError(f"introduced are {sorted(terms.introductions)}, and the plan is of {sorted(plan.sites)}")
         if terms.n_cells_at_most[self._site] != announced:
             raise PolicyError(f"site {self._site!r} has announced {announced} cells, and another number is passed on")
         if self._policy is not None:

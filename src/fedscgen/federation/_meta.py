@@ -32,14 +32,13 @@ from fedscgen.federation._protocol import (
     CHECK,
     CORRECT,
     DESCRIBE,
-    JOIN,
     LANDMARKS,
     SET_UP,
     TASKS,
     TELL,
     TRAIN,
 )
-from fedscgen.federation._published import take_out
+from fedscgen.federation._published import GROUP_KEY, take_out
 from fedscgen.federation._settings import MOST_GENES
 from fedscgen.secure import OPENED_SUM, Protection, aggregator_names, find_aggregator
 
@@ -141,9 +140,8 @@ _QUESTIONS: dict[str, Table] = {
             "n_cells_at_most": table_of(whole(1, _MOST_SIZE), MOST_SITES),
             "introductions": table_of(_INTRODUCTION, MOST_SITES),
         },
-        {"plan": table},
+        {"plan": table, "masking": _TERMS},
     ),
-    JOIN: Table({"sealed": _SEALED}),
     CORRECT: Table({}, {"references": _readable(read_references)}),
     "mask public keys": Table({"masking": _TERMS}),
     "encrypted key shares": Table({"masking": Table({**_SUM, "sites": _SITES})}),
@@ -188,7 +186,6 @@ _ANSWERS: dict[str, Table] = {
     ),
     TELL: Table({"done": flag}),
     SET_UP: Table({"sealed": table_of(_SEALED, MOST_SITES)}),
-    JOIN: Table({"ready": flag}),
     CORRECT: Table({"done": flag}),
     "mask public keys": Table(),
     "encrypted key shares": Table(),
@@ -223,7 +220,7 @@ _OPENED = (
 )
 """What is published of a sum: that there is none, the sum, or the words in which sites check it."""
 
-_FROM_SITES_THEMSELVES = (DESCRIBE, CHECK, TELL, SET_UP, JOIN, CORRECT)
+_FROM_SITES_THEMSELVES = (DESCRIBE, CHECK, TELL, SET_UP, CORRECT)
 
 
 def check_question(message: Message) -> None:
@@ -240,7 +237,7 @@ def check_question(message: Message) -> None:
         An entry is missing, unknown, of another type or out of bounds; the message names the kind and the entry. Or it
         encloses what is no opened sum.
     """
-    _check(message, _QUESTIONS.get(message.kind), f"message {message.kind!r}")
+    _check(message, _QUESTIONS.get(message.kind), f"message {message.kind!r}", {GROUP_KEY: _SEALED})
     for published in take_out(message)[1].values():
         _check_opened(published)
 
@@ -274,15 +271,15 @@ def check_answer(question: Message, answer: Message) -> None:
     _check(answer, _ANSWERS.get(question.kind), f"what is no answer to {question.kind!r}")
 
 
-def _check(message: Message, expected: Table | None, where: str) -> None:
-    common = Table({}, _COMMON)
+def _check(message: Message, expected: Table | None, where: str, more: Mapping[str, Check] | None = None) -> None:
+    common = {**_COMMON, **(more or {})}
     try:
         if expected is None:
-            common.check({name: value for name, value in message.meta.items() if name in _COMMON}, where)
+            known = {name: value for name, value in message.meta.items() if name in common}
+            Table({}, common).check(known, where)
         else:
-            Table(expected.needed, {**_COMMON, **expected.possible, **_of_plugins(message, expected)}).check(
-                message.meta, where
-            )
+            possible = {**common, **expected.possible, **_of_plugins(message, expected)}
+            Table(expected.needed, possible).check(message.meta, where)
     except ValueError as error:
         raise WireFormatError(str(error)) from error
 

@@ -12,7 +12,6 @@ TELL = "names in use"
 """Kind of the message with which each site gets to know, after that, the names that others use."""
 
 SET_UP = "settings"
-JOIN = "group key"
 
 VARIABLE_GENES = "sums about genes"
 BEGIN = "sums before training"

@@ -1,4 +1,4 @@
-"""Opened sums on their way to the sites: enclosed in whatever message goes to a site next."""
+"""Opened sums and group keys on their way to the sites: enclosed in whatever message goes to a site next."""
 
 from __future__ import annotations
 
@@ -13,26 +13,35 @@ if TYPE_CHECKING:
 
     from fedscgen._types import Buffer
 
+GROUP_KEY = "group_key"
+"""Entry of a message's meta that holds the group's key, which another site has sealed for the one that is asked."""
+
 _ENCLOSED = "opened"
 _NAME = "opened sum {}"
 
 
 class Published:
-    """What was opened, and up to which sum each site has been told of it."""
+    """What was opened or sealed for sites, and which of it each of them has been told."""
 
     def __init__(self) -> None:
         self.n_sums = 0
         self._opened: dict[int, Buffer] = {}
         self._told: dict[str, int] = {}
+        self._sealed: dict[str, str] = {}
 
     def add(self, number: int, message: Message) -> None:
         """Publish the sum of that number."""
         self.n_sums = number
         self._opened[number] = message.to_buffer()
 
+    def pass_on(self, sealed: Mapping[str, str]) -> None:
+        """Enclose what was sealed for each site, until it has answered."""
+        self._sealed = dict(sealed)
+
     def note(self, site: str, number: int) -> None:
-        """Take down that a site knows all sums up to that number."""
+        """Take down that a site knows all sums up to that number, and what was sealed for it."""
         self._told[site] = number
+        self._sealed.pop(site, None)
 
     def let_go(self, sites: Iterable[str]) -> None:
         """Free the sums that all of these sites know."""
@@ -42,18 +51,23 @@ class Published:
 
     def enclose(self, messages: Mapping[str, Message], round_: int | None) -> dict[str, Message]:
         """Messages by site with what each wasn't told yet; what goes to several sites stays one message."""
-        made: dict[tuple[int, int], Message] = {}
+        made: dict[tuple[int, int, str], Message] = {}
+        enclosed = {}
         for site, message in messages.items():
-            told = self._told.get(site, 0)
-            if (id(message), told) not in made:
+            told, sealed = self._told.get(site, 0), self._sealed.get(site, "")
+            key = id(message), told, sealed
+            if key not in made:
                 new = {number: data for number, data in self._opened.items() if number > told}
-                made[id(message), told] = _enclose(message, new, round_)
-        return {site: made[id(message), self._told.get(site, 0)] for site, message in messages.items()}
+                made[key] = _enclose(message, new, round_, sealed)
+            enclosed[site] = made[key]
+        return enclosed
 
 
-def _enclose(message: Message, opened: Mapping[int, Buffer], round_: int | None) -> Message:
+def _enclose(message: Message, opened: Mapping[int, Buffer], round_: int | None, sealed: str) -> Message:
     """The message with opened sums by number, in the wire format, and with its round of training if it has one."""
     meta = dict(message.meta) if round_ is None else {**message.meta, "round": round_}
+    if sealed:
+        meta[GROUP_KEY] = sealed
     if not opened:
         return Message(message.kind, meta, message.arrays)
     arrays = {_NAME.format(number): np.frombuffer(data, dtype=np.uint8) for number, data in opened.items()}
@@ -61,7 +75,7 @@ def _enclose(message: Message, opened: Mapping[int, Buffer], round_: int | None)
 
 
 def take_out(message: Message) -> tuple[Message, dict[int, Message]]:
-    """The message without what was enclosed in it, and that by number.
+    """The message without sums that were enclosed in it, and these by number.
 
     Raises
     ------

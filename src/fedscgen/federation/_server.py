@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 
 from fedscgen._types import Message, NamedArrays
 from fedscgen.correction import NoMoreSumsError
-from fedscgen.federation._agreement import Description, SetUp, check_reference, collect_sealed
+from fedscgen.federation._agreement import Description, SetUp, check_reference, collect_sealed, find_preparing
 from fedscgen.federation._guard import ENDED
 from fedscgen.federation._memory import RunMemory
 from fedscgen.federation._plan import Plan
 from fedscgen.federation._program import NO_REFERENCES, Program
-from fedscgen.federation._protocol import AFTER, BEFORE, CORRECT, JOIN, LANDMARKS, REFERENCES, SERVER, TRAIN
+from fedscgen.federation._protocol import AFTER, BEFORE, CORRECT, LANDMARKS, REFERENCES, SERVER, TRAIN
 from fedscgen.federation._published import Published
 from fedscgen.federation._sketch import check_site, sketch
 from fedscgen.federation._transport import SiteError, TooFewSitesError
-from fedscgen.secure import OPENED_SUM, AggregationError, Protection
+from fedscgen.secure import OPENED_SUM, AggregationError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -199,13 +199,13 @@ class Server:
         described = {site: Description.from_message(answer) for site, answer in answers.items()}
         terms = SetUp.of(described, self.settings, self._init_model)
         self._program = Program(self.settings, terms)
-        message = terms.to_message()
-        ready = dict(self._ask(dict.fromkeys(answers, message)))
-        sealed = collect_sealed(ready, answers)
-        if sealed:
-            protection = {"protection": Protection.ENCRYPTED}
-            dict(self._ask({site: Message(JOIN, {**protection, "sealed": key}) for site, key in sealed.items()}))
-        self._memory.keep("set-up", message.to_buffer())
+        preparing = find_preparing(self._aggregator, self.settings)
+        first = {} if preparing is None else preparing.prepare(list(answers))
+        ready = dict(self._ask(dict.fromkeys(answers, terms.to_message(**first))))
+        self._published.pass_on(sealed := collect_sealed(ready, answers))
+        if preparing is not None:
+            preparing.take_prepared({site: ready[site] for site in answers if site in ready})
+        self._memory.keep("set-up", terms.to_message(sealed=sealed).to_buffer())
 
     def _go_on(self) -> bool:
         """Go on with the run that the memory is of, if there is one."""
@@ -226,12 +226,12 @@ class Server:
         for site in self.sites:
             self._published.note(site, self._published.n_sums)  # until they say what they know
         answers = dict(self._ask(dict.fromkeys(self.sites, plan.to_message())))
-        forgetful = [site for site, answer in answers.items() if answer.meta["n_sums"] is None]
-        if forgetful:
-            raise SiteError(f"site {forgetful[0]!r} has kept nothing of run {plan.run}: begin anew")
         for site, answer in answers.items():
+            if answer.meta["n_sums"] is None:
+                raise SiteError(f"site {site!r} has kept nothing of run {plan.run}: begin anew")
             self._published.note(site, int(answer.meta["n_sums"]))
         self._members = self.sites
+        self._published.pass_on({s: sealed for s, sealed in set_up.meta.get("sealed", {}).items() if s in self.sites})
         logger.info("goes on with run %s after %d opened sums", plan.run, self._published.n_sums)
         return True
 

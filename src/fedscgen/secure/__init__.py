@@ -21,6 +21,7 @@ from fedscgen.secure._aggregator import (
     Ask,
     Contribution,
     Contributor,
+    PreparingAggregator,
     Sums,
 )
 from fedscgen.secure._fixed_point import error_bound
@@ -56,6 +57,7 @@ __all__ = [
     "MaskedContributor",
     "PlainAggregator",
     "PlainContributor",
+    "PreparingAggregator",
     "Protection",
     "Sums",
     "aggregator_names",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from fedscgen._types import Message
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from fedscgen._types import NamedArrays
 
 Ask = Callable[[Mapping[str, Message]], Iterable[tuple[str, Message]]]
 """Send a message to each named site and give the answers of those that answer, one by one as they come.
@@ -126,6 +128,13 @@ class Contributor(Protocol):
         """
         return {}
 
+    def prepare(self, settings: Message) -> NamedArrays:
+        """What the first sum needs of this site, which goes out as soon as it has met the others.
+
+        ``settings`` has the entries that the aggregator's :meth:`PreparingAggregator.prepare` gave.
+        """
+        return {}
+
     def join(self, sealed: str) -> None:
         """Take what :meth:`meet` has returned for this site at another."""
         return None
@@ -210,5 +219,24 @@ class Aggregator(Protocol):
         ------
         AggregationError
             A site is missing, contributed something else, or doesn't agree to show its keys where that is needed.
+        """
+        ...
+
+
+@runtime_checkable
+class PreparingAggregator(Protocol):
+    """What an aggregator has besides, if sites can prepare its first sum while they get to know each other."""
+
+    def prepare(self, sites: Sequence[str]) -> dict[str, Any]:
+        """What all of these sites are told of the sum, over all of them, beside their settings."""
+        ...
+
+    def take_prepared(self, answers: Mapping[str, Message]) -> None:
+        """Take what each site has prepared (:meth:`Contributor.prepare`), in the order of the sites.
+
+        Raises
+        ------
+        AggregationError
+            A site has answered with something that doesn't fit.
         """
         ...

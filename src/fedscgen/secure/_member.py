@@ -131,6 +131,14 @@ class RunMember(Contributor):
         return self._membership
 
     @property
+    def _run(self) -> str:
+        """The run's name, which the site signs as soon as it has met the others; empty outside of runs."""
+        if self._membership is None and self._introductions is not None and self._introductions.name:
+            return self._introductions.name
+        membership = self._find_membership()
+        return "" if membership is None else membership.run
+
+    @property
     def _least(self) -> int:
         return self.min_sites if self._membership is None else max(self.min_sites, self._membership.least)
 

@@ -55,10 +55,6 @@ class Membership:
         identities = {site: bytes.fromhex(key) for site, key in content["identities"].items()}
         return cls(content["run"], content["least"], identities, bytes.fromhex(content["group_key"]))
 
-    def claim_keys(self, sum_id: SumId, rule: tuple[int, bool], site: str, channel: bytes, mask: bytes) -> bytes:
-        """What a site signs of its public keys for a sum, and of the rule by which sites may be missing from it."""
-        return claim("keys", self.run, sum_id.session, sum_id.number, *rule, site, channel.hex(), mask.hex())
-
     def claim_survivors(self, sum_id: SumId, survivors: Sequence[str]) -> bytes:
         """What a site signs of the sites that are in a sum."""
         return claim("survivors", self.run, sum_id.session, sum_id.number, *survivors)
@@ -76,8 +72,8 @@ class Membership:
         if strangers:
             raise ValueError(f"site {strangers[0]!r} is none of this run")
         for site, signature in signatures.items():
-            claim = self.claim_keys(sum_id, rule, site, channel[site], mask[site])
-            if not is_signed(claim, signature, self.identities[site]):
+            claimed = claim_keys(self.run, sum_id, rule, site, channel[site], mask[site])
+            if not is_signed(claimed, signature, self.identities[site]):
                 raise ValueError(
                     f"site {site!r} has not signed these keys: they are somebody else's, or of another sum"
                 )
@@ -106,6 +102,11 @@ class Membership:
         for site, signature in zip(signers, signatures, strict=True):
             if not is_signed(claim, signature, self.identities[site]):
                 raise ValueError(f"site {site!r} was told of other sites in the sum")
+
+
+def claim_keys(run: str, sum_id: SumId, rule: tuple[int, bool], site: str, channel: bytes, mask: bytes) -> bytes:
+    """What a site signs of its public keys for a sum, and of the rule by which sites may be missing from it."""
+    return claim("keys", run, sum_id.session, sum_id.number, *rule, site, channel.hex(), mask.hex())
 
 
 class Introductions:
@@ -188,8 +189,13 @@ class Introductions:
             raise AggregationError(f"the group's key from site {leader!r} was {error}") from error
         return self._make_membership(key)
 
+    @property
+    def name(self) -> str:
+        """Of the run, as its sites sign it: :attr:`Membership.run`. None before the site has met the others."""
+        return f"{self._run} {self._agreed}" if self._identities else ""
+
     def _make_membership(self, group_key: bytes) -> Membership:
-        return Membership(f"{self._run} {self._agreed}", self._least, self._identities, group_key)
+        return Membership(self.name, self._least, self._identities, group_key)
 
     def _agree(self, peer: str) -> bytes:
         return self._channel.agree(self._channels[peer], b"fedscgen group key 1" + self._run.encode())

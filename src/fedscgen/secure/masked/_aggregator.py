@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,12 +21,12 @@ from fedscgen.secure._fixed_point import MAX_ABS, precision_for
 from fedscgen.secure._selection import KEYS, VALUES
 from fedscgen.secure._sum_id import Session
 from fedscgen.secure.masked._contributor import MaskedContributor
-from fedscgen.secure.masked._protocol import Terms, majority
-from fedscgen.secure.masked._public_keys import PublicKeys
-from fedscgen.secure.masked._sum import LostKeysError, MaskedSum
+from fedscgen.secure.masked._protocol import MASKING, Terms, majority
+from fedscgen.secure.masked._public_keys import OF_NEXT, PublicKeys
+from fedscgen.secure.masked._sum import LostKeysError, MaskedSum, read_keys
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from fedscgen._types import Message
     from fedscgen.secure._aggregator import Ask
@@ -75,6 +75,7 @@ class MaskedAggregator:
         self.reveal_keys = reveal_keys
         self.precision_for(n_sites=2)
         self._session = Session()
+        self._announced: Terms | None = None  # of the first sum
         self._advertised: tuple[Terms, PublicKeys] | None = None  # for the next sum
 
     def __enter__(self) -> MaskedAggregator:
@@ -131,6 +132,17 @@ class MaskedAggregator:
             self._advertised = following, PublicKeys.join(sum_.following[site] for site in sites)
         return sums
 
+    def prepare(self, sites: Sequence[str]) -> dict[str, Any]:
+        """On which terms the first sum will be; see :class:`~fedscgen.secure.PreparingAggregator`."""
+        self._announced = self._name_terms(sites, require_all=True, whole=True)
+        return {MASKING: self._announced.to_json()}
+
+    def take_prepared(self, answers: Mapping[str, Message]) -> None:
+        """Keep the sites' public keys for the first sum."""
+        keys = PublicKeys.join(read_keys(site, answer, OF_NEXT) for site, answer in answers.items())
+        if self._announced is not None:
+            self._advertised = self._announced, keys
+
     def select(self, ask: Ask, sites: Sequence[str], task: Message) -> Sums:
         """Open the matrix of keys, then the chosen sites' values; see :class:`~fedscgen.secure.Aggregator`.
 
@@ -155,8 +167,12 @@ class MaskedAggregator:
         return Sums({KEYS: keys.max(axis=0), VALUES: values}, float(len(sites)), len(sites))
 
     def _begin(self, ask: Ask, sites: Sequence[str], *, require_all: bool, whole: bool = False) -> MaskedSum:
-        """Check what a sum needs before any site is asked, and name it. Keys of a sum that isn't this one are gone."""
+        """A new sum. Keys of one that isn't this are gone."""
         self._advertised = None
+        return MaskedSum(ask, sites, self._name_terms(sites, require_all=require_all, whole=whole))
+
+    def _name_terms(self, sites: Sequence[str], *, require_all: bool, whole: bool) -> Terms:
+        """Check what a sum needs before any site is asked, and name it."""
         if len(set(sites)) != len(sites):
             raise AggregationError(f"sites {list(sites)} must differ by name")
         if len(sites) < 2:
@@ -167,5 +183,4 @@ class MaskedAggregator:
             raise AggregationError(
                 f"threshold={threshold} for {len(sites)} sites: choose {least} (the majority) to {len(sites)}"
             )
-        terms = Terms(self._session.name_sum(), threshold, self.precision_for(len(sites)), self.max_abs, whole)
-        return MaskedSum(ask, sites, terms)
+        return Terms(self._session.name_sum(), threshold, self.precision_for(len(sites)), self.max_abs, whole)

@@ -25,6 +25,7 @@ from fedscgen.secure._fixed_point import MAX_ABS, check_precision
 from fedscgen.secure._identity import SIGNATURE_LENGTH
 from fedscgen.secure._keys import KeyPair, add_masks, derive, seal, unseal
 from fedscgen.secure._member import RunMember
+from fedscgen.secure._membership import claim_keys
 from fedscgen.secure._opened import describe_sum, hash_description, hash_keys
 from fedscgen.secure._protection import Protection
 from fedscgen.secure._selection import KEYS, VALUES, read_selection
@@ -132,6 +133,13 @@ class MaskedContributor(RunMember):
         with self._explain_errors(task):
             return self._mask(contribution, task)
 
+    def prepare(self, settings: Message) -> NamedArrays:
+        """Public keys for the first sum, if the coordinator has said on which terms it will be."""
+        if MASKING not in settings.meta:
+            return {}
+        with self._explain_errors(settings):
+            return self._advertise(Terms.of(settings.meta[MASKING]), OF_NEXT)
+
     def find_sites(self, task: Message) -> Sequence[str]:
         """Those that have dealt shares; in a sum that needs all of them, whoever else is in it makes noise of it."""
         sites: Sequence[str] = task.meta.get(MASKING, {}).get("sites", ())
@@ -197,10 +205,9 @@ class MaskedContributor(RunMember):
         self._begun.add(terms.sum_id)
         self._check_bound(terms.max_abs)
         self._state = state = AfterKeys(terms, KeyPair(), KeyPair())
-        channel, mask, membership = state.channel.public, state.mask.public, self._find_membership()
-        signatures = {}
-        if membership is not None:
-            claim = membership.claim_keys(terms.sum_id, terms.rule, self.site, channel, mask)
+        channel, mask, run, signatures = state.channel.public, state.mask.public, self._run, {}
+        if run:
+            claim = claim_keys(run, terms.sum_id, terms.rule, self.site, channel, mask)
             signatures[self.site] = self._identity.sign(claim)
         return PublicKeys({self.site: channel}, {self.site: mask}, signatures).to_arrays(prefix)
 

@@ -128,7 +128,7 @@ class MaskedSum:
         """Have every site advertise two public keys (AdvertiseKeys)."""
         meta = {"protection": Protection.NONE, MASKING: self.terms.to_json()}
         answers = self._ask_sites(dict.fromkeys(self.sites, Message(PUBLIC_KEYS, meta)))
-        return PublicKeys.join(_read_keys(site, answer) for site, answer in answers.items())
+        return PublicKeys.join(read_keys(site, answer) for site, answer in answers.items())
 
     def _collect_shares(self) -> None:
         """Give every site the keys, and take what each has sealed for the others (ShareKeys)."""
@@ -147,7 +147,7 @@ class MaskedSum:
             words = answer.arrays.get("masked")
             answers[site] = Message(answer.kind, answer.meta)
             if f"{OF_NEXT}mask" in answer.arrays:
-                self.following[site] = _read_keys(site, answer, OF_NEXT)
+                self.following[site] = read_keys(site, answer, OF_NEXT)
             if words is None or words.dtype != np.uint64 or (total is not None and words.shape != total.shape):
                 misfits.append(site)
             elif total is None:
@@ -249,7 +249,8 @@ class MaskedSum:
         return present
 
 
-def _read_keys(site: str, answer: Message, prefix: str = "") -> PublicKeys:
+def read_keys(site: str, answer: Message, prefix: str = "") -> PublicKeys:
+    """The public keys in a site's answer."""
     try:
         return PublicKeys.from_arrays(answer.arrays, [site], prefix)
     except ValueError as error:
