@@ -279,7 +279,7 @@ def test_sites_are_asked_how_likely_their_labels_are_once_at_the_end(n_types):
     asked = []
     landmarks = find(latent, batches, types if n_types else np.full(len(types), -1), n_types=n_types, asked=asked)
     steps = [question.step for question, _ in asked]
-    assert steps == ["labels", *["holders", "means"] * 5, *["calibration"] * (n_types > 0)]
+    assert steps == ["labels", *["holders", "means"] * (3 if n_types else 5), *["calibration"] * (n_types > 0)]
     if n_types:
         question, answers = asked[-1]
         likelihoods = sum(answer["log_likelihoods"] for answer in answers)
@@ -433,7 +433,7 @@ def name_hidden_cells(seed):
     return (guess == types)[codes < 0].mean()
 
 
-@pytest.mark.parametrize("n_answers", [0, 1, 2, 3, 6, 11])
+@pytest.mark.parametrize("n_answers", [0, 1, 2, 3, 6, 7])
 def test_landmarks_stay_as_they_are_once_no_more_can_be_asked(n_answers):
     latent, batches, types = make_cells(21)
     site = LandmarkSums(latent, batches, types, N_TYPES)

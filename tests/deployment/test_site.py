@@ -279,7 +279,7 @@ def test_a_site_that_is_restarted_while_landmarks_are_sought_goes_on(network, tm
     again = Restarting(transport.sites_by_name)
     server = run(again, replace(SETTINGS, n_rounds=1, reference="landmarks"))
     assert not again.refusals
-    assert asked.count("sums near landmarks") == 12
+    assert asked.count("sums near landmarks") == 8
     corrected = anndata.read_h5ad(tmp_path / "north" / "run-1" / "corrected.h5ad")
     assert np.isfinite(corrected.obsm["X_fedscgen"]).all()
     assert read_model(tmp_path / "north" / "run-1" / "model").references.to_json() == server.references.to_json()

@@ -200,7 +200,7 @@ def test_cells_are_asked_so_often_and_no_more(tmp_path):
     (client, *_) = clients = make_clients(record=tmp_path)
     run(clients)
     n_sums = client._record._read()[1]["n_sums"]
-    assert n_sums == 2 + 1 + 1 + 12, "components, a round, holders, landmarks"
+    assert n_sums == 2 + 1 + 1 + 8, "components, a round, holders, landmarks"
     clients = make_clients(record=tmp_path)
     clients[0]._policy = clients[0]._guard._policy = SitePolicy(max_sums=n_sums + 3)
     with pytest.raises(SiteError, match=rf"have contributed to {n_sums + 3} sums, and the site allows {n_sums + 3}"):

@@ -168,7 +168,7 @@ def test_landmarks_are_sought_on_when_the_search_was_interrupted(federation, pat
     again, transport, clients = federation()
     again.run(memory=path)
     asked = [message.meta["step"] for message in transport.of_kind("sums near landmarks")]
-    assert asked == [*["holders", "means"] * 4, "calibration"]
+    assert asked == [*["holders", "means"] * 2, "calibration"]
     assert all(client.corrected is not None for client in clients)
 
 

@@ -80,7 +80,7 @@ def test_a_ledger_on_disk_equals_the_one_in_memory(adata, tmp_path):
     assert client.ledger is ledger
     on_disk = pd.read_csv(tmp_path / "ledger.csv", dtype={"round": "Int64"})
     pd.testing.assert_frame_equal(on_disk[PrivacyLedger.columns], ledger.to_frame(), check_dtype=False)
-    assert len(on_disk) == 2 * (2 + 2 + 2 + 1 + 12 + 1), "to agree, components, rounds, holders, landmarks, correction"
+    assert len(on_disk) == 2 * (2 + 2 + 2 + 1 + 8 + 1), "to agree, components, rounds, holders, landmarks, correction"
 
 
 def test_what_left_a_site_is_on_disk_though_its_process_dies_at_once(tmp_path):

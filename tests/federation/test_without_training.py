@@ -23,7 +23,7 @@ def without_training(monkeypatch):
 @pytest.mark.parametrize(
     ("options", "n_sums"),
     [
-        ({}, {"sums before training": 2, "holders of cell types": 1, "sums near landmarks": 12}),
+        ({}, {"sums before training": 2, "holders of cell types": 1, "sums near landmarks": 8}),
         ({"labels_key": None}, {"sums before training": 2, "sums near landmarks": 11}),
         ({"reference": "mean"}, {"sums before training": 2, "holders of cell types": 1, "cell type means": 1}),
         (

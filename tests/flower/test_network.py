@@ -25,7 +25,7 @@ from fedscgen.flower._trial_keys import write_trial_keys
 from fedscgen.model import read_model
 from flower_network import NGINX, Network, wait_for_the_end, write_flower_config
 
-# landmarks take twelve sums, and over Flower half a minute each; many rounds are in deployment/test_coordinator.py
+# landmarks take eight sums, and over Flower half a minute each; many rounds are in deployment/test_coordinator.py
 QUICK = {"n_rounds": 1, "n_epochs": 1, "reference": "mean"}
 N_HIDDEN = 200  # with which a masked message is as long as two pieces of Flower's
 pytestmark = pytest.mark.filterwarnings("ignore:.*cells stay where they are:UserWarning")

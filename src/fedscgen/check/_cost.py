@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # of runs of the default network, as their ledgers have them
 _VALUES_TO_CHOOSE = 3  # of each gene in common
-_QUESTIONS_ABOUT_LANDMARKS, _BYTES_PER_LANDMARK_SUM = 12, 5500
+_QUESTIONS_ABOUT_LANDMARKS, _BYTES_PER_LANDMARK_SUM = 8, 5500
 _SUM_BYTES = 8  # of a value that is opened, or masked in the 64-bit ring
 _OWN_BYTES = 4  # of a value that is sent as it is
 _KNOWN = ("masked", "plain")

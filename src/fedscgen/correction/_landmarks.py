@@ -31,7 +31,7 @@ Step = Literal["labels", "holders", "means", "calibration"]
 
 _CELLS_PER_LANDMARK = 30
 _MOST_LANDMARKS = 100
-_N_ROUNDS = 5
+_N_ROUNDS, _N_ROUNDS_WITHOUT_LABELS = 3, 5  # labels tell most of where batches belong to begin with
 _MOST_DIMENSIONS = 10  # of an embedding
 _TIE = 1e-3  # weight of the cells' variance beside that of landmarks
 FEWEST_HOLDERS = 2
@@ -210,7 +210,7 @@ def find_landmarks(
     label_noise: float = LABEL_NOISE,
     min_holders: int = FEWEST_HOLDERS,
     seed: int = 0,
-    n_rounds: int = _N_ROUNDS,
+    n_rounds: int | None = None,
 ) -> Landmarks:
     """Find where cells of all sites belong, as :func:`seek_landmarks` does.
 
@@ -232,7 +232,7 @@ def seek_landmarks(
     label_noise: float = LABEL_NOISE,
     min_holders: int = FEWEST_HOLDERS,
     seed: int = 0,
-    n_rounds: int = _N_ROUNDS,
+    n_rounds: int | None = None,
 ) -> Generator[Question, NamedArrays, Landmarks]:
     """Ask for the sums that tell where cells of all sites belong: once, then twice a round, and once more at the end.
 
@@ -247,13 +247,15 @@ def seek_landmarks(
     seed
         Of the places where landmarks begin.
     n_rounds
-        Rounds.
+        Rounds. ``None``: three, or five without labels.
 
     Raises
     ------
     NoMoreSumsError
         It was thrown in before a round was finished. After one, landmarks stay as they are then.
     """
+    if n_rounds is None:
+        n_rounds = _N_ROUNDS if labels else _N_ROUNDS_WITHOUT_LABELS
     moments = yield Question("labels")
     classifier = Classifier.from_sums(moments)
     landmarks = _place(tuple(labels), classifier, float(moments["n_cells"]), label_noise, seed)
