@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from fedscgen._data import DataKeys, with_column
+from fedscgen._data import DataKeys
+from fedscgen._shared_cells import share_cells
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -39,7 +40,9 @@ def name_batches(adata: AnnData, batch_key: BatchKey) -> tuple[AnnData, str | No
     """
     if batch_key is None or isinstance(batch_key, str):
         return adata, batch_key
-    return with_column(adata, BATCH_KEY, join_columns(adata, batch_key)), BATCH_KEY
+    shared = share_cells(adata)
+    shared.obs[BATCH_KEY] = join_columns(adata, batch_key)
+    return shared, BATCH_KEY
 
 
 def find_held(

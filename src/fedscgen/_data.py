@@ -205,15 +205,6 @@ def first_cells(adata: AnnData, layer: str | None, n_cells: int = 1000) -> AnnDa
     return AnnData(matrix, obs, var, layers={} if layer is None else {layer: matrix})
 
 
-def with_column(adata: AnnData, key: str, values: Any) -> AnnData:
-    """The same cells with one more column of ``obs``; matrices are shared."""
-    raw = None if adata.raw is None else {name: getattr(adata.raw, name) for name in ("X", "var", "varm")}
-    aligned = {name: dict(getattr(adata, name)) for name in ("obsm", "varm", "obsp", "varp")}
-    layers = {name: adata.layers[name] for name in adata.layers if name is not None}
-    obs = adata.obs.assign(**{key: values})
-    return AnnData(adata.X, obs, adata.var.copy(), dict(adata.uns), layers=layers, raw=raw, **aligned)
-
-
 def _doubts(adata: AnnData | MuData, keys: DataKeys, refuse_counts: bool) -> Iterator[str]:
     """Raise what is wrong, and yield what seems so."""
     if isinstance(adata, AnnCollection):

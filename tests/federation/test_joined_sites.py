@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from anndata import read_h5ad
+from scipy import sparse
 
 from cells import make_adata
 from quick import QUICK, simulate
@@ -60,6 +61,44 @@ def test_layers_and_arrays_that_all_have_are_kept(parts):
     corrected = simulate(parts, "hospital", **QUICK).corrected
     assert set(corrected.layers) - {None} == {"fedscgen_corrected"}  # None is X, for later versions of anndata
     assert set(corrected.obsm) == {"X_fedscgen"}
+
+
+@pytest.mark.parametrize("expression", [None, "X", "fedscgen_corrected"])
+def test_sites_one_by_one_are_corrected_as_the_same_cells_in_one(parts, adata, expression):
+    adata.obs["hospital"] = ["north"] * 80 + ["south"] * 70
+    for name, cells in parts.items():
+        cells.obs["hospital"], cells.raw, cells.layers["own"] = name, cells, 2 * cells.X
+    before = {name: cells.copy() for name, cells in parts.items()}
+    joint, joined = (
+        simulate(data, "hospital", expression=expression, **QUICK).corrected for data in (adata, parts)
+    )  # fmt: skip
+    for name, cells in parts.items():
+        assert_same(cells.X, before[name].X)
+        assert_same(cells.layers["own"], before[name].layers["own"])
+        assert cells.raw is not None
+    assert_same(joined.X, joint.X)
+    assert_same(joined.obsm["X_fedscgen"], joint.obsm["X_fedscgen"])
+    assert "own" in joined.layers
+    if expression == "fedscgen_corrected":
+        assert_same(joined.layers[expression], joint.layers[expression])
+
+
+def assert_same(matrix, other):
+    dense = [x.toarray() if sparse.issparse(x) else x for x in (matrix, other)]
+    np.testing.assert_array_equal(*dense)
+
+
+@pytest.mark.parametrize("kind", ["dense", "csr", "csc"])
+def test_cells_without_corrected_expression_are_not_copied(adata, kind):
+    adata.X = adata.X.toarray() if kind == "dense" else adata.X.asformat(kind)
+    adata.raw = adata
+    corrected = simulate(adata, expression=None, **QUICK).corrected
+    given, shared = (x if kind == "dense" else x.data for x in (adata.X, corrected.X))
+    assert np.shares_memory(given, shared)
+    with pytest.raises(ValueError, match="read-only"):
+        shared[:] = 1.0
+    given[:] = given  # the caller's own may still be written to
+    assert corrected.raw.shape == adata.shape
 
 
 def test_one_column_is_not_two_keys(adata):

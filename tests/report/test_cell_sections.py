@@ -124,7 +124,7 @@ def test_page_checks_only_genes_that_were_corrected(tmp_path, cells):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda adata: adata.layers.clear(), "there is no corrected expression to check"),
+        (lambda adata: adata.layers.pop("fedscgen_corrected"), "there is no corrected expression to check"),
         (lambda adata: adata.obs.__setitem__("cell_type", "B"), "no batch holds 10 cells of a type and 10 others"),
     ],
     ids=["latent only", "one type"],

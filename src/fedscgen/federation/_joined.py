@@ -10,10 +10,13 @@ from anndata import AnnData
 from scipy import sparse
 
 from fedscgen._data import CELL_TYPE_KEY, CONFLICT_KEY, MOVED_KEY, RESULT_KEYS
+from fedscgen._genes import gene_columns
+from fedscgen._join import concatenate
 from fedscgen._output import drop_outdated
+from fedscgen._shared_cells import share_locked
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import Mapping, MutableMapping
 
     from fedscgen._data import DataKeys
 
@@ -27,7 +30,10 @@ def restore_order(
     keys: DataKeys,
     expression: str | None,
 ) -> AnnData:
-    """A copy of the input with what the sites' parts add, which are used up; NaN where a site dropped out."""
+    """A copy of the input with what the sites' parts add, which are used up; NaN where a site dropped out.
+
+    Without corrected expression it shares the input's matrices, but can't be written to through them.
+    """
     sites = keys.categories_of(adata, site_key)
     expressions: list[tuple[np.ndarray, np.ndarray | sparse.spmatrix]] = []
     columns: dict[str, list[pd.Series]] = {}
@@ -45,7 +51,7 @@ def restore_order(
             expressions.append((rows, part.layers[expression]))
         del part  # its expression is as large as the result's
     merged = merge_rows(expressions, adata.n_obs) if expressions else None
-    corrected = adata.copy()
+    corrected = share_locked(adata) if merged is None else adata.copy()
     drop_outdated(corrected, (keys.batch_key, keys.labels_key))
     corrected.obsm.update(arrays)
     for key, told in columns.items():
@@ -58,6 +64,23 @@ def restore_order(
     elif expression is not None and merged is not None:
         corrected.layers[expression] = merged
     return corrected
+
+
+def join_parts(data: Mapping[str, AnnData], parts: MutableMapping[str, AnnData], site_key: str) -> AnnData:
+    """The sites' corrected cells, one after the other; the parts are used up. X is the input's if they have none."""
+    given = {site: _genes_of(data[site], part) for site, part in parts.items() if part.X is None}
+    whole = concatenate(parts, site_key)
+    parts.clear()
+    if given:
+        whole.X = concatenate(given, site_key).X
+    return whole
+
+
+def _genes_of(cells: AnnData, part: AnnData) -> AnnData:
+    """The cells' matrix alone, of the part's genes."""
+    columns = gene_columns(cells.var_names, part.var_names)
+    matrix = cells.X if columns is None else cells.X[:, columns]
+    return AnnData(matrix, cells.obs[[]], part.var[[]])
 
 
 def merge_rows(

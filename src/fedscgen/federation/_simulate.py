@@ -18,9 +18,8 @@ from fedscgen._data import KNOWN_KEY, TYPES_KEY, DataKeys, working_copy
 from fedscgen._join import concatenate, name_column
 from fedscgen._normalize import normalize_sites
 from fedscgen._options import check_kind
-from fedscgen.federation._client import Client
 from fedscgen.federation._initial_model import InitialModel
-from fedscgen.federation._joined import restore_order
+from fedscgen.federation._joined import join_parts, restore_order
 from fedscgen.federation._last_step import LenientTransport
 from fedscgen.federation._ledger import join_ledgers
 from fedscgen.federation._models import find_model
@@ -28,7 +27,14 @@ from fedscgen.federation._padding import padded_copy
 from fedscgen.federation._same_cells import refuse_same_cells
 from fedscgen.federation._server import Server
 from fedscgen.federation._settings import FederationSettings, SiteOptions
-from fedscgen.federation._simulated_sites import check_sites, join_batches, options_of, read_backed, take_sites
+from fedscgen.federation._simulated_sites import (
+    LightClient,
+    check_sites,
+    join_batches,
+    options_of,
+    read_backed,
+    take_sites,
+)
 from fedscgen.federation._small_sites import correct_later, find_members, note_small_sites
 from fedscgen.model import CorrectionOptions
 from fedscgen.secure import PlainAggregator, make_aggregator
@@ -37,8 +43,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fedscgen._options import Preset
-    from fedscgen._types import Message, NamedArrays, References
+    from fedscgen._types import NamedArrays, References
     from fedscgen.correction import Landmarks
+    from fedscgen.federation._client import Client
     from fedscgen.federation._models import FederatedModel
     from fedscgen.secure import Aggregator
 
@@ -56,7 +63,8 @@ class SimulationResult:
         All sites' cells in input order, with ``obsm["X_fedscgen"]``, the corrected expression and what was predicted
         of cell types; see :meth:`fedscgen.model.FedSCGEN.correct`. Of several AnnData with other columns of ``obs``, or
         genes, it has all; a column is missing, and a gene zero, for cells of sites that lack it, and
-        ``var["n_sites"]`` counts the sites that hold a gene.
+        ``var["n_sites"]`` counts the sites that hold a gene. Without corrected expression it shares the matrices of one
+        AnnData that was given, and they can't be written to through it.
     types
         One row per site, batch within it and cell type: ``site``, ``batch``, ``cell_type``, ``n_cells``, ``n_moved``,
         ``why`` cells stay, move with their batch only or are too few, or a site took no part in training, and ``like``,
@@ -192,11 +200,8 @@ def simulate(
     site_key = name_column(data, site_key)
     if isinstance(data, Mapping):
         data = {name: data[name] for name in run.parts}
-        corrected = concatenate(run.parts, site_key)
-        keys = {name: options_of(cells, site).keys for name, cells in data.items()}
-        data = concatenate({name: padded_copy(data[name], keys[name], run.genes) for name in data}, site_key)
-        if site.batch_key is not None:  # a site without the column is one batch
-            data.obs[site.batch_key] = data.obs[site.batch_key].astype(object).fillna(data.obs[site_key].astype(object))
+        corrected = join_parts(data, run.parts, site_key)
+        data = _join_working_copies(data, site_key, site, run.genes)
     else:
         known = data.var_names.isin(run.genes)  # an initial model may have fewer
         data = data if known.all() or correction.keep_genes else data[:, known]
@@ -233,20 +238,6 @@ class _Run(NamedTuple):
     weights: NamedArrays
 
 
-class _LightClient(Client):
-    """A client of cells that the simulation holds anyway: in the end it keeps what is new alone."""
-
-    def _correct(self, message: Message) -> Message:
-        answer = super()._correct(message)
-        if self.corrected is not None and self._correction.expression != "X":
-            self.corrected.X = None
-        self.close()
-        self._adata.X = None
-        for name in [name for name in self._adata.layers if name is not None]:  # where None is, it is X
-            del self._adata.layers[name]
-        return answer
-
-
 def _run(
     data: AnnData | Mapping[str, AnnData],
     site_key: str,
@@ -265,9 +256,8 @@ def _run(
     check_sites(members, site_key, settings)
     aggregator, later = make_aggregator(secure, len(members)), PlainAggregator()
     seed = settings.find_seed()
-    client_class = Client if isinstance(data, Mapping) else _LightClient
     clients = [
-        client_class(
+        LightClient(
             name,
             cells,
             (aggregator if name in members else later).contributor(name),
@@ -307,6 +297,18 @@ def _find_references(server: Server, clients: Sequence[Client]) -> References | 
     models = [client.model for client in clients if client.site in server.sites]
     alone = models[0].references if len(models) == 1 and models[0] is not None else None
     return server.references if server.references.labels or alone is None else alone
+
+
+def _join_working_copies(
+    data: Mapping[str, AnnData], site_key: str, site: SiteOptions, genes: Sequence[str]
+) -> AnnData:
+    """What a model needs of all sites' cells."""
+    copies = {name: padded_copy(cells, options_of(cells, site).keys, genes) for name, cells in data.items()}
+    joined = concatenate(copies, site_key)
+    if site.batch_key is not None:  # a site without the column is one batch
+        batches, sites = (joined.obs[key].astype(object) for key in (site.batch_key, site_key))
+        joined.obs[site.batch_key] = batches.fillna(sites)
+    return joined
 
 
 def _make_model(adata: AnnData, keys: DataKeys, run: _Run) -> FederatedModel:

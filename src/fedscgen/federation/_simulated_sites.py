@@ -11,14 +11,33 @@ from anndata import AnnData
 from fedscgen._batches import BATCH_KEY, find_held, name_batches
 from fedscgen._data import check_unique, working_copy
 from fedscgen._entries import check_length
+from fedscgen._shared_cells import share_cells
+from fedscgen.federation._client import Client
 
 if TYPE_CHECKING:
     from fedscgen._data import DataKeys
+    from fedscgen._types import Message
     from fedscgen.federation._settings import FederationSettings, SiteOptions
 
 
+class LightClient(Client):
+    """A client of cells that are there besides: in the end it keeps what is new alone, and lets go of its own."""
+
+    def _correct(self, message: Message) -> Message:
+        answer = super()._correct(message)
+        if self.corrected is not None:
+            self.corrected.raw = None
+            if self._correction.expression != "X":
+                self.corrected.X = None
+        self.close()
+        self._adata.X = None
+        for name in [name for name in self._adata.layers if name is not None]:  # where None is, it is X
+            del self._adata.layers[name]
+        return answer
+
+
 def take_sites(data: AnnData | Mapping[str, AnnData], site_key: str, keys: DataKeys) -> dict[str, AnnData]:
-    """Each site's cells by its name.
+    """Each site's cells by its name, in an AnnData of their own.
 
     Raises
     ------
@@ -67,7 +86,7 @@ def _check_batches(sites: Mapping[str, AnnData], keys: DataKeys) -> None:
 
 
 def _check_names(sites: Mapping[str, AnnData]) -> dict[str, AnnData]:
-    """The sites as they are, if each has a name that messages and columns can hold."""
+    """The sites' cells, if each has a name that messages and columns can hold."""
     for name in sites:
         if not isinstance(name, str) or not name:
             raise TypeError(f"site {name!r} has no name that is text: write {str(name) or 'north'!r}")
@@ -76,7 +95,7 @@ def _check_names(sites: Mapping[str, AnnData]) -> dict[str, AnnData]:
                 f"site {name!r} is a {type(sites[name]).__name__}: pass an AnnData, which of a MuData is the modality "
                 "mdata.mod['rna'], with the columns in its obs"
             )
-    return dict(sites)
+    return {name: share_cells(cells) for name, cells in sites.items()}
 
 
 def check_sites(sites: Collection[str], site_key: str, settings: FederationSettings) -> None:

@@ -6,21 +6,21 @@ import logging
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from anndata import AnnData
-from scipy import sparse
+from typing import TYPE_CHECKING
 
 from fedscgen._data import KNOWN_KEY, REENCODED_KEY
 from fedscgen._files import check_room, create_whole
 from fedscgen._output import count_bytes, estimate_bytes, try_writing
 from fedscgen._result_file import check_suffix, write_result
 from fedscgen._rows import count_entries, gather, is_in_memory, row_chunks
+from fedscgen._shared_cells import copy_light, lock, matrices_of, put, take_raw
 from fedscgen.model._fill_genes import FILLED_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    import numpy as np
+    from anndata import AnnData
 
     from fedscgen._result_file import ResultFile
     from fedscgen._rows import Matrix
@@ -56,7 +56,7 @@ class CorrectedCells:
         if FILLED_KEY in given.var:
             wanted = wanted & ~given.var[FILLED_KEY].to_numpy(dtype=bool)
         self._wanted = None if wanted.all() else wanted
-        self.light = _copy_light(given, self._wanted)
+        self.light = copy_light(given, self._wanted)
         self.light.var = self.light.var.drop(columns=FILLED_KEY, errors="ignore")
         if not known.all():
             logger.info("%d genes aren't the model's: %s", (~known).sum(), "kept" if keep_genes else "left out")
@@ -118,15 +118,12 @@ class CorrectedCells:
         if key is not None:
             entries = None if change.denoise else count_entries(self._matrices[self._source])
             moved = (moved for _, moved in change.chunks(self._matrices[self._source], self._wanted, size))
-            _put(result, key, gather(moved, result.shape, entries))
+            put(result, key, gather(moved, result.shape, entries))
         take = _share if key is None else _copy
         for name, matrix in self._matrices.items():
             if name != key:
-                _put(result, name, take(matrix, self._wanted))
-        if given.raw is not None:
-            raw = AnnData(take(_plain(given.raw.X), None), var=given.raw.var, varm=dict(given.raw.varm))
-            raw.obs_names = result.obs_names
-            result.raw = raw
+                put(result, name, take(matrix, self._wanted))
+        take_raw(result, given, lambda matrix: take(matrix, None))
 
     def _write(self, file: ResultFile, change: ExpressionChange, key: str | None, size: int) -> None:
         """Write all matrices, with one look at each cell's expression."""
@@ -147,9 +144,7 @@ class CorrectedCells:
     @cached_property
     def _matrices(self) -> dict[str, Matrix]:
         """``X`` and the layers by their names in a file."""
-        given = self._given
-        named = {"X": given.X, **{f"layers/{name}": given.layers[name] for name in given.layers if name is not None}}
-        return {name: _plain(matrix) for name, matrix in named.items() if matrix is not None}
+        return matrices_of(self._given)
 
     def _estimate(self, dense: bool) -> int:
         """Bytes of the corrected expression, at most."""
@@ -158,21 +153,6 @@ class CorrectedCells:
         if dense or entries is None:
             return 4 * self.light.n_obs * self.light.n_vars if dense or is_in_memory(matrix) else count_bytes(matrix)
         return 8 * entries
-
-
-def _copy_light(given: AnnData, genes: np.ndarray | None) -> AnnData:
-    light = AnnData(
-        obs=given.obs, var=given.var, uns=given.uns, obsm=dict(given.obsm), varm=dict(given.varm),
-        obsp=dict(given.obsp), varp=dict(given.varp),
-    )  # fmt: skip
-    return (light if genes is None else light[:, genes]).copy()
-
-
-def _put(result: AnnData, key: str, matrix: Matrix) -> None:
-    if key == "X":
-        result.X = matrix
-    else:
-        result.layers[key.removeprefix("layers/")] = matrix
 
 
 def _copy(matrix: Matrix, genes: np.ndarray | None) -> Matrix:
@@ -186,26 +166,4 @@ def _copy(matrix: Matrix, genes: np.ndarray | None) -> Matrix:
 
 def _share(matrix: Matrix, genes: np.ndarray | None) -> Matrix:
     """The matrix itself, of which what is in memory can't be written to; some of its columns are a copy."""
-    if genes is not None:
-        return _copy(matrix, genes)
-    if isinstance(matrix, np.ndarray):
-        return _read_only(matrix)
-    if sparse.issparse(matrix) and matrix.format in ("csr", "csc"):
-        parts = tuple(map(_read_only, (matrix.data, matrix.indices, matrix.indptr)))
-        return type(matrix)(parts, shape=matrix.shape, copy=False)
-    return matrix
-
-
-def _plain(matrix: Matrix) -> Matrix:
-    """What a view of anndata's is of; anything else as it is."""
-    if isinstance(matrix, np.ndarray):
-        return np.asarray(matrix)
-    kinds = (sparse.csr_matrix, sparse.csc_matrix, sparse.csr_array, sparse.csc_array)
-    kind = next((kind for kind in kinds if isinstance(matrix, kind)), None)
-    return matrix if kind is None or type(matrix) is kind else kind(matrix)
-
-
-def _read_only(array: np.ndarray) -> Any:
-    shared = array.view()
-    shared.flags.writeable = False
-    return shared
+    return lock(matrix) if genes is None else _copy(matrix, genes)
