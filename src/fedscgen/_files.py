@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+def tell_reason(error: OSError) -> str:
+    """Why something can't be written, and what to do where there is no room."""
+    reason = (error.strerror or str(error)).partition("\n")[0]
+    return f"{reason}: make room, or choose another place" if error.errno in _NO_ROOM else reason
+
+
 @contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
     """Keep other runs out of a folder. The lock ends with the block or with the process, however that ends.

@@ -14,6 +14,7 @@ import zarr
 from anndata.io import sparse_dataset, write_elem
 from scipy import sparse
 
+from fedscgen._files import tell_reason
 from fedscgen._rows import count_entries, in_rows, row_chunks
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ def write_result(path: Path, light: AnnData) -> Iterator[ResultFile]:
 
 def describe_failure(path: Path, error: OSError) -> OSError:
     """What is said of a file that can't be written."""
-    return OSError(error.errno, f"{path.name} can't be written: {str(error).partition(chr(10))[0]}")
+    return OSError(error.errno, f"{path.name} can't be written: {tell_reason(error)}")
 
 
 def write_adata(store: Any, adata: AnnData, **options: Any) -> None:

@@ -344,6 +344,15 @@ def test_a_run_with_too_few_sites_left_says_why_each_has_gone(carrier, run, outp
     assert not (output / "model").exists()
 
 
+def test_what_was_trained_is_kept_where_sites_cannot_correct_their_cells(carrier, run, output):
+    last = "final weights and references"
+    carrier.disturb = lambda address, message: Failure("the disk is full") if message.kind == last else None
+    with pytest.raises(SiteError, match=r"what was trained is in .*model.* 'correction'.*south: the disk is full"):
+        run()
+    assert read_model(output / "model").references.labels == ("type0", "type1", "type2", "type3")
+    assert len(pd.read_csv(output / "history.csv")) == 2
+
+
 def test_two_sites_of_one_name_are_told_apart(carrier, run, make_site, caplog):
     carrier.sites["beside north"] = make_site("north", run=2)
     run()

@@ -90,8 +90,9 @@ def test_the_command_line_writes_all_and_says_so(tmp_path, fails_at_site1):
     make_adata().write_h5ad(tmp_path / "cells.h5ad")
     command = ["simulate", tmp_path / "cells.h5ad", "-o", tmp_path / "out", "--settings", "components"]
     done = CliRunner().invoke(app, [*map(str, command)])
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == 1, done.output
     assert "not corrected: site 'site1' failed at" in done.stdout
+    assert f"All else is in {tmp_path / 'out'}" in done.stderr
     assert FedSCGEN.load(tmp_path / "out" / "model", read_h5ad(tmp_path / "cells.h5ad")).references is not None
     assert len(pd.read_csv(tmp_path / "out" / "ledger.csv"))
     assert read_h5ad(tmp_path / "out" / "corrected.h5ad").obs["fedscgen_moved"].sum() > 0

@@ -170,3 +170,17 @@ def test_a_model_set_up_with_cells_on_disk_corrects_them(adata, tmp_path):
     assert not corrected.isbacked
     assert corrected.layers["fedscgen_corrected"].shape == adata.shape
     on_disk.file.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*of the model's 30 genes are missing:UserWarning")
+@pytest.mark.parametrize("kind", ["mean", "landmarks"])
+def test_more_genes_may_lack_wherever_new_cells_are_taken(trained, adata, kind):
+    lacking = without(adata, *[f"gene{i}" for i in range(6)])
+    with pytest.raises(ValueError, match="6 of the model's 30 genes"):
+        trained.get_references(lacking, kind=kind)
+    references = trained.get_references(lacking, kind=kind, max_missing_genes=0.2)
+    assert np.isfinite(references.means if kind == "mean" else references.positions).all()
+    if kind == "mean":
+        shifts = trained.get_latent_shifts(references, lacking, max_missing_genes=0.2)
+        stats = trained.get_label_stats(lacking, max_missing_genes=0.2)
+        np.testing.assert_allclose(shifts.shifts, references.means - stats.means, atol=1e-5)

@@ -124,3 +124,18 @@ def test_one_site_refuses_what_all_cells_refuse():
     with pytest.raises(ValueError, match="batch_size=1: a mini-batch of one cell"):
         model.train_local(1, batch_size=1)
     FedSCGEN(adata, **SMALL, normalization="layer").train_local(1, batch_size=1)
+
+
+@pytest.mark.parametrize("stops", [True, False])
+def test_a_training_without_a_logger_ends_at_the_same_weights(adata, stops):
+    trained = []
+    for options in ({}, {"logger": False}):
+        scvi.settings.seed = 0
+        FedSCGEN.setup_anndata(cells := adata.copy())
+        trained.append(train(FedSCGEN(cells, **SMALL), epochs=3, early_stopping=stops, **options))
+    logged, silent = trained
+    assert not silent.history
+    assert silent.is_trained
+    np.testing.assert_array_equal(logged.get_latent_representation(), silent.get_latent_representation())
+    train(silent)  # and goes on
+    assert "validation_loss" in silent.history

@@ -28,9 +28,17 @@ def user_errors() -> Iterator[None]:
     except Exception as error:
         if not isinstance(error, _list_mendable()):
             raise
-        message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-        typer.secho(f"Error: {' '.join(message.split())}", err=True, fg=typer.colors.RED)
+        typer.secho(f"Error: {' '.join(_tell(error).split())}", err=True, fg=typer.colors.RED)
         raise typer.Exit(_BAD_INPUT) from error
+
+
+def _tell(error: Exception) -> str:
+    """An error's message, without a key's quotes and a system's number."""
+    if isinstance(error, KeyError) and error.args:
+        return str(error.args[0])
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 @contextmanager

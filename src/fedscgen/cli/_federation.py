@@ -52,6 +52,8 @@ from fedscgen.cli._sources import (
 from fedscgen.cli._warnings import keep_warnings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from anndata import AnnData
 
     from fedscgen.federation import SimulationResult, SimulationSettings
@@ -89,7 +91,8 @@ def demo(
         number = chosen.federation.find_seed()
         adata, chosen = begin_with_counts(number, chosen) if counts else (demo_data(number), chosen)
         source = f"Blood cells that ship with scanpy, {'counts' if counts else 'logarithms'} (seed {number})"
-        _simulate_into(folder, adata, "batch", chosen, secure, told=_Told([source], warned))
+        failed = _simulate_into(folder, adata, "batch", chosen, secure, told=_Told([source], warned))
+    _end_if_failed(failed, output)
     typer.echo(f"Open {output / 'report.html'} in a browser.")
 
 
@@ -206,7 +209,8 @@ def simulate(
         adata, site_key, chosen = read_all(files, site_key, chosen, first, how)
         if label_map is not None:
             chosen = chosen.change(labels_key=name_types_alike(adata, chosen.site.labels_key, label_map))
-        _simulate_into(folder, adata, site_key, chosen, secure, init_model, told=_Told(files, warned))
+        failed = _simulate_into(folder, adata, site_key, chosen, secure, init_model, told=_Told(files, warned))
+    _end_if_failed(failed, output)
     typer.echo(f"Open {output / 'report.html'} in a browser; the corrected cells are in {output / 'corrected.h5ad'}.")
 
 
@@ -249,7 +253,8 @@ def _simulate_into(
     init_model: Path | None = None,
     *,
     told: _Told,
-) -> None:
+) -> Mapping[str, str]:
+    """Write all that a simulation yields; why a site couldn't correct its cells, by its name."""
     from fedscgen._output import try_writing, write_cells
     from fedscgen.federation import simulate as run
 
@@ -272,9 +277,18 @@ def _simulate_into(
         remedy = (
             f"what was trained is in {kept}, with which fedscgen correct --model {kept / 'model'} corrects the cells"
         )
-        raise OSError(f"{folder.name} can't be written ({error}): {remedy}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise OSError(f"{folder.name} can't be written ({reason}): {remedy}") from error
     print_types(result.types)
     _report(folder / "report.html", adata, site_key, result, secure, told)
+    return result.failed
+
+
+def _end_if_failed(failed: Mapping[str, str], output: Path) -> None:
+    """End with an error where a site's cells are not corrected, although the rest is written."""
+    if failed:
+        typer.secho(f"Error: {'; '.join(failed.values())}. All else is in {output}.", err=True, fg=typer.colors.RED)
+        raise typer.Exit(1)
 
 
 def _report(path: Path, adata: AnnData, site_key: str, result: SimulationResult, secure: str, told: _Told) -> None:

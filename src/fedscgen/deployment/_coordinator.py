@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pandas as pd
 
 from fedscgen._files import keep_private, lock_folder, write_whole
+from fedscgen._types import References
 from fedscgen.check import CHECK_PAGE, LABEL_MAP, check_together, describe_check, write_check_page
 from fedscgen.deployment._aggregators import make_aggregator
 from fedscgen.deployment._introduction import Proposal
@@ -51,7 +52,8 @@ def coordinate(carrier: Carrier, config: CoordinatorConfig) -> None:
     BlockingIOError
         Another run is writing to the output.
     SiteError, AggregationError
-        Too few sites are left; the message says why others aren't.
+        Too few sites are left; the message says why others aren't. If that is when they correct their cells, what was
+        trained is written before.
     CheckpointError
         The output's checkpoint, or the model, is damaged or of another federation.
     ValueError
@@ -71,22 +73,35 @@ def coordinate(carrier: Carrier, config: CoordinatorConfig) -> None:
 
 
 def _train(transport: CarrierTransport, config: CoordinatorConfig, output: Path) -> None:
-    model, settings = output / "model", config.settings
+    model = output / "model"
     if model.exists():
         raise FileExistsError(f"{model} exists: choose another output, or move the model away")
     init_model = None if config.init_model is None else InitialModel.read(config.init_model)
     _gather(transport, config)
     memory = output / "run"
     with make_aggregator(config.secure, len(transport.sites), reveals_counts=config.reveals_counts) as aggregator:
-        server = Server(transport, aggregator, settings, init_model)
-        server.run(on_round=_log_round, memory=memory)
+        server = Server(transport, aggregator, config.settings, init_model)
+        try:
+            server.run(on_round=_log_round, memory=memory)
+        except (AggregationError, SiteError) as error:
+            found = server.references
+            if isinstance(found, References) and not found.labels:
+                raise
+            _keep_result(output, server)
+            raise type(error)(
+                f"{error}; what was trained is in {model}, with which the workflow 'correction' corrects cells"
+            ) from error
+    _keep_result(output, server)
+    shutil.rmtree(memory, ignore_errors=True)
+
+
+def _keep_result(output: Path, server: Server) -> None:
+    """Write what the federation has found."""
     history = pd.DataFrame({"round": range(1, len(server.losses) + 1), "federation_loss": server.losses})
     write_whole(output / "history.csv", history.to_csv(index=False).encode())
-    saved = SavedModel(
-        server.weights, server.genes, server.references, settings.model, architecture=settings.architecture
-    )
-    write_model(model, saved)
-    shutil.rmtree(memory, ignore_errors=True)
+    model, architecture = server.settings.model, server.settings.architecture
+    saved = SavedModel(server.weights, server.genes, server.references, model, architecture=architecture)
+    write_model(output / "model", saved)
 
 
 def _correct(transport: CarrierTransport, config: CoordinatorConfig, output: Path) -> None:

@@ -14,11 +14,14 @@ from fedscgen._genes import gene_columns
 from fedscgen._join import concatenate
 from fedscgen._output import drop_outdated
 from fedscgen._shared_cells import share_locked
+from fedscgen.federation._padding import padded_copy
+from fedscgen.federation._simulated_sites import options_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, MutableMapping
+    from collections.abc import Mapping, MutableMapping, Sequence
 
     from fedscgen._data import DataKeys
+    from fedscgen.federation._settings import SiteOptions
 
 _ROWS_AT_A_TIME = 4096
 
@@ -74,6 +77,16 @@ def join_parts(data: Mapping[str, AnnData], parts: MutableMapping[str, AnnData],
     if given:
         whole.X = concatenate(given, site_key).X
     return whole
+
+
+def join_working_copies(data: Mapping[str, AnnData], site_key: str, site: SiteOptions, genes: Sequence[str]) -> AnnData:
+    """What a model needs of all sites' cells."""
+    copies = {name: padded_copy(cells, options_of(cells, site).keys, genes) for name, cells in data.items()}
+    joined = concatenate(copies, site_key)
+    if site.batch_key is not None:  # a site without the column is one batch
+        batches, sites = (joined.obs[key].astype(object) for key in (site.batch_key, site_key))
+        joined.obs[site.batch_key] = batches.fillna(sites)
+    return joined
 
 
 def _genes_of(cells: AnnData, part: AnnData) -> AnnData:

@@ -15,15 +15,14 @@ from anndata import AnnData
 from rich.progress import track
 
 from fedscgen._data import KNOWN_KEY, TYPES_KEY, DataKeys, working_copy
-from fedscgen._join import concatenate, name_column
+from fedscgen._join import name_column
 from fedscgen._normalize import normalize_sites
 from fedscgen._options import check_kind
 from fedscgen.federation._initial_model import InitialModel
-from fedscgen.federation._joined import join_parts, restore_order
+from fedscgen.federation._joined import join_parts, join_working_copies, restore_order
 from fedscgen.federation._last_step import LenientTransport
 from fedscgen.federation._ledger import join_ledgers
 from fedscgen.federation._models import find_model
-from fedscgen.federation._padding import padded_copy
 from fedscgen.federation._same_cells import refuse_same_cells
 from fedscgen.federation._server import Server
 from fedscgen.federation._settings import FederationSettings, SiteOptions
@@ -89,6 +88,8 @@ class SimulationResult:
         one with an initial model needs that too.
     site_key
         Column of ``corrected.obs`` with the sites.
+    failed
+        Why a site couldn't correct its cells, by its name: ``corrected`` lacks them or has NaN.
     """
 
     model: Any
@@ -102,6 +103,7 @@ class SimulationResult:
     site: SiteOptions
     correction: CorrectionOptions
     site_key: str = "batch"
+    failed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def uses_labels(self) -> bool:
@@ -201,7 +203,7 @@ def simulate(
     if isinstance(data, Mapping):
         data = {name: data[name] for name in run.parts}
         corrected = join_parts(data, run.parts, site_key)
-        data = _join_working_copies(data, site_key, site, run.genes)
+        data = join_working_copies(data, site_key, site, run.genes)
     else:
         known = data.var_names.isin(run.genes)  # an initial model may have fewer
         data = data if known.all() or correction.keep_genes else data[:, known]
@@ -222,6 +224,7 @@ def simulate(
         site=asked,
         correction=correction,
         site_key=site_key,
+        failed=run.failed,
     )
 
 
@@ -236,6 +239,7 @@ class _Run(NamedTuple):
     genes: list[str]
     settings: FederationSettings
     weights: NamedArrays
+    failed: Mapping[str, str]
 
 
 def _run(
@@ -276,19 +280,20 @@ def _run(
     try:
         with aggregator:
             failed = transport.finish(server, lambda: server.run(track_rounds, on_round))
-        failed |= correct_later(server, [client for client in clients if client not in training])
+        left_out = correct_later(server, [client for client in clients if client not in training])
     finally:
         for client in clients:
             client.close()
     return _Run(
         parts={client.site: client.corrected for client in clients if client.corrected is not None},
-        types=note_small_sites(_collect_types(clients), failed, sites),
+        types=note_small_sites(_collect_types(clients), failed | left_out, sites),
         history=_collect_history(clients, server.losses),
         references=_find_references(server, clients),
         ledger=join_ledgers(client.ledger for client in clients),
         genes=server.genes,
         settings=server.settings,
         weights=server.weights,
+        failed=failed,
     )
 
 
@@ -297,18 +302,6 @@ def _find_references(server: Server, clients: Sequence[Client]) -> References | 
     models = [client.model for client in clients if client.site in server.sites]
     alone = models[0].references if len(models) == 1 and models[0] is not None else None
     return server.references if server.references.labels or alone is None else alone
-
-
-def _join_working_copies(
-    data: Mapping[str, AnnData], site_key: str, site: SiteOptions, genes: Sequence[str]
-) -> AnnData:
-    """What a model needs of all sites' cells."""
-    copies = {name: padded_copy(cells, options_of(cells, site).keys, genes) for name, cells in data.items()}
-    joined = concatenate(copies, site_key)
-    if site.batch_key is not None:  # a site without the column is one batch
-        batches, sites = (joined.obs[key].astype(object) for key in (site.batch_key, site_key))
-        joined.obs[site.batch_key] = batches.fillna(sites)
-    return joined
 
 
 def _make_model(adata: AnnData, keys: DataKeys, run: _Run) -> FederatedModel:

@@ -101,7 +101,13 @@ class LatentMixin(BaseModelClass):
         variances = [posterior.variance.cpu().numpy() for posterior in posteriors]
         return np.concatenate([none, *means]), np.concatenate([none, *variances])
 
-    def get_label_stats(self, adata: AnnData | MuData | None = None, batch_size: int = 1024) -> LabelStats:
+    def get_label_stats(
+        self,
+        adata: AnnData | MuData | None = None,
+        batch_size: int = 1024,
+        *,
+        max_missing_genes: float = MAX_MISSING_GENES,
+    ) -> LabelStats:
         """Cells, and mean and variance in latent space, of each batch and cell type.
 
         They describe patients' cells: keep them here. Cells without a label count nowhere.
@@ -112,13 +118,15 @@ class LatentMixin(BaseModelClass):
             As in :meth:`get_latent_representation`.
         batch_size
             Cells that are made dense at a time.
+        max_missing_genes
+            As in :meth:`get_latent_representation`.
 
         Returns
         -------
         Counts and variances of shape ``(n_batches, n_labels)``, means of shape ``(n_batches, n_labels, n_latent)``.
         """
         adata = self.adata if adata is None else adata
-        latent = self.get_latent_representation(adata, batch_size=batch_size)
+        latent = self.get_latent_representation(adata, batch_size=batch_size, max_missing_genes=max_missing_genes)
         return label_stats_of(latent, *self._categories(adata))
 
     def _chunks(

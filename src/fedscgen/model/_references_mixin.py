@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from fedscgen._options import check_share, check_whole
-from fedscgen._types import LatentShifts, References
+from fedscgen._types import MAX_MISSING_GENES, LatentShifts, References
 from fedscgen.correction import LABEL_NOISE, Landmarks, NoSharedLabelError, find_own_references, latent_shifts
 from fedscgen.model._latent_mixin import LatentMixin
 
@@ -35,6 +35,7 @@ class ReferencesMixin(LatentMixin):
         min_cells: int = 1,
         label_noise: float = LABEL_NOISE,
         seed: int = 0,
+        max_missing_genes: float = MAX_MISSING_GENES,
     ) -> References | Landmarks:
         """Where the cells of these batches belong, found with all of them at hand.
 
@@ -53,6 +54,8 @@ class ReferencesMixin(LatentMixin):
             classifier, and one that it contradicts counts less.
         seed
             Of the places where landmarks begin.
+        max_missing_genes
+            As in :meth:`get_latent_representation`.
 
         Raises
         ------
@@ -70,24 +73,30 @@ class ReferencesMixin(LatentMixin):
         check_share("label_noise", label_noise)
         check_whole("seed", seed, 0)
         adata = self.adata if adata is None else adata
-        latent = self.get_latent_representation(adata)
+        latent = self.get_latent_representation(adata, max_missing_genes=max_missing_genes)
         return find_own_references(
             latent, *self._categories(adata), kind=kind, min_cells=min_cells, label_noise=label_noise, seed=seed
         )
 
     def get_latent_shifts(
-        self, references: References, adata: AnnData | MuData | None = None, *, shrink: bool = False
+        self,
+        references: References,
+        adata: AnnData | MuData | None = None,
+        *,
+        shrink: bool = False,
+        max_missing_genes: float = MAX_MISSING_GENES,
     ) -> LatentShifts:
         """Reference mean minus own mean for each batch and cell type, shape ``(n_batches, n_labels, n_latent)``.
 
         ``shrink`` draws shifts of few cells towards the batch's overall one; see
-        :func:`fedscgen.correction.latent_shifts`.
+        :func:`fedscgen.correction.latent_shifts`. ``max_missing_genes`` is as in :meth:`get_latent_representation`.
         """
         if isinstance(references, Landmarks):
             raise ValueError(
                 "landmarks have no shift for each type: pass references by type, such as get_references(kind='mean')"
             )
-        return latent_shifts(self.get_label_stats(adata), references, shrink=shrink)
+        stats = self.get_label_stats(adata, max_missing_genes=max_missing_genes)
+        return latent_shifts(stats, references, shrink=shrink)
 
     def _keep_references(self) -> None:
         """Note where the registered cells belong, if two batches have something in common."""

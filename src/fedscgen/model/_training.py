@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 from scipy import sparse
 from scvi import REGISTRY_KEYS
 from scvi.dataloaders import AnnDataLoader, DataSplitter
@@ -22,7 +22,7 @@ from fedscgen.model._device_batches import DeviceBatches, FileBatches, fits
 from fedscgen.model._training_arguments import MONITOR
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     import lightning.pytorch as pl
     import numpy as np
@@ -260,3 +260,19 @@ class RestoreBestEpoch(Callback):
         """Go back to the best epoch; without any finite validation loss the last one stays."""
         if self._best is not None and not self._best_is_current:
             pl_module.module.load_state_dict(self._best)
+
+
+class _IdleMonitor(LearningRateMonitor):
+    """Takes the place of scvi-tools' monitor of a falling learning rate, which fails where there is no logger."""
+
+    def on_train_start(self, *args: Any, **kwargs: Any) -> None: ...
+
+    def on_train_batch_start(self, *args: Any, **kwargs: Any) -> None: ...
+
+    def on_train_epoch_start(self, *args: Any, **kwargs: Any) -> None: ...
+
+
+def choose_callbacks(monitored: Mapping[str, Any], *, stops: bool, logs: bool) -> list[Callback]:
+    """What watches a training beside what its caller passes."""
+    restoring = RestoreBestEpoch(monitored["early_stopping_monitor"], monitored["early_stopping_mode"])
+    return [*([restoring] if stops else []), *([] if logs else [_IdleMonitor()])]

@@ -16,7 +16,7 @@ from fedscgen.model._module import FedVAE
 from fedscgen.model._training import (
     BatchSplitter,
     FedSCGENTrainingPlan,
-    RestoreBestEpoch,
+    choose_callbacks,
     keep_interrupted,
     quiet_lightning,
 )
@@ -216,7 +216,7 @@ class TrainingMixin(UnsupervisedTrainingMixin, WeightsMixin):
         self.is_trained_ = bool(self.history_)
         stopping = validates if early_stopping is None else early_stopping
         monitored = {"early_stopping_monitor": MONITOR, "early_stopping_mode": "min", **kwargs}
-        restoring = [RestoreBestEpoch(monitored["early_stopping_monitor"], monitored["early_stopping_mode"])]
+        own = choose_callbacks(monitored, stops=stopping, logs=kwargs.get("logger") is not False)
         self.module.train()  # Lightning keeps the mode that it finds
         self.references = None  # which belong to the weights before
         with quiet_lightning(), keep_interrupted(self):
@@ -224,7 +224,7 @@ class TrainingMixin(UnsupervisedTrainingMixin, WeightsMixin):
                 max_epochs,
                 batch_size=batch_size,
                 early_stopping=stopping,
-                callbacks=[*callbacks, *(restoring if stopping else [])],
+                callbacks=[*callbacks, *own],
                 datasplitter_kwargs={
                     **(datasplitter_kwargs or {}),
                     "external_indexing": list(split),
