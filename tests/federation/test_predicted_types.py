@@ -215,7 +215,7 @@ def test_a_federation_without_any_label_sums_under_masks(cells):
     assert np.abs(masked.corrected.obsm["X_fedscgen"] - uncorrected).max() > 0.1
     left = masked.ledger[masked.ledger["sender"] != "server"]
     in_the_clear = set(left.loc[left["protection"] == "none", "kind"])
-    assert in_the_clear == {"genes and cell types", "settings", "final weights and references"}
+    assert in_the_clear == {"genes and cell types", "final weights and references"}
 
 
 def test_a_site_reports_types_of_which_enough_cells_are_to_be_expected(cells):
