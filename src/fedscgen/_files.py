@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_MAKE_ROOM = "make room, or choose another place"
 
 
 def tell_reason(error: OSError) -> str:
     """Why something can't be written, and what to do where there is no room."""
     reason = (error.strerror or str(error)).partition("\n")[0]
-    return f"{reason}: make room, or choose another place" if error.errno in _NO_ROOM else reason
+    return f"{reason}: {_MAKE_ROOM}" if error.errno in _NO_ROOM else reason
 
 
 @contextmanager
@@ -104,7 +105,7 @@ def check_room(path: Path, n_bytes: int) -> None:
     except OSError as error:
         if error.errno in _NO_ROOM:
             need = f"{path.name} needs up to {n_bytes / 1e6:.3g} MB, for which there is no room ({error.strerror})"
-            raise OSError(error.errno, f"{need}: make room, or choose another place") from None
+            raise OSError(error.errno, f"{need}: {_MAKE_ROOM}") from None
         if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # a file system that can't tell
             raise
     finally:

@@ -38,8 +38,8 @@ def read_raw(
     path
         A folder with ``matrix.mtx``, ``barcodes.tsv``, and ``genes.tsv`` or ``features.tsv``, compressed by gzip or
         not, each perhaps after one and the same beginning of its name; a folder of Cell Ranger's with such a folder
-        of filtered cells; a 10x ``.h5`` file; or a file ``.h5ad``, ``.h5mu``,
-        a folder ``.zarr`` or, if loompy is installed, ``.loom``.
+        of filtered cells; a 10x ``.h5`` file; or a file ``.h5ad``, ``.h5mu``, a folder ``.zarr`` or, if loompy is
+        installed, ``.loom``.
     modality
         Which of an ``.h5mu`` file's modalities has the expression. None: ``"rna"`` or, if there is but one, this,
         unless its name says otherwise.
