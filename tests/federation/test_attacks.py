@@ -33,6 +33,30 @@ def test_nothing_is_answered_out_of_order(kind, meta):
         ask(server, kind, **meta)
 
 
+@pytest.mark.parametrize(
+    ("kind", "key", "message"),
+    [
+        ("genes and cell types", "00" * 60, "must propose a plan first"),
+        ("settings", "00" * 60, "the group's key comes before site 'site0' has met the others"),
+        ("settings", "no hex", "'group_key' is str of 6: expected text of at most 1000 hexadecimal characters"),
+        ("sums before training", "00", "the group's key from site 'site0' was altered on its way"),
+        ("sums before training", "00" * 60, "the group's key from site 'site0' was altered on its way"),
+    ],
+)
+def test_a_group_key_that_is_none_or_comes_too_early_is_refused_by_name(kind, key, message):
+    with pytest.raises(SiteError, match=message):
+        run(kind=kind, change=lambda site, asked: Message(asked.kind, {**asked.meta, "group_key": key}, asked.arrays))
+
+
+def test_nothing_is_contributed_without_the_group_key():
+    def withhold(site, message):
+        meta = {name: value for name, value in message.meta.items() if name != "group_key"}
+        return Message(message.kind, meta, message.arrays)
+
+    with pytest.raises(SiteError, match="site 'site1' has not got to know the other sites of this run"):
+        run(kind="sums before training", change=withhold)
+
+
 def test_crafted_weights_have_no_way_in():
     """Weights that single out a cell by gating: they are neither read nor believed."""
 

@@ -74,6 +74,12 @@ def _number_as_text(value: Any) -> str:
     return "" if fits else "numbers as texts of one length, such as '+1.00000000e+00'"
 
 
+def _bytes_as_text(value: Any) -> str:
+    """Bytes as text."""
+    fits = isinstance(value, str) and re.fullmatch(r"([0-9a-f]{2}){0,500}", value)
+    return "" if fits else "text of at most 1000 hexadecimal characters"
+
+
 _NAME, _SHAPE = text(256), several(whole(0, _MOST_SIZE), 8)
 _GENES, _LABELS, _SITES = names(MOST_GENES), names(MOST_LABELS), names(MOST_SITES)
 _COMMON = {
@@ -81,7 +87,6 @@ _COMMON = {
     "protection": choice(*(word.value for word in Protection)),
     "round": whole(1, MOST_ROUNDS),
 }
-_SEALED = text(1000)
 _INTRODUCTION = table_of(text(1000), 10)
 _SUM = {"session": text(64), "sum": whole(1, _MOST_SUMS)}
 _FIXED_POINT = {"precision": whole(0, 64), "max_abs": number(0)}
@@ -185,7 +190,7 @@ _ANSWERS: dict[str, Table] = {
         }
     ),
     TELL: Table({"done": flag}),
-    SET_UP: Table({"sealed": table_of(_SEALED, MOST_SITES)}),
+    SET_UP: Table({"sealed": table_of(_bytes_as_text, MOST_SITES)}),
     CORRECT: Table({"done": flag}),
     "mask public keys": Table(),
     "encrypted key shares": Table(),
@@ -237,7 +242,7 @@ def check_question(message: Message) -> None:
         An entry is missing, unknown, of another type or out of bounds; the message names the kind and the entry. Or it
         encloses what is no opened sum.
     """
-    _check(message, _QUESTIONS.get(message.kind), f"message {message.kind!r}", {GROUP_KEY: _SEALED})
+    _check(message, _QUESTIONS.get(message.kind), f"message {message.kind!r}", {GROUP_KEY: _bytes_as_text})
     for published in take_out(message)[1].values():
         _check_opened(published)
 

@@ -87,7 +87,7 @@ def unseal(key: bytes, sealed: bytes | memoryview, context: bytes) -> bytes:
     try:
         view = memoryview(sealed)
         return ChaCha20Poly1305(key).decrypt(view[:_NONCE_LENGTH], view[_NONCE_LENGTH:], context)
-    except InvalidTag as error:
+    except (InvalidTag, ValueError) as error:  # the latter of what is too short to be sealed
         raise ValueError("altered on its way, or meant for another site, sum or purpose") from error
 
 

@@ -180,8 +180,11 @@ class Introductions:
         Raises
         ------
         AggregationError
-            It was altered, or sealed by a site that was told something else of the run.
+            It was altered, sealed by a site that was told something else of the run, or comes before this site has met
+            the others.
         """
+        if not self._identities:
+            raise AggregationError(f"the group's key comes before site {self._site!r} has met the others")
         leader = min(self._identities)
         try:
             key = unseal(self._agree(leader), sealed, self._context(leader, self._site))
