@@ -15,7 +15,7 @@ BEGIN = Message(
 )
 
 
-def make_clients(contributors=None, record=None, **options):
+def make_clients(contributors=None, record=None, memory=None, **options):
     adata = make_adata()
     contributors = {site: MaskedContributor(site) for site in SITES} | (contributors or {})
     return [
@@ -24,6 +24,7 @@ def make_clients(contributors=None, record=None, **options):
             adata[adata.obs["batch"] == site].copy(),
             contributors[site],
             record=None if record is None else record / f"{site}.json",
+            memory=None if memory is None else memory / site,
             **{"seed": i, "policy": POLICY, **options},
         )
         for i, site in enumerate(SITES)

@@ -46,6 +46,7 @@ class RunMember(Contributor):
         self._is_in_run = False
         self._groups: dict[str, tuple[str, ...]] = {}  # sites of the sums of a group, once one may be open
         self._history = ""  # fingerprint of the sums that were opened so far
+        self._state: object = None  # of a sum that is under way: what its last stage has left
 
     def identify(self, identity: Path, trusted: Mapping[str, str] | None) -> None:
         """Be who a file says, and let nobody in but these; see :class:`~fedscgen.secure.Contributor`."""
@@ -54,7 +55,7 @@ class RunMember(Contributor):
     def introduce(self, run: str) -> dict[str, str]:
         """Show the site's identity and a key for this run, signed."""
         self._introductions, self._membership = Introductions(self.site, self._identity, run), None
-        self._is_in_run, self._groups, self._history = True, {}, ""
+        self._is_in_run, self._groups, self._history, self._state = True, {}, "", None
         return self._introductions.introduce()
 
     def meet(self, agreed: str, introductions: Mapping[str, Mapping[str, str]], least: int) -> dict[str, str]:
@@ -74,24 +75,32 @@ class RunMember(Contributor):
             self._membership = self._introductions.join(bytes.fromhex(sealed))
 
     def save(self) -> bytes:
-        """The run's membership, the group's key in it: for this site's own disk alone."""
-        if self._membership is None:
+        """The run's membership, or what it will come from; secret keys are in it: for this site's own disk alone."""
+        member, met = self._membership, self._introductions
+        if member is None and met is None:
             return b""
         kept = {
             "identity": self._identity.secret.hex(),
             "groups": self._groups,
-            "membership": self._membership.to_json(),
+            "membership": None if member is None else member.to_json(),
+            "introductions": None if member is not None or met is None else met.to_json(),
         }
         return json.dumps(kept).encode()
 
     def restore(self, saved: bytes) -> None:
-        """Be a member again; a sum that was under way is lost."""
-        self._is_in_run, self._history = True, ""
+        """Be a member again, of this run alone; a sum that was under way in another is lost."""
+        before, self._membership, self._introductions = self._membership, None, None
+        self._is_in_run, self._groups, self._history = True, {}, ""
         if saved:
             kept = json.loads(saved)
             self._identity = Identity(bytes.fromhex(kept["identity"]))
             self._groups = {group: tuple(sites) for group, sites in kept["groups"].items()}
-            self._membership = Membership.from_json(kept["membership"])
+            if kept["membership"] is not None:
+                self._membership = Membership.from_json(kept["membership"])
+            if kept["introductions"] is not None:
+                self._introductions = Introductions.from_json(self.site, self._identity, kept["introductions"])
+        if self._membership is None or self._membership != before:
+            self._state = None  # whose keys this run has not checked
 
     def read_sum(self, message: Message, number: int) -> Sums:
         """What was opened, once it is known to be the sum of what the sites contributed.

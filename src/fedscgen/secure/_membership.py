@@ -156,14 +156,17 @@ class Introductions:
         AggregationError
             A site isn't known, or somebody else speaks in its name.
         """
-        for site, shown in introductions.items():
-            known = None if site == self._site else trusted
-            self._identities[site], self._channels[site] = check_introduction(SITE, site, shown, known, self._run)
-        if self._identities.get(self._site) != self._identity.public:
+        shown_by = {
+            site: check_introduction(SITE, site, shown, None if site == self._site else trusted, self._run)
+            for site, shown in introductions.items()
+        }
+        identities = {site: identity for site, (identity, _) in shown_by.items()}
+        if identities.get(self._site) != self._identity.public:
             raise AggregationError(f"site {self._site!r} isn't introduced as itself")
-        if len(set(self._identities.values())) < len(self._identities):
+        if len(set(identities.values())) < len(identities):
             raise AggregationError("two sites have the same identity: every site needs one of its own")
-        self._agreed, self._least = agreed, least
+        self._channels = {site: channel for site, (_, channel) in shown_by.items()}
+        self._identities, self._agreed, self._least = identities, agreed, least  # all of them, or none is met
         if self._site != min(self._identities):
             return None
         membership = self._make_membership(secrets.token_bytes(KEY_LENGTH))
@@ -192,6 +195,22 @@ class Introductions:
             raise AggregationError(f"the group's key from site {leader!r} was {error}") from error
         return self._make_membership(key)
 
+    def to_json(self) -> dict[str, Any]:
+        """All but the identity, as JSON-serialisable values; the channel's private half is among them."""
+        keys = {site: [key.hex(), self._channels[site].hex()] for site, key in self._identities.items()}
+        about = {"run": self._run, "agreed": self._agreed, "least": self._least}
+        return {**about, "channel": self._channel.secret.hex(), "keys": keys}
+
+    @classmethod
+    def from_json(cls, site: str, identity: Identity, content: Mapping[str, Any]) -> Self:
+        """Read what :meth:`to_json` wrote."""
+        read = cls(site, identity, content["run"])
+        read._channel = KeyPair(bytes.fromhex(content["channel"]))
+        read._agreed, read._least = content["agreed"], content["least"]
+        read._identities = {name: bytes.fromhex(key) for name, (key, _) in content["keys"].items()}
+        read._channels = {name: bytes.fromhex(key) for name, (_, key) in content["keys"].items()}
+        return read
+
     @property
     def name(self) -> str:
         """Of the run, as its sites sign it: :attr:`Membership.run`. None before the site has met the others."""
@@ -201,7 +220,10 @@ class Introductions:
         return Membership(self.name, self._least, self._identities, group_key)
 
     def _agree(self, peer: str) -> bytes:
-        return self._channel.agree(self._channels[peer], b"fedscgen group key 1" + self._run.encode())
+        try:
+            return self._channel.agree(self._channels[peer], b"fedscgen group key 1" + self._run.encode())
+        except ValueError as error:
+            raise AggregationError(f"site {peer!r} shows a key that is none: {error}") from error
 
     def _context(self, sender: str, receiver: str) -> bytes:
         known = {site: (self._identities[site].hex(), self._channels[site].hex()) for site in sorted(self._identities)}

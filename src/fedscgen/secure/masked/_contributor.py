@@ -252,10 +252,11 @@ class MaskedContributor(RunMember):
         state = self._take_state(message, AfterTask)
         masking, threshold = message.meta[MASKING], state.terms.threshold
         survivors = self._check_sites(masking["survivors"], among=state.sites, threshold=threshold)
-        if self._membership is not None and threshold < len(state.sites):
+        membership = self._find_membership()
+        if membership is not None and threshold < len(state.sites):
             signers = masking["confirmed"]
             signatures = from_rows(message.arrays, "confirmations", len(signers), SIGNATURE_LENGTH)
-            self._membership.check_confirmed(
+            membership.check_confirmed(
                 state.terms.sum_id, signers, signatures, state.confirmed, survivors, max(threshold, self._least)
             )
         dropped = tuple(masking["dropped"])
@@ -274,7 +275,7 @@ class MaskedContributor(RunMember):
 
     def _confirm(self, message: Message) -> Message:
         """Sign the list of the sites that are in the sum (ConsistencyCheck)."""
-        state, membership = self._take_state(message, AfterTask), self._membership
+        state, membership = self._take_state(message, AfterTask), self._find_membership()
         if membership is None or state.confirmed is not None:
             raise ValueError("nothing is to be confirmed")
         listed = message.meta[MASKING]["survivors"]
@@ -298,14 +299,15 @@ class MaskedContributor(RunMember):
 
     def _read_public_keys(self, message: Message, sites: tuple[str, ...], state: AfterKeys, prefix: str) -> PublicKeys:
         """Read every site's channel and mask key; all differ, and this site's are its own."""
-        keys = PublicKeys.from_arrays(message.arrays, sites, prefix, signed=self._membership is not None)
+        membership = self._find_membership()
+        keys = PublicKeys.from_arrays(message.arrays, sites, prefix, signed=membership is not None)
         if len({*keys.channel.values(), *keys.mask.values()}) != 2 * len(sites):
             raise ValueError("two of the public keys are equal: every site must advertise fresh ones")
         if keys.channel[self.site] != state.channel.public or keys.mask[self.site] != state.mask.public:
             raise ValueError("it lists other public keys of this site than those it advertised")
-        if self._membership is not None:
+        if membership is not None:
             terms = state.terms
-            self._membership.check_keys(terms.sum_id, terms.rule, keys.signatures, keys.channel, keys.mask)
+            membership.check_keys(terms.sum_id, terms.rule, keys.signatures, keys.channel, keys.mask)
         return keys
 
     def _open_shares(self, message: Message, state: AfterTask) -> dict[str, bytes]:
